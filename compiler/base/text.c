@@ -1,0 +1,106 @@
+#include "base.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void make_room(Text *text, size_t more) {
+    if (more < text->capacity && text->length < text->capacity - more)
+        return; /* one byte stays for the NUL */
+    size_t capacity = text->capacity ? text->capacity : 64;
+    while (capacity - text->length <= more)
+        capacity *= 2;
+    text->at = realloc(text->at, capacity);
+    if (!text->at) {
+        fprintf(stderr, "bpc: error: out of memory\n");
+        exit(1);
+    }
+    text->capacity = capacity;
+}
+
+void text_add_bytes(Text *text, const char *bytes, size_t length) {
+    make_room(text, length);
+    if (length)
+        memcpy(text->at + text->length, bytes, length);
+    text->length += length;
+    text->at[text->length] = '\0';
+}
+
+void text_add(Text *text, const char *piece) {
+    text_add_bytes(text, piece, strlen(piece));
+}
+
+void text_printf(Text *text, const char *format, ...) {
+    va_list arguments, again;
+    va_start(arguments, format);
+    va_copy(again, arguments);
+    int length = vsnprintf(NULL, 0, format, arguments);
+    if (length < 0)
+        BUG("cannot format '%s'", format);
+    make_room(text, (size_t)length);
+    vsnprintf(text->at + text->length, (size_t)length + 1, format, again);
+    text->length += (size_t)length;
+    va_end(again);
+    va_end(arguments);
+}
+
+void text_free(Text *text) {
+    free(text->at);
+    *text = (Text){0};
+}
+
+void text_number(Text *text, double value) {
+    if (isnan(value) || isinf(value)) {
+        text_add(text, isnan(value) ? "nan" : value < 0 ? "-inf" : "inf");
+        return;
+    }
+    char digits[40];
+    if (fabs(value) < 1e15 && value == floor(value)) {
+        snprintf(digits, sizeof digits, "%.0f", value);
+    } else {
+        for (int precision = 1; precision <= 17; precision++) {
+            snprintf(digits, sizeof digits, "%.*g", precision, value);
+            if (strtod(digits, NULL) == value)
+                break;
+        }
+        char *comma = strchr(digits, ','); /* a locale that writes 0,1 */
+        if (comma)
+            *comma = '.';
+    }
+    text_add(text, digits);
+}
+
+void text_c_string(Text *text, const char *string) {
+    text_add(text, "\"");
+    for (const char *at = string; *at; at++) {
+        unsigned char byte = (unsigned char)*at;
+        if (byte == '"' || byte == '\\')
+            text_printf(text, "\\%c", byte);
+        else if (byte == '\n')
+            text_add(text, "\\n");
+        else if (byte == '\t')
+            text_add(text, "\\t");
+        else if (byte == '?' && at > string && at[-1] == '?')
+            text_add(text, "\\?");
+        else if (byte < 0x20 || byte > 0x7E)
+            text_printf(text, "\\%03o", byte); /* always three digits, so that a digit may follow */
+        else
+            text_add_bytes(text, at, 1);
+    }
+    text_add(text, "\"");
+}
+
+void text_c_comment(Text *text, const char *string) {
+    for (const char *at = string; *at; at++) {
+        unsigned char byte = (unsigned char)*at;
+        char shown = byte == '\\' ? '/' : byte == '\n' || byte == '\t' || byte == '\r' ? ' ' : *at;
+        if (byte == 0x7F || (byte < 0x20 && shown != ' '))
+            shown = '.';
+        char before = text->length ? text->at[text->length - 1] : '\0';
+        bool joins =
+            (before == '*' && shown == '/') || (before == '/' && shown == '*') || (before == '?' && shown == '?');
+        if (joins)
+            text_add(text, " ");
+        text_add_bytes(text, &shown, 1);
+    }
+}

@@ -1,0 +1,108 @@
+/* From kernels to text and to an executable. The C is read by people: names from the .bp file, shapes in comments, the
+   line it came from. Its bits do not depend on the compiler, the level of optimisation or the machine it is built for. */
+#ifndef BPC_EMIT_H
+#define BPC_EMIT_H
+
+#include "../../runtime/program.h"
+#include "../kernel/kernel.h"
+
+/* ---- Text that travels inside bpc (written by compiler/embed.cmake) ---------------------------------------------------- */
+struct embedded_file {
+    const char *name; /* "program.h", "relu.bp" */
+    const char *text; /* NUL-terminated */
+    size_t length;
+};
+/* Each ends with a row whose name is NULL. The runtime is in the order in which it may be joined to one file. */
+extern const struct embedded_file embedded_prelude[];
+extern const struct embedded_file embedded_runtime[];
+
+/* ---- The whole file: amalgam.c -------------------------------------------------------------------------------------------- */
+typedef enum CKind {
+    C_STANDALONE, /* the runtime's text inside: needs nothing but libc, libm and, for threads, OpenMP */
+    C_LINKED,     /* declarations only: to be linked with libbpruntime.a */
+} CKind;
+
+/* The module's kernels and the program as C with a main. In `program`, a bp_function whose name is not NULL stands for the
+   Function of that name; its code pointer is not looked at, nor is bp_data.log where log_name is set. Functions that the
+   program does not name are left out. With program NULL: every function, extern, and no main (for tests and dumps). */
+void print_c(Module *module, const struct bp_program *program, CKind kind, Text *out);
+/* The runtime alone as one C file, for linking with a C_LINKED file where no archive is at hand. */
+void print_runtime(Text *out);
+
+/* ---- An executable: native.c ------------------------------------------------------------------------------------------------ */
+typedef struct NativeOptions {
+    int level;         /* -O; 0 to 3 */
+    const char *march; /* -march; NULL: native */
+    bool debug;        /* -g, and the C file stays at OUTPUT.c for the debugger */
+    bool verbose;      /* commands are shown on stderr */
+    bool keep;         /* the C file stays at OUTPUT.c */
+} NativeOptions;
+#define NATIVE_DEFAULT ((NativeOptions){.level = 3})
+
+/* Compiles a C_LINKED text with the system's compiler ($CC, else cc, gcc, clang) and writes the executable beside `output`
+   before renaming it. Says what is wrong on stderr and returns false; nothing is left behind then. */
+bool native_build(const Text *linked, const char *output, const NativeOptions *options);
+
+/* ---- Between the files of this folder ------------------------------------------------------------------------------------------ */
+/* names.c: identifiers that C will take: no keyword, no macro of a system header, nothing of the runtime, each used once. */
+typedef struct CNames CNames;
+typedef enum CScope {
+    SCOPE_GLOBAL, /* functions and kernels */
+    SCOPE_MATH,   /* functions that kernels call: locals keep off them */
+    SCOPE_LOCAL,  /* inside the kernel in hand */
+} CScope;
+CNames *c_names_new(Arena *arena);
+/* The identifier for `key` (any address, or an interned name), made from `wish` when first asked for. */
+const char *c_name(CNames *names, const void *key, const char *wish, CScope scope);
+void c_names_end_locals(CNames *names);
+
+/* lanes.c: types of lanes, and the small functions on them, each printed when first used. */
+typedef struct Lanes {
+    Arena *arena;
+    Text types, functions;
+    LIST(const char *) known; /* names of types and functions that are printed */
+} Lanes;
+/* What is applied to lanes besides the rows of the op table. */
+enum LaneOp {
+    LANE_SPLAT = OP_COUNT,
+    LANE_LOAD,
+    LANE_STORE,
+    LANE_LOW, /* the lower half of the lanes */
+    LANE_HIGH,
+    LANE_JOIN,
+    LANE_TREE_SUM,
+    LANE_FINITE,
+    LANE_MAXIMUM_FIRST, /* max(a, b) where a is known not to be NaN: one instruction */
+    LANE_MINIMUM_FIRST,
+    LANE_MAXIMUM_SECOND, /* where b is: one comparison */
+    LANE_MINIMUM_SECOND,
+};
+typedef enum FormKind {
+    FORM_CALL,    /* text(a, b) */
+    FORM_INFIX,   /* a text b */
+    FORM_PREFIX,  /* text a */
+    FORM_CAST,    /* (text)a */
+    FORM_CONVERT, /* __builtin_convertvector(a, text) */
+    FORM_TERNARY, /* a ? b : c */
+} FormKind;
+typedef struct Form {
+    FormKind kind;
+    const char *text;
+} Form;
+/* How an op (of the table or LANE_) is written whose result is `to` and whose last argument is `from`. */
+Form lane_form(Lanes *lanes, int op, ValueType to, ValueType from);
+const char *lane_type(Lanes *lanes, ValueType type);
+/* Wider than 32 bytes: a struct of halves `low` and `high`, since gcc keeps vectors wider than the machine's in memory. */
+bool lane_paired(ValueType type);
+
+/* print_kernels.c and print_program.c */
+void print_kernels(Module *module, const struct bp_program *program, CNames *names, Text *out);
+void print_program(const struct bp_program *program, CNames *names, Text *out);
+/* Calls `visit` with each function of the program that exists, its services (`log`) among them. */
+void program_functions(const struct bp_program *program, void (*visit)(void *argument, const char *name), void *argument);
+/* A number that reads back to the same bits as float or double. */
+void print_real(Text *out, double number, bool single);
+/* Any string inside a comment: ASCII alone, other characters as <U+00E9>. */
+void print_comment(Text *out, const char *string);
+
+#endif

@@ -1,0 +1,588 @@
+/* Lanes: the vector types and the small functions on them that the kernels call, as text. gcc's vector extension, which clang
+   has too, does the plain arithmetic; what it lacks (fma, square root, choosing by a mask) is a function here, with
+   the machine's instruction where the compiler has a name for it and a loop over the lanes where not: the bits are the same.
+   A truth value is an int, in lanes an int of all ones or zeros. */
+#include "emit.h"
+
+#include <string.h>
+
+static const char *const c_scalars[] = {"float", "double", "int32_t", "uint32_t", "int64_t", "uint64_t", "int"};
+
+static int bits_of(Scalar scalar) {
+    return scalar == SCALAR_F64 || scalar == SCALAR_I64 || scalar == SCALAR_U64 ? 64 : 32;
+}
+
+static bool is_float(Scalar scalar) {
+    return scalar == SCALAR_F32 || scalar == SCALAR_F64;
+}
+
+static bool is_signed(Scalar scalar) {
+    return scalar == SCALAR_I32 || scalar == SCALAR_I64;
+}
+
+bool lane_paired(ValueType type) {
+    return type.lanes * bits_of(type.scalar) > 256;
+}
+
+static ValueType half_of(ValueType type) {
+    return (ValueType){type.scalar, type.lanes / 2};
+}
+
+/* "f32x8"; a truth value is i32x8 among lanes, bool alone. */
+static const char *type_tag(const Lanes *lanes, ValueType type) {
+    if (type.scalar == SCALAR_BOOL && type.lanes == 1)
+        return "bool";
+    static const char *const tags[] = {"f32", "f64", "i32", "u32", "i64", "u64", "i32"};
+    const char *tag = tags[type.scalar];
+    return type.lanes == 1 ? tag : arena_printf(lanes->arena, "%sx%d", tag, type.lanes);
+}
+
+/* True where it was known already. */
+static bool note_known(Lanes *lanes, const char *name) {
+    for (int i = 0; i < lanes->known.count; i++)
+        if (strcmp(lanes->known.at[i], name) == 0)
+            return true;
+    *LIST_ADD(lanes->arena, &lanes->known) = name;
+    return false;
+}
+
+const char *lane_type(Lanes *lanes, ValueType type) {
+    if (type.lanes == 1)
+        return c_scalars[type.scalar];
+    const char *tag = type_tag(lanes, type);
+    if (note_known(lanes, tag))
+        return tag;
+    if (lane_paired(type)) {
+        const char *half = lane_type(lanes, half_of(type));
+        text_printf(&lanes->types, "typedef struct {\n    %s low, high;\n} %s;\n", half, tag);
+    } else {
+        const char *scalar = c_scalars[type.scalar == SCALAR_BOOL ? SCALAR_I32 : type.scalar];
+        text_printf(&lanes->types, "typedef %s %s __attribute__((vector_size(%d)));\n", scalar, tag,
+                    type.lanes * bits_of(type.scalar) / 8);
+    }
+    return tag;
+}
+
+/* ---- How an op is spelled --------------------------------------------------------------------------------------------- */
+
+static const char *infix_of(int op, ValueType from) {
+    bool scalar = from.lanes == 1;
+    bool narrow = scalar || bits_of(from.scalar) == 32; /* a comparison of 64-bit lanes gives a mask of the wrong width */
+    bool wraps = !is_signed(from.scalar);               /* C leaves signed overflow undefined */
+    switch (op) {
+    case OP_ADD:
+    case OP_SUBTRACT:
+    case OP_MULTIPLY:
+    case OP_DIVIDE:
+    case OP_BITS_AND:
+    case OP_BITS_OR:
+    case OP_BITS_XOR:
+    case OP_SHIFT_RIGHT:
+        return op_table[op].c;
+    case OP_INTEGER_ADD:
+    case OP_INTEGER_SUBTRACT:
+    case OP_INTEGER_MULTIPLY:
+    case OP_SHIFT_LEFT:
+        return wraps ? op_table[op].c : NULL;
+    case OP_INTEGER_DIVIDE:
+    case OP_INTEGER_REMAINDER:
+        return scalar ? op_table[op].c : NULL;
+    case OP_LESS:
+    case OP_LESS_EQUAL:
+    case OP_EQUAL:
+    case OP_NOT_EQUAL:
+    case OP_INTEGER_EQUAL:
+    case OP_INTEGER_LESS:
+        return narrow ? op_table[op].c : NULL;
+    case OP_AND:
+        return scalar ? "&&" : "&";
+    case OP_OR:
+        return scalar ? "||" : "|";
+    default:
+        return NULL;
+    }
+}
+
+/* What gcc and clang have a builtin for. */
+static const char *scalar_builtin(int op, Scalar scalar) {
+    bool single = scalar == SCALAR_F32;
+    switch (op) {
+    case OP_FMA:
+        return single ? "__builtin_fmaf" : "__builtin_fma";
+    case OP_SQRT:
+        return single ? "__builtin_sqrtf" : "__builtin_sqrt";
+    case OP_ABSOLUTE:
+        return single ? "__builtin_fabsf" : "__builtin_fabs";
+    case OP_FLOOR:
+        return single ? "__builtin_floorf" : "__builtin_floor";
+    case OP_ROUND:
+        return single ? "__builtin_rintf" : "__builtin_rint";
+    default:
+        return NULL;
+    }
+}
+
+static const char *lane_op_name(int op) {
+    switch (op) {
+    case LANE_SPLAT:
+        return "splat";
+    case LANE_LOAD:
+        return "load";
+    case LANE_STORE:
+        return "store";
+    case LANE_LOW:
+        return "low";
+    case LANE_HIGH:
+        return "high";
+    case LANE_JOIN:
+        return "join";
+    case LANE_TREE_SUM:
+        return "tree_sum";
+    case LANE_FINITE:
+        return "finite";
+    case LANE_MAXIMUM_FIRST:
+        return "max_number";
+    case LANE_MINIMUM_FIRST:
+        return "min_number";
+    case LANE_MAXIMUM_SECOND:
+        return "max_by_number";
+    case LANE_MINIMUM_SECOND:
+        return "min_by_number";
+    default:
+        return op_table[op].name;
+    }
+}
+
+static void define_function(Lanes *lanes, const char *name, int op, ValueType to, ValueType from);
+
+static const char *function_name(Lanes *lanes, int op, ValueType to, ValueType from) {
+    const char *name;
+    if (op == OP_BITCAST || op == OP_CONVERT || op == OP_REAL)
+        name = arena_printf(lanes->arena, "bp_%s_%s_from_%s%s", op_table[op].name, type_tag(lanes, to),
+                            type_tag(lanes, from), from.scalar == SCALAR_BOOL && from.lanes > 1 ? "_mask" : "");
+    else
+        name = arena_printf(lanes->arena, "bp_%s_%s", lane_op_name(op), type_tag(lanes, from));
+    if (!note_known(lanes, name))
+        define_function(lanes, name, op, to, from);
+    return name;
+}
+
+Form lane_form(Lanes *lanes, int op, ValueType to, ValueType from) {
+    bool paired = lane_paired(to) || lane_paired(from);
+    bool scalar = from.lanes == 1;
+    if (!paired && infix_of(op, from))
+        return (Form){FORM_INFIX, infix_of(op, from)};
+    if (!paired && op == OP_NEGATE && is_float(from.scalar))
+        return (Form){FORM_PREFIX, "-"};
+    if (!paired && op == OP_NOT)
+        return (Form){FORM_PREFIX, scalar ? "!" : "~"};
+    if (op == OP_WHERE && scalar)
+        return (Form){FORM_TERNARY, NULL};
+    if (scalar && scalar_builtin(op, from.scalar))
+        return (Form){FORM_CALL, scalar_builtin(op, from.scalar)};
+    if ((op == OP_CONVERT || op == OP_REAL) && scalar)
+        return (Form){FORM_CAST, lane_type(lanes, to)};
+    if ((op == OP_CONVERT || (op == OP_REAL && from.scalar != SCALAR_BOOL)) && !paired)
+        return (Form){FORM_CONVERT, lane_type(lanes, to)};
+    if (op == OP_BITCAST && !scalar && !paired)
+        return (Form){FORM_CAST, lane_type(lanes, to)};
+    return (Form){FORM_CALL, function_name(lanes, op, to, from)};
+}
+
+/* ---- The functions' text ------------------------------------------------------------------------------------------------ */
+
+/* `$T` type of the result, `$A` of the argument, `$S` its scalar, `$I` `$U` its bits as signed and unsigned integers, `$W` the
+   unsigned one twice as wide, `$M` a mask, `$H` half the result, `$N` lanes, `$p` the ending of an x86 builtin. */
+static void add_template(Lanes *lanes, Text *out, const char *template, ValueType to, ValueType from) {
+    Scalar wide_bits = bits_of(from.scalar) == 64 ? SCALAR_I64 : SCALAR_I32;
+    for (const char *at = template; *at; at++) {
+        if (*at != '$') {
+            text_add_bytes(out, at, 1);
+            continue;
+        }
+        switch (*++at) {
+        case 'T':
+            text_add(out, lane_type(lanes, to));
+            break;
+        case 'A':
+            text_add(out, lane_type(lanes, from));
+            break;
+        case 'S':
+            text_add(out, c_scalars[from.scalar]);
+            break;
+        case 'I':
+            text_add(out, lane_type(lanes, (ValueType){wide_bits, from.lanes}));
+            break;
+        case 'U':
+            text_add(out, lane_type(lanes, (ValueType){(Scalar)(wide_bits + 1), from.lanes}));
+            break;
+        case 'W':
+            text_add(out, lane_type(lanes, (ValueType){SCALAR_U64, from.lanes}));
+            break;
+        case 'M':
+            text_add(out, lane_type(lanes, (ValueType){SCALAR_BOOL, from.lanes}));
+            break;
+        case 'H':
+            text_add(out, lane_type(lanes, half_of(from)));
+            break;
+        case 'N':
+            text_printf(out, "%d", from.lanes);
+            break;
+        case 'p':
+            text_add(out, from.scalar == SCALAR_F64 ? "pd256" : from.lanes == 8 ? "ps256" : "ps");
+            break;
+        default:
+            BUG("no such mark in a template: $%c", *at);
+        }
+    }
+}
+
+/* The types of the arguments; how many. */
+static int arguments_of(int op, ValueType to, ValueType from, ValueType arguments[3]) {
+    for (int i = 0; i < 3; i++)
+        arguments[i] = from;
+    switch (op) {
+    case OP_WHERE:
+        arguments[0].scalar = SCALAR_BOOL;
+        return 3;
+    case LANE_SPLAT:
+        arguments[0].lanes = 1;
+        return 1;
+    case LANE_JOIN:
+        arguments[0] = arguments[1] = half_of(to);
+        return 2;
+    case LANE_LOW:
+    case LANE_HIGH:
+    case LANE_TREE_SUM:
+    case LANE_FINITE:
+        return 1;
+    case LANE_MAXIMUM_FIRST:
+    case LANE_MINIMUM_FIRST:
+    case LANE_MAXIMUM_SECOND:
+    case LANE_MINIMUM_SECOND:
+        return 2;
+    default:
+        return op_table[op].arity;
+    }
+}
+
+/* An op applied to arguments that need no parentheses. */
+static const char *apply(Lanes *lanes, int op, ValueType to, ValueType from, const char *const a[3]) {
+    Form form = lane_form(lanes, op, to, from);
+    ValueType ignored[3];
+    int count = arguments_of(op, to, from, ignored);
+    switch (form.kind) {
+    case FORM_INFIX:
+        return arena_printf(lanes->arena, "%s %s %s", a[0], form.text, a[1]);
+    case FORM_PREFIX:
+        return arena_printf(lanes->arena, "%s%s", form.text, a[0]);
+    case FORM_CAST:
+        return arena_printf(lanes->arena, "(%s)%s", form.text, a[0]);
+    case FORM_CONVERT:
+        return arena_printf(lanes->arena, "__builtin_convertvector(%s, %s)", a[0], form.text);
+    case FORM_TERNARY:
+        return arena_printf(lanes->arena, "%s ? %s : %s", a[0], a[1], a[2]);
+    case FORM_CALL:
+        break;
+    }
+    return count == 1   ? arena_printf(lanes->arena, "%s(%s)", form.text, a[0])
+           : count == 2 ? arena_printf(lanes->arena, "%s(%s, %s)", form.text, a[0], a[1])
+                        : arena_printf(lanes->arena, "%s(%s, %s, %s)", form.text, a[0], a[1], a[2]);
+}
+
+static const char *half_text(Lanes *lanes, ValueType type, const char *name, bool high) {
+    if (lane_paired(type))
+        return arena_printf(lanes->arena, "%s.%s", name, high ? "high" : "low");
+    return apply(lanes, high ? LANE_HIGH : LANE_LOW, half_of(type), type, (const char *const[3]){name});
+}
+
+static const char *const argument_names[3] = {"a", "b", "c"};
+
+/* By halves: where an argument or the result is a pair. */
+static void define_by_halves(Lanes *lanes, Text *out, int op, ValueType to, ValueType from) {
+    ValueType types[3];
+    int count = arguments_of(op, to, from, types);
+    const char *halves[2];
+    for (int high = 0; high < 2; high++) {
+        const char *arguments[3] = {0};
+        for (int i = 0; i < count; i++)
+            arguments[i] = types[i].lanes == 1 ? argument_names[i] : half_text(lanes, types[i], argument_names[i], high);
+        halves[high] = apply(lanes, op, half_of(to), half_of(from), arguments);
+    }
+    if (lane_paired(to))
+        text_printf(out, "    return (%s){%s, %s};\n", lane_type(lanes, to), halves[0], halves[1]);
+    else
+        text_printf(out, "    return %s;\n",
+                    apply(lanes, LANE_JOIN, to, to, (const char *const[3]){halves[0], halves[1]}));
+}
+
+static const char load_text[] = "    $A a;\n    __builtin_memcpy(&a, at, sizeof a);\n    return a;\n";
+static const char store_text[] = "    __builtin_memcpy(at, &a, sizeof a);\n";
+static const char finite_text[] = "    $U bits;\n    __builtin_memcpy(&bits, &a, sizeof bits);\n    return ";
+
+static void define_memory(Lanes *lanes, Text *out, const char *name, int op, ValueType type) {
+    if (op == LANE_LOAD)
+        add_template(lanes, out, "BP_LANES $A ", type, type);
+    else
+        text_add(out, "BP_LANES void ");
+    text_add(out, name);
+    add_template(lanes, out, op == LANE_LOAD ? "(const $S *at) {\n" : "($S *at, $A a) {\n", type, type);
+    if (!lane_paired(type)) {
+        add_template(lanes, out, op == LANE_LOAD ? load_text : store_text, type, type);
+    } else {
+        const char *half = function_name(lanes, op, half_of(type), half_of(type));
+        if (op == LANE_LOAD)
+            text_printf(out, "    return (%s){%s(at), %s(at + %d)};\n", type_tag(lanes, type), half, half, type.lanes / 2);
+        else
+            text_printf(out, "    %s(at, a.low);\n    %s(at + %d, a.high);\n", half, half, type.lanes / 2);
+    }
+    text_add(out, "}\n");
+}
+
+static void define_half(Lanes *lanes, Text *out, int op, ValueType from) {
+    Text list = {0};
+    int half = from.lanes / 2;
+    for (int i = 0; i < half; i++)
+        text_printf(&list, ", %d", op == LANE_HIGH ? half + i : i);
+    text_printf(out, "#if __has_builtin(__builtin_shufflevector)\n    return __builtin_shufflevector(a, a%s);\n#else\n",
+                list.at);
+    add_template(lanes, out, "    $H half;\n", from, from);
+    text_printf(out, "    for (int i = 0; i < %d; i++)\n        half[i] = a[i%s];\n    return half;\n#endif\n", half,
+                op == LANE_HIGH ? arena_printf(lanes->arena, " + %d", half) : "");
+    text_free(&list);
+}
+
+static void define_join(Lanes *lanes, Text *out, ValueType to) {
+    Text list = {0};
+    for (int i = 0; i < to.lanes; i++)
+        text_printf(&list, ", %d", i);
+    text_printf(out, "#if __has_builtin(__builtin_shufflevector)\n    return __builtin_shufflevector(a, b%s);\n#else\n",
+                list.at);
+    add_template(lanes, out, "    $T whole;\n", to, to);
+    text_printf(out, "    for (int i = 0; i < %d; i++)\n        whole[i] = a[i], whole[i + %d] = b[i];\n", to.lanes / 2,
+                to.lanes / 2);
+    text_add(out, "    return whole;\n#endif\n");
+    text_free(&list);
+}
+
+/* Halves are added until four lanes are left, then by hand: lane i to lane i + half. */
+static void define_tree_sum(Lanes *lanes, Text *out, ValueType from) {
+    bool real = is_float(from.scalar);
+    int add = real ? OP_ADD : OP_INTEGER_ADD;
+    ValueType half = half_of(from), one = {from.scalar, 1};
+    if (from.lanes > 4) {
+        const char *const halves[3] = {half_text(lanes, from, "a", false), half_text(lanes, from, "a", true)};
+        const char *const sum[3] = {apply(lanes, add, half, half, halves)};
+        text_printf(out, "    return %s;\n", apply(lanes, LANE_TREE_SUM, one, half, sum));
+        return;
+    }
+    const char *first = apply(lanes, add, one, one, (const char *const[3]){"a[0]", "a[2]"});
+    const char *second = apply(lanes, add, one, one, (const char *const[3]){"a[1]", "a[3]"});
+    const char *const sums[3] = {arena_printf(lanes->arena, "(%s)", first), arena_printf(lanes->arena, "(%s)", second)};
+    text_printf(out, "    return %s;\n", apply(lanes, add, one, one, sums));
+}
+
+/* The machine's instruction where clang or the target has one, else lane by lane. */
+static void define_builtin(Lanes *lanes, Text *out, int op, ValueType type) {
+    static const struct {
+        int op;
+        const char *clang, *target, *call;
+    } rows[] = {
+        {OP_FMA, "__builtin_elementwise_fma(a, b, c)", "__FMA__", "__builtin_ia32_vfmadd$p(a, b, c)"},
+        {OP_SQRT, "__builtin_elementwise_sqrt(a)", "__AVX__", "__builtin_ia32_sqrt$p(a)"},
+        {OP_FLOOR, "__builtin_elementwise_floor(a)", "__AVX__", "__builtin_ia32_round$p(a, 9)"},
+        {OP_ROUND, "__builtin_elementwise_rint(a)", "__AVX__", "__builtin_ia32_round$p(a, 8)"},
+    };
+    size_t row = 0;
+    while (row < sizeof rows / sizeof *rows && rows[row].op != op)
+        row++;
+    if (row == sizeof rows / sizeof *rows)
+        BUG("no function on lanes for %s", lane_op_name(op));
+    text_printf(out, "#if defined(__clang__) && __has_builtin(%.*s)\n    return %s;\n#elif defined(%s)\n    return ",
+                (int)strcspn(rows[row].clang, "("), rows[row].clang, rows[row].clang, rows[row].target);
+    add_template(lanes, out, rows[row].call, type, type);
+    add_template(lanes, out, ";\n#else\n    $A r = a;\n    for (int i = 0; i < $N; i++)\n        r[i] = ", type, type);
+    text_printf(out, "%s(a[i]%s);\n    return r;\n#endif\n", scalar_builtin(op, type.scalar),
+                op == OP_FMA ? ", b[i], c[i]" : "");
+}
+
+static void define_where(Lanes *lanes, Text *out, ValueType type) {
+    bool wide = bits_of(type.scalar) == 64;
+    if (wide)
+        add_template(lanes, out, "    const $I mask = __builtin_convertvector(a, $I);\n", type, type);
+    const char *mask = wide ? "mask" : "a";
+    if (is_float(type.scalar)) {
+        text_printf(out, "#if !defined(__clang__) && defined(%s)\n",
+                    type.lanes == 4 && !wide ? "__SSE4_1__" : "__AVX__");
+        add_template(lanes, out, "    return __builtin_ia32_blendv$p(c, b, ($A)", type, type);
+        text_printf(out, "%s);\n#else\n", mask);
+    }
+    add_template(lanes, out, "    return ($T)((", type, type);
+    text_printf(out, "%s & ", mask);
+    add_template(lanes, out, "($I)b) | (~", type, type);
+    text_printf(out, "%s & ", mask);
+    add_template(lanes, out, "($I)c));\n", type, type);
+    if (is_float(type.scalar))
+        text_add(out, "#endif\n");
+}
+
+/* When max or min gives a: a > b || a != a, with less to do where one of them is known not to be NaN. */
+static const char *extreme_condition(Lanes *lanes, int op, ValueType type) {
+    bool greatest = op == OP_MAXIMUM || op == LANE_MAXIMUM_FIRST || op == LANE_MAXIMUM_SECOND;
+    ValueType mask = {SCALAR_BOOL, type.lanes};
+    const char *const plain[3] = {"a", "b"}, *const swapped[3] = {"b", "a"}, *const self[3] = {"a", "a"};
+    const char *const *beyond = greatest ? swapped : plain, *const *within = greatest ? plain : swapped;
+    if (op == LANE_MAXIMUM_FIRST || op == LANE_MINIMUM_FIRST)
+        return apply(lanes, OP_LESS, mask, type, beyond);
+    if (op == LANE_MAXIMUM_SECOND || op == LANE_MINIMUM_SECOND) {
+        const char *unless = arena_printf(lanes->arena, "(%s)", apply(lanes, OP_LESS_EQUAL, mask, type, within));
+        return apply(lanes, OP_NOT, mask, mask, (const char *const[3]){unless});
+    }
+    const char *either = apply(lanes, OP_LESS, mask, type, beyond);
+    const char *missing = apply(lanes, OP_NOT_EQUAL, mask, type, self);
+    const char *const both[3] = {arena_printf(lanes->arena, "(%s)", either), arena_printf(lanes->arena, "(%s)", missing)};
+    return apply(lanes, OP_OR, mask, mask, both);
+}
+
+static void define_extreme(Lanes *lanes, Text *out, int op, ValueType type) {
+    const char *condition = extreme_condition(lanes, op, type);
+    bool instruction = type.lanes > 1 && (op == LANE_MAXIMUM_FIRST || op == LANE_MINIMUM_FIRST);
+    if (instruction) { /* x86's own max and min give b where a > b does not hold */
+        add_template(lanes, out, "#if !defined(__clang__) && defined(__AVX__)\n    return __builtin_ia32_", type, type);
+        text_add(out, op == LANE_MAXIMUM_FIRST ? "max" : "min");
+        add_template(lanes, out, "$p(a, b);\n#else\n", type, type);
+    }
+    text_printf(out, "    return %s;\n", apply(lanes, OP_WHERE, type, type, (const char *const[3]){condition, "a", "b"}));
+    if (instruction)
+        text_add(out, "#endif\n");
+}
+
+/* sign(-0) is 0 and sign(NaN) is NaN: both are a - a. */
+static void define_sign(Lanes *lanes, Text *out, ValueType type) {
+    if (type.lanes == 1) {
+        add_template(lanes, out, "    return a > 0 ? ($T)1 : a < 0 ? ($T)-1 : a - a;\n", type, type);
+        return;
+    }
+    ValueType mask = {SCALAR_BOOL, type.lanes}, one = {type.scalar, 1};
+    const char *splat = lane_form(lanes, LANE_SPLAT, type, type).text;
+    const char *zero = arena_printf(lanes->arena, "%s(0)", splat);
+    const char *below = apply(lanes, OP_LESS, mask, type, (const char *const[3]){"a", zero});
+    const char *above = apply(lanes, OP_LESS, mask, type, (const char *const[3]){zero, "a"});
+    const char *const inner[3] = {below, arena_printf(lanes->arena, "%s((%s)-1)", splat, lane_type(lanes, one)), "a - a"};
+    const char *const outer[3] = {above, arena_printf(lanes->arena, "%s(1)", splat),
+                                  apply(lanes, OP_WHERE, type, type, inner)};
+    text_printf(out, "    return %s;\n", apply(lanes, OP_WHERE, type, type, outer));
+}
+
+/* The high half of a product of 32 bits by 32. */
+static void define_multiply_high(Lanes *lanes, Text *out, ValueType type) {
+    if (type.lanes == 1)
+        text_add(out, "    return (uint32_t)((uint64_t)a * b >> 32);\n");
+    else if (type.lanes == 4)
+        add_template(lanes, out,
+                     "    const $W product = __builtin_convertvector(a, $W) * __builtin_convertvector(b, $W);\n"
+                     "    return __builtin_convertvector(product >> 32, $T);\n",
+                     type, type);
+    else
+        define_by_halves(lanes, out, OP_MULTIPLY_HIGH, type, type);
+}
+
+static void define_splat(Lanes *lanes, Text *out, ValueType type) {
+    add_template(lanes, out, "    return ($T){a", type, type);
+    for (int i = 1; i < type.lanes; i++)
+        text_add(out, ", a");
+    text_add(out, "};\n");
+}
+
+static void define_body(Lanes *lanes, Text *out, int op, ValueType to, ValueType from) {
+    bool paired = lane_paired(to) || lane_paired(from);
+    if (paired && op != LANE_TREE_SUM) {
+        define_by_halves(lanes, out, op, to, from);
+        return;
+    }
+    switch (op) {
+    case LANE_SPLAT:
+        define_splat(lanes, out, to);
+        break;
+    case LANE_LOW:
+    case LANE_HIGH:
+        define_half(lanes, out, op, from);
+        break;
+    case LANE_JOIN:
+        define_join(lanes, out, to);
+        break;
+    case LANE_TREE_SUM:
+        define_tree_sum(lanes, out, from);
+        break;
+    case LANE_FINITE:
+        add_template(lanes, out, finite_text, to, from);
+        text_add(out, from.scalar == SCALAR_F64 ? "(bits >> 52 & 0x7FF) != 0x7FF;\n" : "(bits >> 23 & 0xFF) != 0xFF;\n");
+        break;
+    case OP_MAXIMUM:
+    case OP_MINIMUM:
+    case LANE_MAXIMUM_FIRST:
+    case LANE_MINIMUM_FIRST:
+    case LANE_MAXIMUM_SECOND:
+    case LANE_MINIMUM_SECOND:
+        define_extreme(lanes, out, op, from);
+        break;
+    case OP_SIGN:
+        define_sign(lanes, out, from);
+        break;
+    case OP_WHERE:
+        define_where(lanes, out, from);
+        break;
+    case OP_MULTIPLY_HIGH:
+        define_multiply_high(lanes, out, from);
+        break;
+    case OP_ABSOLUTE:
+        add_template(lanes, out, "    return ($T)(($U)a << 1 >> 1);\n", to, from);
+        break;
+    case OP_REAL: /* a mask is 0 or -1 */
+        add_template(lanes, out, "    return __builtin_convertvector(-a, $T);\n", to, from);
+        break;
+    case OP_BITCAST:
+        add_template(lanes, out, "    $T b;\n    __builtin_memcpy(&b, &a, sizeof b);\n    return b;\n", to, from);
+        break;
+    case OP_INTEGER_ADD:
+    case OP_INTEGER_SUBTRACT:
+    case OP_INTEGER_MULTIPLY:
+    case OP_SHIFT_LEFT: /* signed overflow is undefined in C: unsigned wraps */
+        add_template(lanes, out, "    return ($T)(($U)a ", to, from);
+        text_add(out, op_table[op].c);
+        add_template(lanes, out, " ($U)b);\n", to, from);
+        break;
+    case OP_INTEGER_MINIMUM:
+        text_add(out, "    return a < b ? a : b;\n");
+        break;
+    case OP_LESS:
+    case OP_LESS_EQUAL:
+    case OP_EQUAL:
+    case OP_NOT_EQUAL:
+    case OP_INTEGER_EQUAL:
+    case OP_INTEGER_LESS: /* 64-bit lanes */
+        text_printf(out, "    return __builtin_convertvector(a %s b, ", op_table[op].c);
+        add_template(lanes, out, "$M);\n", to, from);
+        break;
+    default:
+        define_builtin(lanes, out, op, from);
+    }
+}
+
+static void define_function(Lanes *lanes, const char *name, int op, ValueType to, ValueType from) {
+    Text out = {0}; /* apart, because the body may call for others that must stand before it */
+    if (op == LANE_LOAD || op == LANE_STORE) {
+        define_memory(lanes, &out, name, op, from);
+    } else {
+        ValueType types[3];
+        int count = arguments_of(op, to, from, types);
+        text_printf(&out, "BP_LANES %s %s(", lane_type(lanes, to), name);
+        for (int i = 0; i < count; i++)
+            text_printf(&out, "%s%s %s", i ? ", " : "", lane_type(lanes, types[i]), argument_names[i]);
+        text_add(&out, ") {\n");
+        define_body(lanes, &out, op, to, from);
+        text_add(&out, "}\n");
+    }
+    text_add(&lanes->functions, out.at);
+    text_free(&out);
+}

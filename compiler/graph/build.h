@@ -1,0 +1,191 @@
+/* What the files that elaborate formulas promise each other: from expressions of the AST to nodes of the graph.
+
+   A Term is what an expression means while compiling: a node, a function, a tuple of outputs, a word. Elaboration is evaluation: calls
+   are carried out, options chosen, shapes known; what is left is nodes. An error gives a term of TERM_NOTHING, which stays
+   silent wherever it goes. */
+#ifndef BPC_BUILD_H
+#define BPC_BUILD_H
+
+#include "graph.h"
+
+typedef enum TermKind {
+    TERM_NOTHING,  /* an error was reported */
+    TERM_NODE,     /* a value */
+    TERM_FUNCTION, /* a def, block, loss, metric or optimizer, perhaps with some options given */
+    TERM_BUILTIN,  /* a function of builtin.c */
+    TERM_MODEL,
+    TERM_DATA,
+    TERM_COLUMN, /* iris.species */
+    TERM_TUPLE,  /* several outputs */
+    TERM_STRING,
+    TERM_SYMBOL, /* macro, none: a word that an option takes */
+    TERM_LIST,   /* [a, b] */
+} TermKind;
+
+typedef struct Term Term;
+typedef struct Build Build;
+
+/* An argument that a call was given, evaluated or (for functions that choose) not yet. */
+typedef struct BoundOption {
+    Name name;
+    Span span;
+    Term *value;
+} BoundOption;
+
+typedef struct Builtin Builtin;
+
+struct Term {
+    TermKind kind;
+    Span span;
+    Node *node;
+    const Item *item;
+    const Builtin *builtin;
+    BoundOption *options; /* FUNCTION */
+    int option_count;
+    ModelInstance *model;
+    DataSet *data;
+    int column;
+    Term *at; /* TUPLE, LIST */
+    int count;
+    Name *names; /* TUPLE: of a model's outputs, or NULL */
+    Name name;   /* SYMBOL, STRING */
+};
+
+typedef struct Binding {
+    Name name;
+    Span span;
+    Term term;
+} Binding;
+
+typedef struct Scope {
+    struct Scope *parent;
+    LIST(Binding) bindings;
+} Scope;
+
+/* A loss that was applied: which output it reads, which target, and how a prediction is made of the output. */
+typedef struct LossUse {
+    Node *output, *target;
+    const Item *loss;
+} LossUse;
+
+struct Build {
+    GraphProgram *out;
+    Program *program;
+    Graph *graph;
+    Arena *arena;
+    Scope *scope;
+    ModelInstance *model;   /* whose body is being elaborated */
+    bool training;          /* dropout drops */
+    bool measuring;         /* batch_rows() counts the rows of the whole split */
+    bool schedules;         /* step, epoch and steps may be named */
+    LIST(Name) path;        /* bound names from the model inwards; NULL: a call without a name */
+    Span user;              /* the innermost expression outside the prelude */
+    Name callee;            /* the prelude's function that is being elaborated, for notes */
+    int depth;              /* of calls: a definition that calls itself is an error */
+    int draws;              /* random draws so far in this application: part of their streams */
+    LIST(LossUse) losses;
+    Stmt **replacements;    /* of the derived model whose body is being elaborated; NULL inside calls */
+    bool *replaced;         /* which of them have found their layer */
+    int replacement_count;
+    bool fresh;             /* inside a replacement: new weights, not the checkpoint's */
+    const Item *custom;     /* the def whose grad clauses are being elaborated */
+    /* in a parameter's initial value: */
+    const int64_t *draw_dims;
+    int draw_rank;
+    int64_t draw_stream;
+    /* in an optimizer: */
+    GraphTrain *train;
+    Tensor *updated;
+};
+
+/* ---- term.c ----------------------------------------------------------------------------------------------------------- */
+#define NOTHING ((Term){0})
+Term term_node(Node *node, Span span);
+/* Reports at the user's place; where `span` lies in the prelude, a note says in which function. Returns NOTHING. */
+Term build_error(Build *build, Span span, const char *format, ...) BPC_PRINTF(3, 4);
+void build_note(Build *build, Span span, const char *format, ...) BPC_PRINTF(3, 4);
+const char *term_kind_name(const Term *term);
+/* The node of a term, an error otherwise. An INDEX stays one. */
+Node *term_value(Build *build, const Term *term);
+/* The same for arithmetic: conditions and indices become numbers; a category of more than two classes is an error. */
+Node *term_number(Build *build, const Term *term);
+bool term_integer(Build *build, const Term *term, const char *what, int64_t least, int64_t *integer);
+bool term_constant(const Term *term, double *number);
+void scope_bind(Build *build, Name name, Span span, Term term);
+const Binding *scope_find(const Build *build, Name name);
+Scope *scope_open(Build *build, Scope *parent); /* becomes build->scope; returns the one before */
+uint32_t hash_text(const char *text);           /* FNV-1a: streams of random draws are named by it */
+const char *path_join(Build *build, Name last); /* fc1.weight; NULL where a call without a name is on the way */
+
+/* ---- expression.c ------------------------------------------------------------------------------------------------------- */
+Term build_expression(Build *build, const Expr *expr);
+Term build_binary(Build *build, Op op, Term a, Term b, Span span);
+Term build_body(Build *build, const Body *body); /* statements in order; what `return` gives */
+/* Elementwise with the shapes checked: [1] is a number. Reports and returns NULL. */
+Node *build_op(Build *build, Op op, Node **args, const Span *spans, int count, Span span);
+
+/* ---- model.c --------------------------------------------------------------------------------------------------------------- */
+Term build_parameter(Build *build, Name name, Term *dims, int rank, const Expr *init, Span span);
+
+/* ---- call.c --------------------------------------------------------------------------------------------------------------- */
+Term build_call(Build *build, const Expr *call);
+/* Calls a function term with evaluated arguments. */
+Term build_apply(Build *build, const Term *function, Term *positional, int count, BoundOption *options, int option_count,
+                 Span span);
+Term build_model_call(Build *build, ModelInstance *model, Term *args, int count, Span span);
+ModelInstance *model_instance(Build *build, const Item *item, Span span);
+Node *build_derivative(Graph *graph, const Item *formula, Node *node, Node *d);
+/* The grad clause of `item` for its parameter i; NULL where it has none. */
+Node *build_custom_derivative(Graph *graph, const Item *item, Node *node, int parameter, Node *d);
+
+/* ---- builtin.c --------------------------------------------------------------------------------------------------------------- */
+struct Builtin {
+    const char *name;
+    int least, most; /* positional arguments */
+    Term (*apply)(Build *build, Term *args, int count, BoundOption *options, int option_count, Span span);
+    /* functions that look before they evaluate: where, choose, when_training */
+    Term (*choose)(Build *build, const Expr *call);
+    Op op; /* with neither: the op of that name */
+};
+const Builtin *builtin_named(Name name);
+int builtin_names(Arena *arena, const Name **names);
+
+/* ---- the statements ------------------------------------------------------------------------------------------------------------- */
+/* What a forward pass over a data set gives: input and target nodes bound in build->scope, the models' outputs. */
+typedef struct Forward {
+    LIST(Term) outputs; /* one a model: NODE or TUPLE */
+    bool ok;
+} Forward;
+Forward build_forward(Build *build, ModelUse *models, int count, DataSet *data, bool training, Span span);
+Node *data_group_node(Build *build, const DataSet *data, const DataGroup *group);
+/* y in the file's units: the transforms of its target's columns undone, down to (not through) `log` where stop_at_log. */
+Node *build_file_units(Build *build, const DataSet *data, int first_column, int count, Node *y, bool stop_at_log, Span span);
+/* The output as predictions are read: the link applied, the file's units. */
+Node *build_prediction(Build *build, const OutputRole *role, Node *output, bool stop_at_log, Span span);
+int scalar_of_param(const Program *program, int param);
+int scalar_of_fitted(const Program *program, const DataSet *data, int fitted);
+
+GraphFunction *function_new(Build *build, const char *name, const char *about, Span span, int64_t capacity);
+Buffer *buffer_new(Arena *arena, const char *name, BufferRole role, Scalar scalar, bool per_row, int rank, const int64_t *dims,
+                   Span span);
+
+/* Metrics over a forward pass that build->scope and `forward` hold. rows_loss: the loss of each row and the penalty that
+   go first as "loss", or NULL. */
+typedef struct MeasureRequest {
+    const Args *metrics;
+    Forward *forward;
+    ModelInstance **models;
+    DataSet *data;
+    Node *loss, *penalty;
+    bool stop_at_log;
+    const char *name; /* of the functions: Classifier_validation */
+    const char *about;
+    Span span;
+    int64_t capacity;
+    GraphFunction *step; /* sums go into this function too, one pass; metrics that need two are left out. Else NULL */
+} MeasureRequest;
+bool build_measure(Build *build, const MeasureRequest *request, GraphMeasure *measure, Node **loss_sum);
+void build_train(Build *build, TrainPlan *plan);
+void build_evaluate(Build *build, EvaluatePlan *plan);
+
+#endif

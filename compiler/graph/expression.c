@@ -1,0 +1,387 @@
+/* Expressions and statements of formulas, evaluated to terms. */
+#include "build.h"
+
+#include <math.h>
+#include <string.h>
+
+/* ---- element by element --------------------------------------------------------------------------------------------- */
+
+static const char *node_words(Build *build, const Node *node) {
+    const char *shape = node_shape(build->arena, node);
+    return node->label ? arena_printf(build->arena, "'%s' is %s", node->label, shape)
+                       : arena_printf(build->arena, "this is %s", shape);
+}
+
+/* Shapes must be equal, but for numbers; [1] is a number. */
+static bool shapes_fit(Build *build, Node **args, const Span *spans, int count, Span span) {
+    Node *shaped = NULL;
+    int at = 0;
+    for (int i = 0; i < count; i++) {
+        if (node_elements(args[i]) == 1)
+            continue;
+        if (!shaped) {
+            shaped = args[i];
+            at = i;
+        } else if (!node_same_shape(shaped, args[i])) {
+            build_error(build, span, "shapes do not fit: %s, but %s", node_words(build, shaped), node_words(build, args[i]));
+            build_note(build, shaped->span, "%s is made here", node_shape(build->arena, shaped));
+            build_note(build, args[i]->span, "%s is made here", node_shape(build->arena, args[i]));
+            (void)spans;
+            (void)at;
+            return false;
+        }
+    }
+    for (int i = 0; i < count; i++) /* beside a shape, or beside plain numbers, [1] and [1, 1] are numbers */
+        if (args[i]->rank && node_elements(args[i]) == 1) {
+            bool alike = !shaped;
+            for (int j = 0; alike && j < count; j++)
+                alike = node_same_shape(args[i], args[j]);
+            if (!alike)
+                args[i] = node_reshape(build->graph, args[i], 0, NULL);
+        }
+    return true;
+}
+
+Node *build_op(Build *build, Op op, Node **args, const Span *spans, int count, Span span) {
+    for (int i = 0; i < count; i++)
+        if (!args[i])
+            return NULL;
+    if (!shapes_fit(build, args, spans, count, span))
+        return NULL;
+    Span before = graph_set_span(build->graph, build->user);
+    Node *node = node_op(build->graph, op, args[0], count > 1 ? args[1] : NULL, count > 2 ? args[2] : NULL);
+    graph_set_span(build->graph, before);
+    return node;
+}
+
+static bool is_comparison(Op op) {
+    return op_table[op].class == CLASS_COMPARE;
+}
+
+Term build_binary(Build *build, Op op, Term a, Term b, Span span) {
+    Node *args[2];
+    Span spans[2] = {a.span, b.span};
+    bool indices = is_comparison(op) && a.kind == TERM_NODE && b.kind == TERM_NODE && a.node->type == TYPE_INDEX &&
+                   b.node->type == TYPE_INDEX;
+    bool truths = (op == OP_AND || op == OP_OR);
+    if (indices || truths) {
+        args[0] = term_value(build, &a);
+        args[1] = term_value(build, &b);
+    } else if (is_comparison(op)) { /* a category may be compared with a number, whatever it counts */
+        args[0] = a.kind == TERM_NODE && a.node->type == TYPE_INDEX ? node_op(build->graph, OP_REAL, a.node, NULL, NULL)
+                                                                    : term_number(build, &a);
+        args[1] = b.kind == TERM_NODE && b.node->type == TYPE_INDEX ? node_op(build->graph, OP_REAL, b.node, NULL, NULL)
+                                                                    : term_number(build, &b);
+    } else {
+        args[0] = term_number(build, &a);
+        args[1] = term_number(build, &b);
+    }
+    if (!args[0] || !args[1])
+        return NOTHING;
+    if (is_comparison(op) && args[0]->op == OP_CONSTANT && args[1]->op == OP_CONSTANT && !indices && !truths)
+        return term_node(node_constant(build->graph, op_evaluate(op, args[0]->number, args[1]->number, 0)), span);
+    return term_node(build_op(build, op, args, spans, 2, span), span);
+}
+
+/* ---- products ------------------------------------------------------------------------------------------------------------ */
+
+static Term build_matmul(Build *build, Term left, Term right, Span span) {
+    Node *a = term_number(build, &left), *b = term_number(build, &right);
+    if (!a || !b)
+        return NOTHING;
+    if (a->rank == 0 || b->rank == 0 || a->rank > 2 || b->rank > 2) {
+        build_error(build, span, "@ needs vectors or matrices: %s, %s", node_words(build, a), node_words(build, b));
+        return NOTHING;
+    }
+    if (a->dims[a->rank - 1] != b->dims[0]) {
+        build_error(build, span, "shapes do not fit in a product: %s, but %s", node_words(build, a), node_words(build, b));
+        build_note(build, a->span, "%s is made here", node_shape(build->arena, a));
+        build_note(build, b->span, "%s is made here", node_shape(build->arena, b));
+        return NOTHING;
+    }
+    ContractSpec spec = {0};
+    int out = 0;
+    int8_t k = 3; /* the contracted letter */
+    if (a->rank == 2)
+        spec.out[out++] = spec.left[0] = 0;
+    spec.left[a->rank - 1] = k;
+    spec.right[0] = k;
+    if (b->rank == 2)
+        spec.out[out++] = spec.right[1] = 1;
+    Span before = graph_set_span(build->graph, build->user);
+    Node *node = node_contract(build->graph, a, b, spec, out);
+    graph_set_span(build->graph, before);
+    return term_node(node, span);
+}
+
+/* ---- names ------------------------------------------------------------------------------------------------------------------ */
+
+static Term unknown_name(Build *build, Name name, Span span) {
+    LIST(Name) known = {0};
+    for (const Scope *scope = build->scope; scope; scope = scope->parent)
+        for (int i = 0; i < scope->bindings.count; i++)
+            *LIST_ADD(build->arena, &known) = scope->bindings.at[i].name;
+    const Name *more;
+    int count = program_names(build->program, build->arena, &more);
+    for (int i = 0; i < count; i++)
+        *LIST_ADD(build->arena, &known) = more[i];
+    count = builtin_names(build->arena, &more);
+    for (int i = 0; i < count; i++)
+        *LIST_ADD(build->arena, &known) = more[i];
+    Name near = nearest_name(name, known.at, known.count);
+    if (near)
+        return build_error(build, span, "unknown name '%s'; did you mean '%s'?", name, near);
+    return build_error(build, span, "unknown name '%s'", name);
+}
+
+static Term constant_term(Build *build, const Expr *expr, double number) {
+    return term_node(node_constant(build->graph, number), expr->span);
+}
+
+static Term schedule_name(Build *build, Name name, Span span) {
+    static const struct {
+        const char *name;
+        enum bp_scalar scalar;
+    } known[] = {{"step", BP_SCALAR_STEP}, {"epoch", BP_SCALAR_EPOCH}, {"steps", BP_SCALAR_STEPS},
+                 {"steps_per_epoch", BP_SCALAR_STEPS_PER_EPOCH}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (build->schedules && !strcmp(name, known[i].name))
+            return term_node(node_scalar(build->graph, (int)known[i].scalar, name), span);
+    return NOTHING;
+}
+
+static Term definition_term(Build *build, const Definition *definition, Span span) {
+    Term term = {.span = span};
+    double number;
+    switch (definition->item->kind) {
+    case ITEM_DATA:
+        term.kind = TERM_DATA;
+        term.data = program_data(build->program, definition->name);
+        return term;
+    case ITEM_MODEL: case ITEM_DERIVED:
+        term.model = model_instance(build, definition->item, span);
+        term.kind = term.model ? TERM_MODEL : TERM_NOTHING;
+        return term;
+    case ITEM_PARAM:
+        for (int i = 0; i < build->program->params.count; i++)
+            if (build->program->params.at[i].name == definition->name)
+                return term_node(node_scalar(build->graph, scalar_of_param(build->program, i), definition->name), span);
+        return NOTHING;
+    case ITEM_CONST: {
+        Expr name = {.kind = EXPR_NAME, .span = span, .name = definition->name};
+        if (!check_number(build->program, &name, "a const", &number))
+            return NOTHING;
+        return term_node(node_constant(build->graph, number), span);
+    }
+    default:
+        term.kind = TERM_FUNCTION;
+        term.item = definition->item;
+        return term;
+    }
+}
+
+static Term build_name(Build *build, const Expr *expr) {
+    const Binding *binding = scope_find(build, expr->name);
+    if (binding) {
+        Term term = binding->term;
+        term.span = expr->span;
+        return term;
+    }
+    Term scheduled = schedule_name(build, expr->name, expr->span);
+    if (scheduled.kind != TERM_NOTHING)
+        return scheduled;
+    const Definition *definition = program_find(build->program, expr->name);
+    if (definition)
+        return definition_term(build, definition, expr->span);
+    const Builtin *builtin = builtin_named(expr->name);
+    if (builtin)
+        return (Term){.kind = TERM_BUILTIN, .builtin = builtin, .span = expr->span};
+    if (!strcmp(expr->name, "pi"))
+        return constant_term(build, expr, 3.14159265358979323846);
+    if (!strcmp(expr->name, "infinity"))
+        return constant_term(build, expr, INFINITY);
+    return unknown_name(build, expr->name, expr->span);
+}
+
+/* iris.species, Net.cost */
+static Term build_field(Build *build, const Expr *expr) {
+    Name name = expr->field.name;
+    if (expr->field.base->kind == EXPR_NAME) { /* a model's output, bound by the statement that applies the model */
+        const char *joined = arena_printf(build->arena, "%s.%s", expr->field.base->name, name);
+        const Binding *binding = scope_find(build, name_of(joined));
+        if (binding) {
+            Term term = binding->term;
+            term.span = expr->span;
+            return term;
+        }
+    }
+    Term base = build_expression(build, expr->field.base);
+    if (base.kind == TERM_DATA) {
+        LIST(Name) names = {0};
+        for (int i = 0; i < base.data->column_count; i++) {
+            if (base.data->columns[i].name == name)
+                return (Term){.kind = TERM_COLUMN, .data = base.data, .column = i, .span = expr->span};
+            *LIST_ADD(build->arena, &names) = base.data->columns[i].name;
+        }
+        Name near = nearest_name(name, names.at, names.count);
+        return build_error(build, expr->field.name_span, "'%s' has no column '%s'%s%s%s", base.data->name, name,
+                           near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+    }
+    if (base.kind == TERM_TUPLE && base.names)
+        for (int i = 0; i < base.count; i++)
+            if (base.names[i] == name)
+                return base.at[i];
+    if (base.kind == TERM_MODEL) {
+        ModelInstance *model = base.model;
+        for (int i = 0; i < model->output_names.count; i++)
+            if (model->output_names.at[i] == name)
+                return build_error(build, expr->span, "'%s.%s' has no value here: call the model, or name it in a train block",
+                                   model->name, name);
+        Name near = nearest_name(name, model->output_names.at, model->output_names.count);
+        return build_error(build, expr->field.name_span, "'%s' returns no '%s'%s%s%s", model->name, name,
+                           near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+    }
+    if (base.kind == TERM_NOTHING)
+        return NOTHING;
+    return build_error(build, expr->field.name_span, "%s has no part called '%s'", term_kind_name(&base), name);
+}
+
+/* ---- x[i], x[a..b] ------------------------------------------------------------------------------------------------------------- */
+
+static Term build_index(Build *build, const Expr *expr) {
+    Term base = build_expression(build, expr->index.base);
+    if (base.kind == TERM_NOTHING)
+        return NOTHING;
+    if (expr->index.args.count != 1)
+        return build_error(build, expr->span, "one index is needed");
+    const Expr *index = expr->index.args.at[0].value;
+    bool range = index->kind == EXPR_RANGE;
+    Term low = build_expression(build, range ? index->binary.left : index);
+    Term high = range ? build_expression(build, index->binary.right) : low;
+    int64_t first, last, count;
+    if (!term_integer(build, &low, "an index", 0, &first) || !term_integer(build, &high, "an index", 0, &last))
+        return NOTHING;
+    Node *x = NULL;
+    if (base.kind == TERM_TUPLE || base.kind == TERM_LIST)
+        count = base.count;
+    else {
+        x = term_value(build, &base);
+        if (!x)
+            return NOTHING;
+        if (x->rank == 0)
+            return build_error(build, expr->span, "a number has no elements to index");
+        count = x->dims[0];
+    }
+    if (last < first)
+        return build_error(build, index->span, "this range is empty");
+    if (last >= count)
+        return build_error(build, index->span, "index %lld is beyond the last, %lld", (long long)last, (long long)count - 1);
+    if (!x) {
+        if (range)
+            return build_error(build, index->span, "one index is needed here, not a range");
+        return base.at[first];
+    }
+    Span before = graph_set_span(build->graph, build->user);
+    Node *piece = node_slice(build->graph, x, first, last - first + 1);
+    if (!range)
+        piece = node_reshape(build->graph, piece, x->rank - 1, x->dims + 1);
+    graph_set_span(build->graph, before);
+    return term_node(piece, expr->span);
+}
+
+/* repeat n Block(x, …): the first argument of each round is the result of the one before */
+static Term build_repeat(Build *build, const Expr *expr) {
+    Term count_term = build_expression(build, expr->binary.left);
+    int64_t count;
+    if (!term_integer(build, &count_term, "the count of 'repeat'", 1, &count))
+        return NOTHING;
+    if (count > 10000)
+        return build_error(build, expr->binary.left->span, "'repeat' goes to 10000 at most");
+    const Expr *call = expr->binary.right;
+    if (call->kind != EXPR_CALL || call->call.args.count == 0 || call->call.args.at[0].name)
+        return build_error(build, call->span, "'repeat' needs a call whose first argument is what goes round: repeat 3 Block(x, 64)");
+    Scope *before = scope_open(build, build->scope);
+    Name carried = name_of("repeated value"); /* no name of the language: it holds a space */
+    scope_bind(build, carried, call->span, build_expression(build, call->call.args.at[0].value));
+    Expr round = *call, name = {.kind = EXPR_NAME, .span = call->call.args.at[0].value->span, .name = carried};
+    round.call.args.at = arena_array(build->arena, Arg, call->call.args.count);
+    memcpy(round.call.args.at, call->call.args.at, sizeof(Arg) * (size_t)call->call.args.count);
+    round.call.args.at[0].value = &name;
+    Term result = NOTHING;
+    for (int64_t i = 0; i < count; i++) {
+        *LIST_ADD(build->arena, &build->path) = name_of(arena_printf(build->arena, "%lld", (long long)i));
+        result = build_call(build, &round);
+        build->path.count--;
+        if (result.kind == TERM_NOTHING)
+            break;
+        scope_bind(build, carried, call->span, result);
+    }
+    build->scope = before;
+    return result;
+}
+
+static Op binary_op(Operator operator) {
+    switch (operator) {
+    case OPERATOR_ADD: return OP_ADD;
+    case OPERATOR_SUBTRACT: return OP_SUBTRACT;
+    case OPERATOR_MULTIPLY: return OP_MULTIPLY;
+    case OPERATOR_DIVIDE: return OP_DIVIDE;
+    case OPERATOR_POWER: return OP_POWER;
+    case OPERATOR_LESS: case OPERATOR_GREATER: return OP_LESS;
+    case OPERATOR_LESS_EQUAL: case OPERATOR_GREATER_EQUAL: return OP_LESS_EQUAL;
+    case OPERATOR_EQUAL: return OP_EQUAL;
+    case OPERATOR_NOT_EQUAL: return OP_NOT_EQUAL;
+    default: BUG("operator %d", (int)operator);
+    }
+}
+
+static Term build_operator(Build *build, const Expr *expr) {
+    Term left = build_expression(build, expr->binary.left);
+    if (expr->kind == EXPR_UNARY) {
+        Node *args[1] = {term_number(build, &left)};
+        return args[0] ? term_node(build_op(build, OP_NEGATE, args, &left.span, 1, expr->span), expr->span) : NOTHING;
+    }
+    Term right = build_expression(build, expr->binary.right);
+    Operator operator = expr->binary.op;
+    if (operator == OPERATOR_MATMUL)
+        return build_matmul(build, left, right, expr->span);
+    if (operator == OPERATOR_GREATER || operator == OPERATOR_GREATER_EQUAL)
+        return build_binary(build, binary_op(operator), right, left, expr->span);
+    return build_binary(build, binary_op(operator), left, right, expr->span);
+}
+
+static Term build_list(Build *build, const Expr *expr) {
+    Term list = {.kind = TERM_LIST, .span = expr->span, .count = expr->list.count};
+    list.at = arena_array(build->arena, Term, list.count ? list.count : 1);
+    for (int i = 0; i < list.count; i++) {
+        list.at[i] = build_expression(build, expr->list.at[i].value);
+        if (list.at[i].kind == TERM_NOTHING)
+            return NOTHING;
+    }
+    return list;
+}
+
+Term build_expression(Build *build, const Expr *expr) {
+    Span before = build->user;
+    if (!span_in_prelude(expr->span) && expr->span.source >= 0)
+        build->user = expr->span;
+    Term term = NOTHING;
+    switch (expr->kind) {
+    case EXPR_NUMBER: term = constant_term(build, expr, expr->number); break;
+    case EXPR_STRING:
+        term = (Term){.kind = TERM_STRING, .span = expr->span, .name = name_of(expr->string.bytes)};
+        break;
+    case EXPR_NAME: term = build_name(build, expr); break;
+    case EXPR_UNARY: case EXPR_BINARY: term = build_operator(build, expr); break;
+    case EXPR_CALL: term = build_call(build, expr); break;
+    case EXPR_INDEX: term = build_index(build, expr); break;
+    case EXPR_FIELD: term = build_field(build, expr); break;
+    case EXPR_LIST: term = build_list(build, expr); break;
+    case EXPR_REPEAT: term = build_repeat(build, expr); break;
+    case EXPR_RANGE: term = build_error(build, expr->span, "a range stands only in brackets: x[0..3]"); break;
+    }
+    if (term.kind == TERM_NODE)
+        term.span = expr->span;
+    build->user = before;
+    return term;
+}

@@ -1,0 +1,229 @@
+/* A forward pass over a data set: its slots become input nodes, its targets get names, models are applied. And the way back: outputs
+   as predictions, in the file's units. */
+#include "build.h"
+
+#include <string.h>
+
+int scalar_of_param(const Program *program, int param) {
+    (void)program;
+    return BP_SCALAR_COUNT + param;
+}
+
+int scalar_of_fitted(const Program *program, const DataSet *data, int fitted) {
+    int at = BP_SCALAR_COUNT + program->params.count;
+    for (int i = 0; i < data->index; i++)
+        at += program->data.at[i]->fitted_count;
+    return at + fitted;
+}
+
+/* ---- inputs and targets ------------------------------------------------------------------------------------------------- */
+
+static Node *slot_node(Build *build, const DataSet *data, int slot) {
+    const DataSlot *from = &data->slots[slot];
+    Node *node;
+    if (from->category) {
+        const DataColumn *column = &data->columns[from->columns[0]];
+        node = node_input(build->graph, data, slot, 0, column->category_count);
+        node_label(node, column->name);
+    } else {
+        node = node_input(build->graph, data, slot, from->width, 0);
+        node_label(node, from->name ? from->name : data->columns[from->columns[0]].name);
+    }
+    return node;
+}
+
+Node *data_group_node(Build *build, const DataSet *data, const DataGroup *group) {
+    Node **parts = arena_array(build->arena, Node *, group->slot_count);
+    Span before = graph_set_span(build->graph, group->span);
+    for (int i = 0; i < group->slot_count; i++) {
+        parts[i] = slot_node(build, data, group->first_slot + i);
+        if (parts[i]->type == TYPE_INDEX && (!group->target || group->slot_count > 1))
+            parts[i] = node_one_hot(build->graph, parts[i], parts[i]->classes);
+    }
+    Node *node = group->slot_count == 1 && parts[0]->type == TYPE_INDEX ? parts[0]
+                                                                       : node_concat(build->graph, parts, group->slot_count);
+    if (group->target && node->rank == 1 && node->dims[0] == 1)
+        node = node_reshape(build->graph, node, 0, NULL);
+    graph_set_span(build->graph, before);
+    if (group->name)
+        node_label(node, group->name);
+    else if (!group->target)
+        node_label(node, data->name);
+    return node;
+}
+
+static void bind_target_columns(Build *build, const DataSet *data, const DataGroup *group) {
+    for (int i = 0; i < group->slot_count; i++) {
+        const DataSlot *slot = &data->slots[group->first_slot + i];
+        Node *node = slot_node(build, data, group->first_slot + i);
+        for (int j = 0; j < slot->width; j++) {
+            const DataColumn *column = &data->columns[slot->columns[j]];
+            Node *one = node;
+            if (!slot->category)
+                one = node_reshape(build->graph, node_slice(build->graph, node, j, 1), 0, NULL);
+            scope_bind(build, column->name, column->span, term_node(one, column->span));
+        }
+    }
+}
+
+static const DataGroup *input_group(const DataSet *data, Name name, int *count) {
+    const DataGroup *only = NULL;
+    *count = 0;
+    for (int i = 0; i < data->group_count; i++) {
+        const DataGroup *group = &data->groups[i];
+        if (group->target)
+            continue;
+        (*count)++;
+        if (name && group->name == name)
+            return group;
+        only = group;
+    }
+    return *count == 1 ? only : NULL;
+}
+
+/* Arguments of a model from a data set: by name, or the only input for the only parameter. */
+static bool model_arguments(Build *build, ModelInstance *model, DataSet *data, Term *args, Span span) {
+    const ModelInstance *root = model;
+    while (root->base)
+        root = root->base;
+    const Params *params = &root->item->params;
+    for (int i = 0; i < params->count; i++) {
+        int count;
+        const DataGroup *group = input_group(data, params->at[i].name, &count);
+        if (!group || (params->count > 1 && group->name != params->at[i].name)) {
+            if (count == 0)
+                build_error(build, span, "'%s' has no inputs: add a line `input …`", data->name);
+            else if (params->count == 1)
+                build_error(build, span, "'%s' takes one input, '%s' has %d: name it like the model's, `input %s = …`",
+                            model->name, data->name, count, params->at[i].name);
+            else
+                build_error(build, span, "'%s' needs an input '%s', which '%s' does not have: write `input %s = …`",
+                            model->name, params->at[i].name, data->name, params->at[i].name);
+            build_note(build, params->at[i].span, "the model's input");
+            return false;
+        }
+        args[i] = term_node(data_group_node(build, data, group), group->span);
+    }
+    return true;
+}
+
+static void bind_outputs(Build *build, const ModelInstance *model, const Term *result) {
+    for (int i = 0; i < model->output_names.count; i++) {
+        const Term *output = result->kind == TERM_TUPLE ? &result->at[i] : result;
+        Name joined = name_of(arena_printf(build->arena, "%s.%s", model->name, model->output_names.at[i]));
+        scope_bind(build, joined, model->span, *output);
+    }
+}
+
+Forward build_forward(Build *build, ModelUse *models, int count, DataSet *data, bool training, Span span) {
+    Forward forward = {.ok = true};
+    bool before = build->training;
+    build->training = training;
+    for (int i = 0; i < data->group_count; i++) {
+        const DataGroup *group = &data->groups[i];
+        if (group->target)
+            bind_target_columns(build, data, group);
+        if (group->name)
+            scope_bind(build, group->name, group->span, term_node(data_group_node(build, data, group), group->span));
+    }
+    for (int i = 0; i < count; i++) {
+        ModelInstance *model = model_instance(build, models[i].item, models[i].span);
+        Term args[64] = {0}, result = NOTHING;
+        if (model && model_arguments(build, model, data, args, models[i].span)) {
+            const ModelInstance *root = model;
+            while (root->base)
+                root = root->base;
+            for (int j = 0; j < root->item->params.count && j < 8; j++)
+                if (!model->inputs[j].width)
+                    model->inputs[j].user = data->name;
+            result = build_model_call(build, model, args, root->item->params.count, models[i].span);
+        }
+        if (result.kind == TERM_NOTHING)
+            forward.ok = false;
+        else
+            bind_outputs(build, model, &result);
+        *LIST_ADD(build->arena, &forward.outputs) = result;
+    }
+    build->training = before;
+    (void)span;
+    return forward;
+}
+
+/* ---- the way back --------------------------------------------------------------------------------------------------------- */
+
+/* A fitted value (or argument) of each column, as one number or a vector. */
+static Node *fitted_vector(Build *build, const DataSet *data, int first, int count, int transform, int which) {
+    Node **parts = arena_array(build->arena, Node *, count);
+    for (int i = 0; i < count; i++) {
+        const DataTransform *at = &data->columns[first + i].transforms[transform];
+        const char *label = arena_printf(build->arena, "%s.%s", data->columns[first + i].name,
+                                         at->kind == BP_STANDARDIZE ? (which ? "deviation" : "mean") : (which ? "range" : "minimum"));
+        parts[i] = at->kind == BP_SCALE ? node_constant(build->graph, at->argument)
+                                        : node_scalar(build->graph, scalar_of_fitted(build->program, data, at->fitted + which),
+                                                      name_of(label));
+    }
+    return count == 1 ? parts[0] : node_concat(build->graph, parts, count);
+}
+
+static Node *undo(Build *build, const DataSet *data, int first, int count, int transform, Node *y) {
+    Graph *graph = build->graph;
+    switch (data->columns[first].transforms[transform].kind) {
+    case BP_STANDARDIZE: case BP_MINMAX:
+        y = node_op(graph, OP_MULTIPLY, y, fitted_vector(build, data, first, count, transform, 1), NULL);
+        return node_op(graph, OP_ADD, y, fitted_vector(build, data, first, count, transform, 0), NULL);
+    case BP_SCALE: return node_op(graph, OP_DIVIDE, y, fitted_vector(build, data, first, count, transform, 0), NULL);
+    case BP_LOG: return node_op(graph, OP_EXP, y, NULL, NULL);
+    default: return y; /* missing values and strip change nothing that could be undone */
+    }
+}
+
+static bool alike_transforms(const DataSet *data, int first, int count) {
+    for (int i = 1; i < count; i++) {
+        const DataColumn *a = &data->columns[first], *b = &data->columns[first + i];
+        if (a->category || b->category || a->transform_count != b->transform_count)
+            return false;
+        for (int j = 0; j < a->transform_count; j++)
+            if (a->transforms[j].kind != b->transforms[j].kind)
+                return false;
+    }
+    return true;
+}
+
+Node *build_file_units(Build *build, const DataSet *data, int first, int count, Node *y, bool stop_at_log, Span span) {
+    if (count == 0 || data->columns[first].category || y->type == TYPE_INDEX || y->type == TYPE_TRUTH)
+        return y;
+    if (node_elements(y) != count) /* an output that is not the target's own quantity */
+        return y;
+    if (!alike_transforms(data, first, count)) {
+        build_error(build, span, "the columns of a target must have the same transforms");
+        return y;
+    }
+    bool one = y->rank == 1 && y->dims[0] == 1;
+    if (one)
+        y = node_reshape(build->graph, y, 0, NULL);
+    for (int i = data->columns[first].transform_count - 1; i >= 0; i--) {
+        if (stop_at_log && data->columns[first].transforms[i].kind == BP_LOG)
+            break;
+        y = undo(build, data, first, count, i, y);
+    }
+    return y;
+}
+
+Node *build_prediction(Build *build, const OutputRole *role, Node *output, bool stop_at_log, Span span) {
+    Span before = graph_set_span(build->graph, span);
+    Node *node = output;
+    if (role->link) {
+        const Definition *link = program_find(build->program, role->link);
+        if (!link) {
+            build_error(build, span, "the loss names the link '%s', which is not defined", role->link);
+            return node;
+        }
+        Term function = {.kind = TERM_FUNCTION, .item = link->item, .span = span}, y = term_node(output, span);
+        Term result = build_apply(build, &function, &y, 1, NULL, 0, span);
+        node = term_number(build, &result);
+    } else if (role->data) {
+        node = build_file_units(build, role->data, role->first_column, role->column_count, output, stop_at_log, span);
+    }
+    graph_set_span(build->graph, before);
+    return node ? node : output;
+}

@@ -1,0 +1,178 @@
+/* Terms, scopes and the way elaboration reports what is wrong. */
+#include "build.h"
+
+#include <math.h>
+#include <string.h>
+
+Term term_node(Node *node, Span span) {
+    Term term = {0};
+    term.kind = node ? TERM_NODE : TERM_NOTHING;
+    term.node = node;
+    term.span = span;
+    return term;
+}
+
+Term build_error(Build *build, Span span, const char *format, ...) {
+    va_list list;
+    va_start(list, format);
+    char text[1024];
+    vsnprintf(text, sizeof text, format, list);
+    va_end(list);
+    bool inside = span_in_prelude(span) && build->user.source >= 0;
+    error_at(inside ? build->user : span, "%s", text);
+    if (inside)
+        note_at(span, "in the prelude's '%s'", build->callee ? build->callee : "?");
+    return NOTHING;
+}
+
+void build_note(Build *build, Span span, const char *format, ...) {
+    va_list list;
+    va_start(list, format);
+    char text[1024];
+    vsnprintf(text, sizeof text, format, list);
+    va_end(list);
+    if (span.source < 0 || (span_in_prelude(span) && build->user.source >= 0))
+        return;
+    note_at(span, "%s", text);
+}
+
+const char *term_kind_name(const Term *term) {
+    switch (term->kind) {
+    case TERM_NODE: return "a value";
+    case TERM_FUNCTION: case TERM_BUILTIN: return "a function";
+    case TERM_MODEL: return "a model";
+    case TERM_DATA: return "a data set";
+    case TERM_COLUMN: return "a column";
+    case TERM_TUPLE: return "several outputs";
+    case TERM_STRING: return "a string";
+    case TERM_SYMBOL: return "a word";
+    case TERM_LIST: return "a list";
+    case TERM_NOTHING: break;
+    }
+    return "nothing";
+}
+
+Node *term_value(Build *build, const Term *term) {
+    if (term->kind == TERM_NODE)
+        return term->node;
+    if (term->kind == TERM_FUNCTION || term->kind == TERM_BUILTIN)
+        build_error(build, term->span, "'%s' is a function: a value is needed here; call it with arguments",
+                    term->kind == TERM_BUILTIN ? term->builtin->name : term->item->name);
+    else if (term->kind == TERM_SYMBOL)
+        build_error(build, term->span, "unknown name '%s'", term->name);
+    else if (term->kind != TERM_NOTHING)
+        build_error(build, term->span, "this is %s: a value is needed here", term_kind_name(term));
+    return NULL;
+}
+
+Node *term_number(Build *build, const Term *term) {
+    Node *node = term_value(build, term);
+    if (!node || node->type == TYPE_REAL || node->type == TYPE_WIDE)
+        return node;
+    if (node->type == TYPE_INDEX && node->op == OP_INPUT && node->classes > 2) {
+        build_error(build, term->span, "%s%s%sis a category of %d classes, not a number", node->label ? "'" : "",
+                    node->label ? node->label : "", node->label ? "' " : "this ", node->classes);
+        return NULL;
+    }
+    return node_op(build->graph, OP_REAL, node, NULL, NULL);
+}
+
+bool term_constant(const Term *term, double *number) {
+    if (term->kind != TERM_NODE || term->node->op != OP_CONSTANT)
+        return false;
+    *number = term->node->number;
+    return true;
+}
+
+bool term_integer(Build *build, const Term *term, const char *what, int64_t least, int64_t *integer) {
+    double number;
+    if (term->kind == TERM_NOTHING)
+        return false;
+    if (!term_constant(term, &number) || number != floor(number) || fabs(number) > 9007199254740992.0) {
+        build_error(build, term->span, "%s must be a whole number known when compiling", what);
+        return false;
+    }
+    if (number < (double)least) {
+        build_error(build, term->span, "%s must be at least %lld, not %.0f", what, (long long)least, number);
+        return false;
+    }
+    *integer = (int64_t)number;
+    return true;
+}
+
+Scope *scope_open(Build *build, Scope *parent) {
+    Scope *before = build->scope;
+    build->scope = arena_new_of(build->arena, Scope);
+    build->scope->parent = parent;
+    return before;
+}
+
+void scope_bind(Build *build, Name name, Span span, Term term) {
+    Scope *scope = build->scope;
+    for (int i = 0; i < scope->bindings.count; i++)
+        if (scope->bindings.at[i].name == name) {
+            scope->bindings.at[i].term = term;
+            scope->bindings.at[i].span = span;
+            return;
+        }
+    *LIST_ADD(build->arena, &scope->bindings) = (Binding){name, span, term};
+}
+
+const Binding *scope_find(const Build *build, Name name) {
+    for (const Scope *scope = build->scope; scope; scope = scope->parent)
+        for (int i = scope->bindings.count - 1; i >= 0; i--)
+            if (scope->bindings.at[i].name == name)
+                return &scope->bindings.at[i];
+    return NULL;
+}
+
+uint32_t hash_text(const char *text) {
+    uint32_t hash = 2166136261u;
+    for (; *text; text++)
+        hash = (hash ^ (uint8_t)*text) * 16777619u;
+    return hash;
+}
+
+const char *path_join(Build *build, Name last) {
+    const char *path = "";
+    for (int i = 0; i < build->path.count; i++) {
+        if (!build->path.at[i])
+            return NULL;
+        path = arena_printf(build->arena, "%s%s%s", path, *path ? "." : "", build->path.at[i]);
+    }
+    if (last)
+        path = arena_printf(build->arena, "%s%s%s", path, *path ? "." : "", last);
+    return path;
+}
+
+GraphFunction *function_new(Build *build, const char *name, const char *about, Span span, int64_t capacity) {
+    GraphFunction *function = arena_new_of(build->arena, GraphFunction);
+    function->name = name_of(name);
+    function->about = about;
+    function->span = span;
+    function->capacity = capacity;
+    *LIST_ADD(build->arena, &build->out->functions) = function;
+    return function;
+}
+
+Buffer *buffer_new(Arena *arena, const char *name, BufferRole role, Scalar scalar, bool per_row, int rank, const int64_t *dims,
+                   Span span) {
+    Buffer *buffer = arena_new_of(arena, Buffer);
+    Text safe = {0};
+    for (const char *c = name; *c; c++)
+        text_printf(&safe, "%c", (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') ? *c : '_');
+    buffer->name = name_of(safe.at ? safe.at : "buffer");
+    text_free(&safe);
+    buffer->shown = name_of(name);
+    buffer->role = role;
+    buffer->scalar = scalar;
+    buffer->per_row = per_row;
+    buffer->rank = rank;
+    buffer->elements = 1;
+    for (int i = 0; i < rank; i++) {
+        buffer->dims[i] = dims[i];
+        buffer->elements *= dims[i];
+    }
+    buffer->span = span;
+    return buffer;
+}

@@ -1,0 +1,444 @@
+/* Constructors of the kernel representation. They check types, fold constants of I64 (so that indices print as
+   `o * 4 + i`), keep names unique in a kernel, and keep the kernel's lists of buffers. */
+#include "kernel.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <string.h>
+
+const char *scalar_name(Scalar scalar) {
+    static const char *const names[] = {"f32", "f64", "i32", "u32", "i64", "u64", "bool"};
+    return names[scalar];
+}
+
+int scalar_bytes(Scalar scalar) {
+    static const int bytes[] = {4, 8, 4, 4, 8, 8, 0};
+    return bytes[scalar];
+}
+
+static bool is_float(ValueType type) {
+    return type.scalar == SCALAR_F32 || type.scalar == SCALAR_F64;
+}
+
+static bool is_integer(ValueType type) {
+    return !is_float(type) && type.scalar != SCALAR_BOOL;
+}
+
+static bool same_type(ValueType x, ValueType y) {
+    return x.scalar == y.scalar && x.lanes == y.lanes;
+}
+
+static const char *kernel_name(const Builder *b) {
+    return b->kernel ? b->kernel->name : "a math function";
+}
+
+static void check_lanes(const Builder *b, int lanes) {
+    if (lanes != 1 && lanes != 4 && lanes != 8 && lanes != 16)
+        BUG("%s: a value of %d lanes", kernel_name(b), lanes);
+}
+
+static void check_index(const Builder *b, const Value *index) {
+    if (!same_type(index->type, (ValueType){SCALAR_I64, 1}))
+        BUG("%s: an index is %s x%d, not i64", kernel_name(b), scalar_name(index->type.scalar), index->type.lanes);
+}
+
+static Value *value_new(Builder *b, ValueKind kind, ValueType type) {
+    check_lanes(b, type.lanes);
+    Value *value = arena_new_of(b->arena, Value);
+    value->kind = kind;
+    value->type = type;
+    return value;
+}
+
+/* ---- Names ------------------------------------------------------------------------------------------------------------ */
+
+/* Words that a printer cannot use for a variable. */
+static bool is_reserved(const char *name) {
+    static const char *const words[] = {
+        "auto",   "break",    "case",   "char",     "const",    "continue", "default", "do",       "double",   "else",
+        "enum",   "extern",   "float",  "for",      "goto",     "if",       "inline",  "int",      "long",     "register",
+        "return", "short",    "signed", "sizeof",   "static",   "struct",   "switch",  "typedef",  "union",    "unsigned",
+        "void",   "volatile", "while",  "restrict", "asm",      "typeof",   "true",    "false",    "bool",     "NULL",
+        "main",   "context",  "memory", "thread",   "threads",  "rows",     "seed",    "position", "step",
+    };
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (!strcmp(words[i], name))
+            return true;
+    return false;
+}
+
+static bool is_taken(const Builder *b, Name name) {
+    if (is_reserved(name))
+        return true;
+    for (int i = 0; i < b->names.count; i++)
+        if (*b->names.at[i] == name)
+            return true;
+    for (int i = 0; b->kernel && i < b->kernel->buffer_count; i++)
+        if (b->kernel->buffers[i]->name == name)
+            return true;
+    return false;
+}
+
+/* The wish as an identifier that nothing in the kernel has yet: x, x_2, x_3 … */
+static Name free_name(Builder *b, const char *wish) {
+    char *identifier = arena_printf(b->arena, "%s%s", isdigit((unsigned char)*wish) || !*wish ? "_" : "", wish);
+    for (char *at = identifier; *at; at++)
+        if (!isalnum((unsigned char)*at))
+            *at = '_';
+    Name name = name_of(identifier);
+    for (int number = 2; is_taken(b, name); number++)
+        name = name_of(arena_printf(b->arena, "%s_%d", identifier, number));
+    return name;
+}
+
+static void claim_name(Builder *b, Name *slot, const char *wish) {
+    *slot = free_name(b, wish);
+    *LIST_ADD(b->arena, &b->names) = slot;
+}
+
+/* ---- Buffers ---------------------------------------------------------------------------------------------------------- */
+
+static bool list_buffer(Arena *arena, Buffer ***list, int *count, Buffer *buffer) {
+    for (int i = 0; i < *count; i++)
+        if ((*list)[i] == buffer)
+            return false;
+    if ((*count & (*count - 1)) == 0) { /* full at each power of two */
+        Buffer **larger = arena_array(arena, Buffer *, *count ? *count * 2 : 1);
+        if (*count)
+            memcpy(larger, *list, sizeof **list * (size_t)*count);
+        *list = larger;
+    }
+    (*list)[(*count)++] = buffer;
+    return true;
+}
+
+/* A buffer comes into the kernel: a local that has its name by chance gets another. */
+static void touch_buffer(Builder *b, Buffer *buffer) {
+    if (!b->kernel)
+        BUG("a math function touches memory: %s", buffer->name);
+    if (!list_buffer(b->arena, &b->kernel->buffers, &b->kernel->buffer_count, buffer))
+        return;
+    for (int i = 0; i < b->names.count; i++)
+        if (*b->names.at[i] == buffer->name)
+            *b->names.at[i] = free_name(b, buffer->name);
+}
+
+/* ---- Leaves ----------------------------------------------------------------------------------------------------------- */
+
+Value *value_number(Builder *b, ValueType type, double number) {
+    Value *value = value_new(b, VALUE_NUMBER, type);
+    if (is_float(type)) {
+        value->number.real = type.scalar == SCALAR_F32 ? (double)(float)number : number;
+        return value;
+    }
+    if (!(number >= -0x1p63 && number < 0x1p64) || number != floor(number))
+        BUG("%s: %g is not an integer", kernel_name(b), number);
+    value->number.integer = number >= 0x1p63 ? (int64_t)(uint64_t)number : (int64_t)number;
+    return value;
+}
+
+Value *value_bits(Builder *b, ValueType type, int64_t bits) {
+    if (is_float(type))
+        BUG("%s: an integer as %s", kernel_name(b), scalar_name(type.scalar));
+    Value *value = value_new(b, VALUE_NUMBER, type);
+    value->number.integer = bits;
+    return value;
+}
+
+Value *value_integer(Builder *b, int64_t number) {
+    return value_bits(b, (ValueType){SCALAR_I64, 1}, number);
+}
+
+Value *value_context(Builder *b, ContextField field) {
+    bool is_unsigned = field == CONTEXT_SEED || field == CONTEXT_STEP;
+    Value *value = value_new(b, VALUE_CONTEXT, (ValueType){is_unsigned ? SCALAR_U64 : SCALAR_I64, 1});
+    value->field = field;
+    return value;
+}
+
+Value *value_lanes(Builder *b, int lanes) {
+    return value_new(b, VALUE_LANES, (ValueType){SCALAR_I32, lanes});
+}
+
+Value *value_read(Builder *b, Statement *variable) {
+    if (variable->kind != STATEMENT_VAR)
+        BUG("%s: a read of what is no register", kernel_name(b));
+    Value *value = value_new(b, VALUE_REGISTER, variable->type);
+    value->statement = variable;
+    return value;
+}
+
+/* ---- Operations ------------------------------------------------------------------------------------------------------- */
+
+static ValueType op_type(Builder *b, Op op, Value **args) {
+    ValueType type = args[0]->type;
+    const char *name = op_table[op].name;
+    bool shown = false; /* whether the type fits */
+    switch (op) {
+    case OP_WHERE:
+        if (type.scalar != SCALAR_BOOL || type.lanes != args[1]->type.lanes || !same_type(args[1]->type, args[2]->type))
+            BUG("%s: where(%s x%d, %s x%d, %s x%d)", kernel_name(b), scalar_name(type.scalar), type.lanes,
+                scalar_name(args[1]->type.scalar), args[1]->type.lanes, scalar_name(args[2]->type.scalar),
+                args[2]->type.lanes);
+        return args[1]->type;
+    case OP_AND:
+    case OP_OR:
+    case OP_NOT: shown = type.scalar == SCALAR_BOOL; break;
+    case OP_INTEGER_DIVIDE:
+    case OP_INTEGER_REMAINDER:
+    case OP_INTEGER_MINIMUM: shown = same_type(type, (ValueType){SCALAR_I64, 1}); break;
+    case OP_MULTIPLY_HIGH: shown = type.scalar == SCALAR_U32; break;
+    case OP_REAL:
+    case OP_BITCAST:
+    case OP_CONVERT: BUG("%s: '%s' is made by value_convert or value_bitcast", kernel_name(b), name);
+    default: shown = op_table[op].class == CLASS_KERNEL ? is_integer(type) : is_float(type);
+    }
+    for (int i = 1; i < op_table[op].arity; i++)
+        if (!same_type(type, args[i]->type))
+            BUG("%s: arguments of '%s' are %s x%d and %s x%d", kernel_name(b), name, scalar_name(type.scalar),
+                type.lanes, scalar_name(args[i]->type.scalar), args[i]->type.lanes);
+    if (!shown)
+        BUG("%s: '%s' of %s x%d", kernel_name(b), name, scalar_name(type.scalar), type.lanes);
+    bool truth = op_table[op].class == CLASS_COMPARE || op == OP_INTEGER_EQUAL || op == OP_INTEGER_LESS;
+    return truth ? (ValueType){SCALAR_BOOL, type.lanes} : type;
+}
+
+static bool is_constant(const Value *x, int64_t *number) {
+    if (x->kind != VALUE_NUMBER)
+        return false;
+    *number = x->number.integer;
+    return true;
+}
+
+/* Integer arithmetic on two constants; false where it would overflow or has no meaning. */
+static bool fold_constants(Op op, int64_t x, int64_t y, int64_t *result) {
+    switch (op) {
+    case OP_INTEGER_ADD: return !__builtin_add_overflow(x, y, result);
+    case OP_INTEGER_SUBTRACT: return !__builtin_sub_overflow(x, y, result);
+    case OP_INTEGER_MULTIPLY: return !__builtin_mul_overflow(x, y, result);
+    case OP_INTEGER_DIVIDE: return x >= 0 && y > 0 && ((*result = x / y), true);
+    case OP_INTEGER_REMAINDER: return x >= 0 && y > 0 && ((*result = x % y), true);
+    case OP_INTEGER_MINIMUM: return (*result = x < y ? x : y), true;
+    default: return false;
+    }
+}
+
+/* An I64 operation in a simpler form, or NULL. Constants go to the right; (x + 1) + 2 is x + 3 unless x + 1 has a name. */
+static Value *fold_integer(Builder *b, Op op, Value *x, Value *y) {
+    int64_t left, right, result;
+    bool left_known = is_constant(x, &left), right_known = is_constant(y, &right);
+    if (left_known && right_known && fold_constants(op, left, right, &result))
+        return value_integer(b, result);
+    if (left_known && !right_known && (op == OP_INTEGER_ADD || op == OP_INTEGER_MULTIPLY))
+        return value_op(b, op, y, x, NULL);
+    if (!right_known)
+        return NULL;
+    if (op == OP_INTEGER_SUBTRACT && right != INT64_MIN)
+        return value_op(b, OP_INTEGER_ADD, x, value_integer(b, -right), NULL);
+    if (right == 0 && op == OP_INTEGER_ADD)
+        return x;
+    if (right == 0 && op == OP_INTEGER_MULTIPLY)
+        return y;
+    if (right == 1 && (op == OP_INTEGER_MULTIPLY || op == OP_INTEGER_DIVIDE))
+        return x;
+    if (right == 1 && op == OP_INTEGER_REMAINDER)
+        return value_integer(b, 0);
+    bool nests = x->kind == VALUE_OP && x->op == op && !x->let && (op == OP_INTEGER_ADD || op == OP_INTEGER_MULTIPLY);
+    int64_t inner;
+    if (nests && is_constant(x->args[1], &inner) && fold_constants(op, inner, right, &result))
+        return value_op(b, op, x->args[0], value_integer(b, result), NULL);
+    return NULL;
+}
+
+Value *value_op(Builder *b, Op op, Value *x, Value *y, Value *z) {
+    Value *args[3] = {x, y, z};
+    OpClass class = op_table[op].class;
+    if (class == CLASS_LEAF || class == CLASS_SHAPE)
+        BUG("%s: '%s' is not an operation of a kernel", kernel_name(b), op_table[op].name);
+    for (int i = 0; i < 3; i++)
+        if ((args[i] != NULL) != (i < op_table[op].arity))
+            BUG("%s: '%s' takes %d arguments", kernel_name(b), op_table[op].name, op_table[op].arity);
+    ValueType type = op_type(b, op, args);
+    if (class == CLASS_KERNEL && same_type(type, (ValueType){SCALAR_I64, 1})) {
+        Value *folded = fold_integer(b, op, x, y);
+        if (folded)
+            return folded;
+    }
+    Value *value = value_new(b, VALUE_OP, type);
+    value->op = op;
+    value->arg_count = op_table[op].arity;
+    memcpy(value->args, args, sizeof args);
+    if (class == CLASS_MATH)
+        value->function = math_function(b->module, op, type);
+    return value;
+}
+
+static Value *value_of_one(Builder *b, ValueKind kind, ValueType type, Value *x) {
+    Value *value = value_new(b, kind, type);
+    value->args[0] = x;
+    value->arg_count = 1;
+    return value;
+}
+
+Value *value_convert(Builder *b, Value *x, Scalar to) {
+    ValueType type = {to, x->type.lanes};
+    if (x->type.scalar == to)
+        return x;
+    if (to == SCALAR_BOOL)
+        BUG("%s: %s as a truth value", kernel_name(b), scalar_name(x->type.scalar));
+    if (x->type.scalar == SCALAR_BOOL)
+        return value_op(b, OP_WHERE, x, value_number(b, type, 1), value_number(b, type, 0));
+    if (x->kind == VALUE_NUMBER && is_float(x->type) && is_float(type))
+        return value_number(b, type, x->number.real);
+    Value *value = value_of_one(b, VALUE_OP, type, x);
+    value->op = OP_CONVERT;
+    return value;
+}
+
+Value *value_bitcast(Builder *b, Value *x, Scalar to) {
+    if (x->type.scalar == to)
+        return x;
+    if (scalar_bytes(x->type.scalar) != scalar_bytes(to) || to == SCALAR_BOOL)
+        BUG("%s: the bits of %s as %s", kernel_name(b), scalar_name(x->type.scalar), scalar_name(to));
+    Value *value = value_of_one(b, VALUE_OP, (ValueType){to, x->type.lanes}, x);
+    value->op = OP_BITCAST;
+    return value;
+}
+
+Value *value_load(Builder *b, Buffer *buffer, Value *index, int lanes) {
+    check_index(b, index);
+    touch_buffer(b, buffer);
+    Value *value = value_of_one(b, VALUE_LOAD, (ValueType){buffer->scalar, lanes}, index);
+    value->buffer = buffer;
+    return value;
+}
+
+Value *value_splat(Builder *b, Value *x, int lanes) {
+    if (x->type.lanes != 1)
+        BUG("%s: a splat of %d lanes", kernel_name(b), x->type.lanes);
+    if (lanes == 1)
+        return x;
+    ValueType type = {x->type.scalar, lanes};
+    if (x->kind != VALUE_NUMBER)
+        return value_of_one(b, VALUE_SPLAT, type, x);
+    Value *value = value_new(b, VALUE_NUMBER, type);
+    value->number = x->number;
+    return value;
+}
+
+Value *value_extract(Builder *b, Value *x, int lane) {
+    if (lane < 0 || lane >= x->type.lanes)
+        BUG("%s: lane %d of %d", kernel_name(b), lane, x->type.lanes);
+    if (x->type.lanes == 1)
+        return x;
+    Value *value = value_of_one(b, VALUE_EXTRACT, (ValueType){x->type.scalar, 1}, x);
+    value->number.integer = lane;
+    return value;
+}
+
+Value *value_tree_sum(Builder *b, Value *x) {
+    if (!is_float(x->type) || x->type.lanes != 16)
+        BUG("%s: a tree sum of %s x%d", kernel_name(b), scalar_name(x->type.scalar), x->type.lanes);
+    return value_of_one(b, VALUE_TREE_SUM, (ValueType){x->type.scalar, 1}, x);
+}
+
+Value *value_call(Builder *b, MathFunction *function, Value **args, int count) {
+    if (count != function->argument_count)
+        BUG("%s: %s takes %d arguments, not %d", kernel_name(b), function->name, function->argument_count, count);
+    Value *value = value_new(b, VALUE_CALL, function->result);
+    for (int i = 0; i < count; i++) {
+        if (!same_type(args[i]->type, function->arguments[i]))
+            BUG("%s: argument %d of %s is %s x%d", kernel_name(b), i + 1, function->name,
+                scalar_name(args[i]->type.scalar), args[i]->type.lanes);
+        value->args[i] = args[i];
+    }
+    value->arg_count = count;
+    value->function = function;
+    return value;
+}
+
+/* ---- Statements ------------------------------------------------------------------------------------------------------- */
+
+static Statement *statement_new(Builder *b, StatementKind kind) {
+    Statement *statement = arena_new_of(b->arena, Statement);
+    statement->kind = kind;
+    *LIST_ADD(b->arena, b->block) = statement;
+    return statement;
+}
+
+Value *build_let(Builder *b, const char *name, Value *value) {
+    if (value->let || (value->arg_count == 0 && value->kind != VALUE_REGISTER))
+        return value;
+    statement_new(b, STATEMENT_LET)->value = value;
+    claim_name(b, &value->let, name);
+    return value;
+}
+
+Statement *build_var(Builder *b, const char *name, Value *first) {
+    Statement *variable = statement_new(b, STATEMENT_VAR);
+    claim_name(b, &variable->name, name);
+    variable->type = first->type;
+    variable->value = first;
+    return variable;
+}
+
+void build_set(Builder *b, Statement *variable, Value *value) {
+    if (variable->kind != STATEMENT_VAR || !same_type(variable->type, value->type))
+        BUG("%s: a register takes %s x%d", kernel_name(b), scalar_name(value->type.scalar), value->type.lanes);
+    Statement *set = statement_new(b, STATEMENT_SET);
+    set->target = variable;
+    set->value = value;
+}
+
+void build_store(Builder *b, Buffer *buffer, Value *index, Value *value) {
+    check_index(b, index);
+    touch_buffer(b, buffer);
+    if (value->type.scalar != buffer->scalar)
+        BUG("%s: %s into %s, which holds %s", kernel_name(b), scalar_name(value->type.scalar), buffer->name,
+            scalar_name(buffer->scalar));
+    list_buffer(b->arena, &b->kernel->written, &b->kernel->written_count, buffer);
+    Statement *store = statement_new(b, STATEMENT_STORE);
+    store->buffer = buffer;
+    store->index = index;
+    store->value = value;
+}
+
+static Block *open_body(Builder *b, Statement *statement) {
+    Block *outer = b->block;
+    b->block = &statement->body;
+    return outer;
+}
+
+Block *build_loop(Builder *b, const char *name, Value *from, Value *to, int64_t step, bool parallel, Value **variable) {
+    check_index(b, from);
+    check_index(b, to);
+    if (step <= 0)
+        BUG("%s: a loop over '%s' with step %lld", kernel_name(b), name, (long long)step);
+    Statement *loop = statement_new(b, STATEMENT_LOOP);
+    claim_name(b, &loop->name, name);
+    loop->from = from;
+    loop->to = to;
+    loop->step = step;
+    loop->parallel = parallel;
+    if (parallel)
+        b->kernel->parallel = true;
+    *variable = value_new(b, VALUE_VARIABLE, (ValueType){SCALAR_I64, 1});
+    (*variable)->statement = loop;
+    return open_body(b, loop);
+}
+
+Block *build_if(Builder *b, Value *condition) {
+    if (!same_type(condition->type, (ValueType){SCALAR_BOOL, 1}))
+        BUG("%s: a condition of %s x%d", kernel_name(b), scalar_name(condition->type.scalar), condition->type.lanes);
+    Statement *statement = statement_new(b, STATEMENT_IF);
+    statement->value = condition;
+    return open_body(b, statement);
+}
+
+void build_end(Builder *b, Block *outer) {
+    b->block = outer;
+}
+
+void build_comment(Builder *b, const char *text) {
+    statement_new(b, STATEMENT_COMMENT)->name = name_of(text);
+}

@@ -1,0 +1,259 @@
+/* `--bench`: how long a training step, or the prediction of a row, takes on rows in memory. */
+#ifndef _POSIX_C_SOURCE
+#define _POSIX_C_SOURCE 200809L
+#endif
+#include "runtime.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+enum { BENCH_WARM = 3, BENCH_REPEATS = 5, BENCH_BATCHES = 8, BENCH_BYTES = 4 << 20 };
+
+/* ---- Rows out of nowhere
+ * ------------------------------------------------------------------------------------------------------ */
+/* About normal: the sum of twelve uniform numbers has variance 1. */
+static float bench_number(uint64_t seed, int32_t slot, uint64_t element) {
+    double sum = -6;
+    for (uint32_t i = 0; i < 12; i++)
+        sum += (double)(bp_random(seed, BP_STREAM_BENCH, element, (uint32_t)slot * 16 + i) >> 11) * 0x1p-53;
+    return (float)sum;
+}
+
+/* A thousand numbers are drawn and used again and again: the time goes into the bench, not into its rows. */
+static void bench_fill(const struct bp_data *data, int32_t index, void *values, int64_t rows, uint64_t seed) {
+    const struct bp_slot *slot = &data->slots[index];
+    float numbers[1021];
+    for (int i = 0; i < 1021; i++)
+        numbers[i] = bench_number(seed, index, (uint64_t)i);
+    for (int64_t at = 0; at < rows * slot->width; at++) {
+        const struct bp_column *column = &data->columns[slot->columns[at % slot->width]];
+        int32_t category = 0;
+        if (column->kind == BP_CATEGORY && column->category_count > 0)
+            category = (int32_t)(bp_random(seed, BP_STREAM_BENCH, (uint64_t)at, (uint32_t)index * 16 + 15) %
+                                 (uint64_t)column->category_count);
+        if (slot->type == BP_I32)
+            ((int32_t *)values)[at] = category;
+        else
+            ((float *)values)[at] = column->kind == BP_CATEGORY ? (float)category : numbers[at % 1021];
+    }
+}
+
+static void bench_free(struct bp_table *table, int64_t *order) {
+    for (int32_t i = 0; table->slots && i < table->data->slot_count; i++)
+        free(table->slots[i]);
+    free(table->slots);
+    free(order);
+}
+
+static int64_t *bench_table(struct bp_table *table, const struct bp_data *data, int64_t rows, uint64_t seed,
+                            struct bp_error *error) {
+    memset(table, 0, sizeof *table);
+    table->data = data;
+    table->rows = rows;
+    int64_t *order = bp_allocate((size_t)rows * sizeof *order, "rows", error);
+    table->slots = bp_allocate(((size_t)data->slot_count + 1) * sizeof *table->slots, "rows", error);
+    int ok = order && table->slots;
+    for (int32_t i = 0; ok && i < data->slot_count; i++) {
+        table->slots[i] = bp_allocate((size_t)(rows * data->slots[i].width) * 4 + 4, "rows", error);
+        ok = table->slots[i] != NULL;
+        if (ok)
+            bench_fill(data, i, table->slots[i], rows, seed);
+    }
+    for (int64_t i = 0; ok && i < rows; i++)
+        order[i] = i;
+    if (ok)
+        return order;
+    bench_free(table, order);
+    return NULL;
+}
+
+/* Values that change nothing: mean 0, deviation 1; minimum 0, range 1. */
+static int bench_fitted(struct bp_instance *instance, int32_t data, struct bp_error *error) {
+    const struct bp_data *set = &instance->program->data[data];
+    double *fitted = bp_allocate(((size_t)set->fitted_count + 1) * sizeof *fitted, "fitted values", error);
+    if (!fitted)
+        return 0;
+    for (int32_t c = 0; c < set->column_count; c++)
+        for (int32_t t = 0; t < set->columns[c].transform_count; t++) {
+            const struct bp_transform *transform = &set->columns[c].transforms[t];
+            if (transform->fitted >= 0 && (transform->kind == BP_STANDARDIZE || transform->kind == BP_MINMAX))
+                fitted[transform->fitted + 1] = 1;
+        }
+    bp_instance_fitted(instance, data, fitted);
+    free(fitted);
+    return 1;
+}
+
+/* ---- What is printed
+ * -------------------------------------------------------------------------------------------------------- */
+static double bench_bytes_peak(void) {
+    struct rusage usage;
+    if (getrusage(RUSAGE_SELF, &usage) != 0)
+        return 0;
+#ifdef __APPLE__
+    return (double)usage.ru_maxrss;
+#else
+    return (double)usage.ru_maxrss * 1024;
+#endif
+}
+
+static void bench_value(struct bp_text *json, const char *name, double value) {
+    bp_text_printf(json, "%s\"%s\": ", json->length ? ", " : "{", name);
+    bp_log_number(json, value);
+}
+
+static int bench_print(struct bp_instance *instance, struct bp_text *json, int32_t threads, struct bp_error *error) {
+    bench_value(json, "threads", (double)threads);
+    bench_value(json, "bytes_planned", (double)instance->program->memory_bytes);
+    bench_value(json, "bytes_peak", bench_bytes_peak());
+    int ok = !json->failed || bp_fail(error, "out of memory");
+    if (ok)
+        printf("%s}\n", json->at);
+    bp_text_free(json);
+    return ok;
+}
+
+/* ---- Training
+ * --------------------------------------------------------------------------------------------------------------- */
+static const struct bp_train *bench_phase(struct bp_instance *instance) {
+    const struct bp_program *program = instance->program;
+    for (int32_t i = 0; i < program->train_count; i++)
+        if (!instance->options->phase || strcmp(program->trains[i].name, instance->options->phase) == 0)
+            return &program->trains[i];
+    return NULL;
+}
+
+static int64_t bench_rows(const struct bp_train *train, const struct bp_data *data) {
+    int64_t bytes = 0;
+    for (int32_t i = 0; i < data->slot_count; i++)
+        bytes += (int64_t)data->slots[i].width * 4 * train->batch_size;
+    return bytes * BENCH_BATCHES <= BENCH_BYTES ? train->batch_size * BENCH_BATCHES : train->batch_size;
+}
+
+/* Seconds for so many steps; negative when interrupted. */
+static double bench_steps(struct bp_sweep *sweep, int64_t steps) {
+    sweep->first = 0;
+    sweep->last = steps;
+    double start = bp_seconds();
+    bp_sweep_run(sweep);
+    sweep->step += (uint64_t)steps;
+    return sweep->end == BP_SWEEP_DONE ? bp_seconds() - start : -1;
+}
+
+static enum bp_outcome bench_time(struct bp_instance *instance, const struct bp_train *train, struct bp_sweep *sweep,
+                                  struct bp_error *error) {
+    int64_t steps = instance->options->bench;
+    double best = -1;
+    if (bench_steps(sweep, BENCH_WARM) < 0)
+        return BP_INTERRUPTED;
+    for (int i = 0; i < BENCH_REPEATS; i++) {
+        double seconds = bench_steps(sweep, steps);
+        if (seconds < 0)
+            return BP_INTERRUPTED;
+        best = best < 0 || seconds < best ? seconds : best;
+    }
+    best = best > 0 ? best / (double)steps : 1e-9;
+    struct bp_text json = {0};
+    bench_value(&json, "us_per_step", best * 1e6);
+    bench_value(&json, "samples_per_second", (double)train->batch_size / best);
+    bench_value(&json, "gflops", train->flops_per_row * (double)train->batch_size / best * 1e-9);
+    return bench_print(instance, &json, sweep->threads, error) ? BP_OK : BP_FAILED;
+}
+
+static enum bp_outcome bench_train(struct bp_instance *instance, struct bp_error *error) {
+    const struct bp_program *program = instance->program;
+    const struct bp_train *train = bench_phase(instance);
+    if (!train) {
+        bp_fail(error, "this program trains nothing");
+        return BP_FAILED;
+    }
+    const struct bp_pass *pass = &train->training.passes[0];
+    struct bp_table table;
+    struct bp_sweep sweep = {0};
+    int64_t rows = bench_rows(train, &program->data[train->data]);
+    int64_t *order = bench_table(&table, &program->data[train->data], rows, instance->seed, error);
+    sweep.totals = bp_allocate(((size_t)pass->sum_count + 1) * sizeof(double), "sums", error);
+    enum bp_outcome outcome = BP_FAILED;
+    if (order && sweep.totals && bench_fitted(instance, train->data, error)) {
+        double *scalars = bp_scalars(instance);
+        for (int32_t i = 0; i < train->model_count; i++)
+            bp_model_init(instance, train->models[i]);
+        scalars[BP_SCALAR_STEPS] = (double)(BENCH_WARM + BENCH_REPEATS * instance->options->bench);
+        scalars[BP_SCALAR_STEPS_PER_EPOCH] = scalars[BP_SCALAR_STEPS];
+        scalars[BP_SCALAR_ROWS] = (double)train->batch_size;
+        bp_call(instance, &train->start);
+        sweep.instance = instance;
+        sweep.function = &pass->accumulate;
+        sweep.memory = instance->memory;
+        sweep.table = &table;
+        sweep.order = order;
+        sweep.ascending_by_one = 1;
+        sweep.rows = rows;
+        sweep.batch = train->batch_size;
+        sweep.training = 1;
+        sweep.sums_offset = pass->sums_offset;
+        sweep.sum_count = pass->sum_count;
+        outcome = bench_time(instance, train, &sweep, error);
+    }
+    free(sweep.totals);
+    if (order)
+        bench_free(&table, order);
+    return outcome;
+}
+
+/* ---- Predicting
+ * --------------------------------------------------------------------------------------------------------------- */
+/* One row a call, without a team: equal bits, and a single row has no work to share. */
+static double bench_calls(struct bp_instance *instance, const struct bp_function *function,
+                          const struct bp_table *table, int64_t calls) {
+    struct bp_context context = {instance->memory, 1, 0, instance->seed, 0, NULL};
+    bp_code *code = function->code;
+    double start = bp_seconds();
+    for (int64_t call = 0, row = 0; call < calls; call++, row = row + 1 < table->rows ? row + 1 : 0) {
+        for (int32_t i = 0; i < function->feed_count; i++) {
+            const struct bp_feed *feed = &function->feeds[i];
+            size_t bytes = (size_t)table->data->slots[feed->slot].width * 4;
+            memcpy(instance->memory + feed->offset, (const char *)table->slots[feed->slot] + (size_t)row * bytes,
+                   bytes);
+        }
+        code(&context, 0, 1);
+    }
+    return bp_seconds() - start;
+}
+
+static enum bp_outcome bench_predict(struct bp_instance *instance, struct bp_error *error) {
+    int32_t index = bp_predict_model(instance, error);
+    if (index < 0)
+        return BP_USAGE;
+    const struct bp_model *model = &instance->program->models[index];
+    struct bp_table table;
+    int64_t calls = instance->options->bench;
+    int64_t *order = bench_table(&table, &instance->program->data[model->data], BENCH_BATCHES, instance->seed, error);
+    if (!order || !bench_fitted(instance, model->data, error)) {
+        if (order)
+            bench_free(&table, order);
+        return BP_FAILED;
+    }
+    bp_model_init(instance, index);
+    bp_scalars(instance)[BP_SCALAR_ROWS] = 1;
+    bench_calls(instance, &model->predict, &table, BENCH_WARM);
+    double best = -1;
+    for (int i = 0; i < BENCH_REPEATS && !bp_interrupted(); i++) {
+        double seconds = bench_calls(instance, &model->predict, &table, calls);
+        best = best < 0 || seconds < best ? seconds : best;
+    }
+    bench_free(&table, order);
+    if (bp_interrupted())
+        return BP_INTERRUPTED;
+    best = best > 0 ? best / (double)calls : 1e-9;
+    struct bp_text json = {0};
+    bench_value(&json, "ns_per_row", best * 1e9);
+    bench_value(&json, "rows_per_second", 1 / best);
+    return bench_print(instance, &json, 1, error) ? BP_OK : BP_FAILED;
+}
+
+enum bp_outcome bp_bench_run(struct bp_instance *instance, struct bp_error *error) {
+    return instance->options->command == BP_COMMAND_PREDICT ? bench_predict(instance, error)
+                                                            : bench_train(instance, error);
+}

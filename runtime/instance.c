@@ -1,0 +1,176 @@
+/* One run of a program: its block of memory, its data sets as they are loaded, its scalars. */
+#ifndef _POSIX_C_SOURCE
+#define _POSIX_C_SOURCE 200809L
+#endif
+#include "runtime.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+int bp_instance_start(struct bp_instance *instance, const struct bp_program *program, const struct bp_options *options,
+                      struct bp_log *log, struct bp_error *error) {
+    memset(instance, 0, sizeof *instance);
+    instance->program = program;
+    instance->options = options;
+    instance->log = log;
+    instance->seed = options->seed;
+    instance->threads = options->threads;
+    size_t data = (size_t)program->data_count + 1, models = (size_t)program->model_count + 1;
+    instance->memory = bp_allocate((size_t)program->memory_bytes, "the network", error);
+    instance->tables = bp_allocate(data * sizeof *instance->tables, "the data sets", error);
+    instance->table_loaded = bp_allocate(data, "the data sets", error);
+    instance->model_ready = bp_allocate(models, "the models", error);
+    instance->expectations = bp_allocate(data * sizeof *instance->expectations, "the data sets", error);
+    if (!instance->memory || !instance->tables || !instance->table_loaded || !instance->model_ready ||
+        !instance->expectations) {
+        bp_instance_free(instance);
+        return 0;
+    }
+    for (int32_t i = 0; i < program->param_count; i++)
+        bp_scalars(instance)[BP_SCALAR_COUNT + i] = options->params[i];
+    return 1;
+}
+
+void bp_instance_free(struct bp_instance *instance) {
+    for (int32_t i = 0; instance->table_loaded && i < instance->program->data_count; i++)
+        if (instance->table_loaded[i])
+            bp_table_free(&instance->tables[i]);
+    for (int32_t i = 0; instance->expectations && i < instance->program->data_count; i++)
+        free(instance->expectations[i].fitted);
+    free(instance->memory);
+    free(instance->tables);
+    free(instance->table_loaded);
+    free(instance->model_ready);
+    free(instance->expectations);
+    memset(instance, 0, sizeof *instance);
+}
+
+double *bp_scalars(struct bp_instance *instance) {
+    return (double *)(void *)instance->memory;
+}
+
+float *bp_tensor_values(const struct bp_instance *instance, int32_t tensor) {
+    return (float *)(void *)(instance->memory + instance->program->tensors[tensor].offset);
+}
+
+int64_t bp_tensor_count(const struct bp_tensor *tensor) {
+    int64_t count = 1;
+    for (int32_t i = 0; i < tensor->rank; i++)
+        count *= tensor->shape[i];
+    return count;
+}
+
+int64_t bp_finite_prefix(const float *values, int64_t count) {
+    int64_t i = 0;
+    while (i < count && isfinite(values[i]))
+        i++;
+    return i;
+}
+
+double bp_seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+/* ---- Data sets
+ * --------------------------------------------------------------------------------------------------------- */
+/* The checkpoint whose fitted values a data set uses, NULL: it fits its own. Frozen layers must see the units that they
+   were trained with, so a model that comes from a checkpoint brings them, unless the program says `refit`. */
+static const char *instance_preprocessing(const struct bp_program *program, int32_t data) {
+    const struct bp_data *set = &program->data[data];
+    if (set->preprocessing_from || set->refit || set->fitted_count == 0)
+        return set->preprocessing_from;
+    for (int32_t i = 0; i < program->model_count; i++)
+        if (program->models[i].from && program->models[i].data == data)
+            return program->models[i].from;
+    return NULL;
+}
+
+static int instance_load_fitted(const struct bp_data *data, const char *path, double *fitted, struct bp_error *error) {
+    struct bp_archive archive;
+    if (!bp_archive_open(&archive, path, error))
+        return 0;
+    int ok = bp_model_fitted(data, &archive, fitted, error);
+    bp_archive_close(&archive);
+    return ok;
+}
+
+/* A resumed run must see the rows that the stopped one saw. */
+static int instance_expected(const struct bp_expectation *expected, const struct bp_table *table,
+                             struct bp_error *error) {
+    const char *name = table->data->name;
+    if (!expected->given)
+        return 1;
+    if (expected->rows != table->rows)
+        return bp_fail(error, "data '%s' has %lld rows, the checkpoint's run had %lld", name, (long long)table->rows,
+                       (long long)expected->rows);
+    if (expected->split != bp_table_split_hash(table))
+        return bp_fail(error,
+                       "data '%s' is split otherwise than in the checkpoint's run: its test rows would be trained on",
+                       name);
+    struct bp_text fitted = {0};
+    bp_fitted_write(table->data, table->fitted, &fitted);
+    int same = !fitted.failed && (!expected->fitted || strcmp(fitted.at ? fitted.at : "", expected->fitted) == 0);
+    bp_text_free(&fitted);
+    return same ||
+           bp_fail(error, "data '%s' gives other fitted values than in the checkpoint's run: its numbers changed",
+                   name);
+}
+
+int bp_instance_table(struct bp_instance *instance, int32_t data, struct bp_error *error) {
+    if (instance->table_loaded[data])
+        return 1;
+    const struct bp_data *set = &instance->program->data[data];
+    struct bp_data_options options = {instance->options->data_paths[data], NULL, 0};
+    const char *preprocessing = instance_preprocessing(instance->program, data);
+    double *fitted = NULL;
+    int ok = 1;
+    if (preprocessing) {
+        fitted = bp_allocate(((size_t)set->fitted_count + 1) * sizeof *fitted, "fitted values", error);
+        ok = fitted && instance_load_fitted(set, preprocessing, fitted, error);
+        options.fitted = fitted;
+    }
+    struct bp_table *table = &instance->tables[data];
+    ok = ok && bp_table_load(table, set, &options, error);
+    free(fitted);
+    if (!ok)
+        return 0;
+    instance->table_loaded[data] = 1;
+    bp_instance_fitted(instance, data, table->fitted);
+    if (table->dropped > 0)
+        bp_say(instance->log, "%s: %lld rows dropped for missing values, %lld kept\n", set->name,
+               (long long)table->dropped, (long long)table->rows);
+    return instance_expected(&instance->expectations[data], table, error);
+}
+
+void bp_instance_fitted(struct bp_instance *instance, int32_t data, const double *fitted) {
+    const struct bp_data *set = &instance->program->data[data];
+    if (set->fitted_count > 0)
+        memcpy(instance->memory + set->fitted_offset, fitted, (size_t)set->fitted_count * sizeof *fitted);
+}
+
+static int instance_has_parts(const struct bp_data *data) {
+    for (int32_t i = 0; i < data->file_count; i++)
+        if (data->files[i].part != BP_ALL)
+            return 1;
+    return data->train > 0 || data->validation > 0 || data->test > 0;
+}
+
+int bp_instance_part(struct bp_instance *instance, int32_t data, enum bp_part part, const int64_t **order,
+                     int64_t *rows, struct bp_error *error) {
+    static const char *const names[BP_PARTS] = {"training", "validation", "test", "whole"};
+    const struct bp_table *table = &instance->tables[data];
+    if (!instance_has_parts(table->data))
+        part = BP_ALL;
+    *order = table->parts[part];
+    *rows = table->part_rows[part];
+    if (*rows > 0)
+        return 1;
+    if (part == BP_ALL)
+        return bp_fail(error, "data '%s' has no rows", table->data->name);
+    return bp_fail(error, "the %s part of data '%s' has no rows (it has %lld in all)", names[part], table->data->name,
+                   (long long)table->rows);
+}

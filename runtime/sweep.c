@@ -1,0 +1,227 @@
+/* A function over many rows, batch by batch: the inner loop of training, measuring and predicting. */
+#ifndef _POSIX_C_SOURCE
+#define _POSIX_C_SOURCE 200809L
+#endif
+#include "runtime.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct sweep_run {
+    struct bp_sweep *sweep;
+    struct bp_context context;
+    int64_t place; /* where the batch begins in `order` */
+    int stop;      /* this and the place are written by thread 0 between two barriers */
+};
+
+/* Rows [low, high) of the batch that begins at `order`, four bytes an element. */
+static void sweep_copy(const struct bp_sweep *sweep, const int64_t *order, const void *from, void *to, int64_t width,
+                       int64_t low, int64_t high) {
+    const uint32_t *source = from;
+    uint32_t *target = to;
+    if (sweep->ascending_by_one) {
+        memcpy(target + low * width, source + (order[0] + low) * width,
+               (size_t)((high - low) * width) * sizeof *target);
+        return;
+    }
+    for (int64_t row = low; row < high; row++) {
+        const uint32_t *at = source + order[row] * width;
+        if (width > 16)
+            memcpy(target + row * width, at, (size_t)width * sizeof *target);
+        else
+            for (int64_t i = 0; i < width; i++)
+                target[row * width + i] = at[i];
+    }
+}
+
+static void sweep_widen(const int64_t *order, const float *from, double *to, int64_t width, int64_t low, int64_t high) {
+    for (int64_t row = low; row < high; row++)
+        for (int64_t i = 0; i < width; i++)
+            to[row * width + i] = (double)from[order[row] * width + i];
+}
+
+/* This thread's share of the batch's rows, into the feeds. */
+static void sweep_gather(const struct sweep_run *run, int32_t thread, int32_t threads) {
+    const struct bp_sweep *sweep = run->sweep;
+    int64_t rows = run->context.rows, low = 0, high = rows;
+    const int64_t *order = sweep->order + run->place;
+    if (threads > 1) {
+        low = rows * thread / threads;
+        high = rows * (thread + 1) / threads;
+    }
+    if (low == high)
+        return;
+    for (int32_t i = 0; i < sweep->function->feed_count; i++) {
+        const struct bp_feed *feed = &sweep->function->feeds[i];
+        const struct bp_slot *slot = &sweep->table->data->slots[feed->slot];
+        const void *from = sweep->table->slots[feed->slot];
+        void *to = sweep->memory + feed->offset;
+        if (feed->type == BP_F64)
+            sweep_widen(order, from, to, slot->width, low, high);
+        else
+            sweep_copy(sweep, order, from, to, slot->width, low, high);
+    }
+}
+
+/* The batch at run->place. A bench goes round: past the last row it starts over. */
+static void sweep_prepare(struct sweep_run *run, int64_t batch) {
+    struct bp_sweep *sweep = run->sweep;
+    double *scalars = (double *)(void *)sweep->memory;
+    if (run->place >= sweep->rows)
+        run->place = 0;
+    int64_t left = sweep->rows - run->place, rows = left < sweep->batch ? left : sweep->batch;
+    run->context.rows = rows;
+    run->context.position = sweep->training ? 0 : run->place;
+    run->context.step = sweep->training ? sweep->step + (uint64_t)(batch - sweep->first) : 0;
+    scalars[BP_SCALAR_ROWS] = (double)rows;
+    if (sweep->training)
+        scalars[BP_SCALAR_STEP] = (double)run->context.step;
+}
+
+/* Adds the batch's sums; 0 when one is not finite and the caller wants to look first. */
+static int sweep_add(struct bp_sweep *sweep) {
+    const float *sums = (const float *)(const void *)(sweep->memory + sweep->sums_offset);
+    int finite = 1;
+    for (int32_t i = 0; sweep->last_sums && i < sweep->sum_count; i++) {
+        sweep->last_sums[i] = (double)sums[i];
+        finite = finite && isfinite(sums[i]);
+    }
+    for (int32_t i = 0; finite && i < sweep->sum_count; i++)
+        sweep->totals[i] += (double)sums[i];
+    return finite;
+}
+
+/* On thread 0, while the others wait: feeds and sums may share memory, so nobody gathers meanwhile. */
+static int sweep_finish(struct sweep_run *run, int64_t batch) {
+    struct bp_sweep *sweep = run->sweep;
+    sweep->done = batch;
+    sweep->end = BP_SWEEP_NOT_FINITE;
+    if (!sweep_add(sweep))
+        return 1;
+    sweep->done = batch + 1;
+    sweep->end = BP_SWEEP_FAILED;
+    if (sweep->after && !sweep->after(sweep->argument, run->place, run->context.rows))
+        return 1;
+    sweep->end = BP_SWEEP_INTERRUPTED;
+    if (bp_interrupted())
+        return 1;
+    sweep->end = BP_SWEEP_DONE;
+    if (sweep->done == sweep->last)
+        return 1;
+    run->place += sweep->batch;
+    sweep_prepare(run, batch + 1);
+    return 0;
+}
+
+static void sweep_task(void *argument, int32_t thread, int32_t threads, struct bp_team *team) {
+    struct sweep_run *run = argument;
+    struct bp_sweep *sweep = run->sweep;
+    bp_code *code = sweep->function->code;
+    if (thread == 0) {
+        run->context.team = team;
+        sweep->threads = threads;
+    }
+    for (int64_t batch = sweep->first;; batch++) {
+        sweep_gather(run, thread, threads);
+        bp_barrier(team, thread);
+        code(&run->context, thread, threads);
+        bp_barrier(team, thread);
+        if (thread == 0)
+            run->stop = sweep_finish(run, batch);
+        bp_barrier(team, thread);
+        if (run->stop)
+            return;
+    }
+}
+
+void bp_sweep_run(struct bp_sweep *sweep) {
+    struct sweep_run run = {
+        sweep, {sweep->memory, 0, 0, sweep->instance->seed, 0, NULL}, sweep->first * sweep->batch, 0};
+    sweep->threads = 1;
+    sweep->done = sweep->first;
+    sweep->end = BP_SWEEP_DONE;
+    if (sweep->first >= sweep->last)
+        return;
+    sweep_prepare(&run, sweep->first);
+    bp_parallel(sweep->function->parallel ? sweep->instance->threads : 1, sweep_task, &run);
+}
+
+/* ---- Functions without feeds
+ * ---------------------------------------------------------------------------------------------- */
+struct sweep_single {
+    bp_code *code;
+    struct bp_context context;
+};
+
+static void sweep_single_task(void *argument, int32_t thread, int32_t threads, struct bp_team *team) {
+    struct sweep_single *single = argument;
+    struct bp_context context = single->context; /* each thread its own: no barrier before the code is needed */
+    context.team = team;
+    single->code(&context, thread, threads);
+}
+
+void bp_call(struct bp_instance *instance, const struct bp_function *function) {
+    struct sweep_single single = {function->code, {instance->memory, 1, 0, instance->seed, 0, NULL}};
+    if (function->code)
+        bp_parallel(function->parallel ? instance->threads : 1, sweep_single_task, &single);
+}
+
+/* ---- Measuring
+ * ------------------------------------------------------------------------------------------------------------ */
+int64_t bp_measure_values(const struct bp_measure *measure) {
+    int64_t count = 0;
+    for (int32_t i = 0; i < measure->metric_count; i++)
+        count += (int64_t)measure->metrics[i].rows * measure->metrics[i].columns;
+    return count;
+}
+
+void bp_measure_copy(const struct bp_instance *instance, const struct bp_measure *measure, double *values) {
+    for (int32_t i = 0; i < measure->metric_count; i++) {
+        const struct bp_metric *metric = &measure->metrics[i];
+        int64_t count = (int64_t)metric->rows * metric->columns;
+        memcpy(values, instance->memory + metric->offset, (size_t)count * sizeof *values);
+        values += count;
+    }
+}
+
+void bp_measure_finish(struct bp_instance *instance, const struct bp_pass *pass, const double *totals, int64_t rows) {
+    memcpy(instance->memory + pass->totals_offset, totals, (size_t)pass->sum_count * sizeof *totals);
+    bp_scalars(instance)[BP_SCALAR_ROWS] = (double)rows;
+    bp_call(instance, &pass->finish);
+}
+
+static int sweep_pass(struct bp_instance *instance, const struct bp_pass *pass, struct bp_sweep *sweep,
+                      struct bp_error *error) {
+    sweep->function = &pass->accumulate;
+    sweep->batch = pass->accumulate.capacity;
+    sweep->last = (sweep->rows + sweep->batch - 1) / sweep->batch;
+    sweep->sums_offset = pass->sums_offset;
+    sweep->sum_count = pass->sum_count;
+    sweep->totals = bp_allocate(((size_t)pass->sum_count + 1) * sizeof *sweep->totals, "sums", error);
+    if (!sweep->totals)
+        return 0;
+    bp_sweep_run(sweep);
+    if (sweep->end == BP_SWEEP_DONE)
+        bp_measure_finish(instance, pass, sweep->totals, sweep->rows);
+    free(sweep->totals);
+    return sweep->end == BP_SWEEP_DONE ? 1 : -1;
+}
+
+int bp_measure_run(struct bp_instance *instance, const struct bp_measure *measure, int32_t data, const int64_t *order,
+                   int64_t rows, double *values, struct bp_error *error) {
+    struct bp_sweep sweep = {0};
+    sweep.instance = instance;
+    sweep.memory = instance->memory;
+    sweep.table = &instance->tables[data];
+    sweep.order = order;
+    sweep.rows = rows;
+    sweep.ascending_by_one = order[rows - 1] - order[0] == rows - 1; /* parts are ascending */
+    for (int32_t i = 0; i < measure->pass_count; i++) {
+        int ended = sweep_pass(instance, &measure->passes[i], &sweep, error);
+        if (ended != 1)
+            return ended;
+    }
+    bp_measure_copy(instance, measure, values);
+    return 1;
+}

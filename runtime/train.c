@@ -1,0 +1,401 @@
+/* A training phase: epochs, early stopping, checkpoints, and what is told of them. */
+#ifndef _POSIX_C_SOURCE
+#define _POSIX_C_SOURCE 200809L
+#endif
+#include "runtime.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct train_run {
+    struct bp_instance *instance;
+    const struct bp_train *train;
+    struct bp_progress progress;
+    const int64_t *rows; /* of the training part, ascending */
+    int64_t *order;      /* the same, in this epoch's order */
+    int64_t row_count, epochs;
+    const int64_t *validation_rows;
+    int64_t validation_count;
+    double *training, *validation; /* the epoch's metrics */
+    double *last_sums;
+    double started;
+};
+
+static const struct bp_pass *train_pass(const struct train_run *run) {
+    return &run->train->training.passes[0];
+}
+
+/* ---- Progress
+ * -------------------------------------------------------------------------------------------------------------- */
+int64_t bp_train_values(const struct bp_program *program, const struct bp_train *train) {
+    int64_t count = 0;
+    for (int32_t i = 0; i < train->trainable_count; i++)
+        count += bp_tensor_count(&program->tensors[train->trainable[i]]);
+    return count;
+}
+
+int bp_progress_start(struct bp_progress *progress, const struct bp_program *program, int32_t statement,
+                      struct bp_error *error) {
+    memset(progress, 0, sizeof *progress);
+    progress->statement = statement;
+    progress->train = program->statements[statement].index;
+    const struct bp_train *train = &program->trains[progress->train];
+    progress->sum_count = train->training.passes[0].sum_count;
+    progress->totals = bp_allocate(((size_t)progress->sum_count + 1) * sizeof(double), "sums", error);
+    if (train->early_stopping.metric >= 0)
+        progress->best =
+            bp_allocate(((size_t)bp_train_values(program, train) + 1) * sizeof(float), "the best weights", error);
+    if (progress->totals && (progress->best || train->early_stopping.metric < 0))
+        return 1;
+    bp_progress_free(progress);
+    return 0;
+}
+
+void bp_progress_free(struct bp_progress *progress) {
+    free(progress->totals);
+    free(progress->best);
+    memset(progress, 0, sizeof *progress);
+}
+
+static void train_copy_best(struct train_run *run, int restore) {
+    float *best = run->progress.best;
+    for (int32_t i = 0; i < run->train->trainable_count; i++) {
+        int32_t tensor = run->train->trainable[i];
+        int64_t count = bp_tensor_count(&run->instance->program->tensors[tensor]);
+        float *values = bp_tensor_values(run->instance, tensor);
+        memcpy(restore ? values : best, restore ? best : values, (size_t)count * sizeof *best);
+        best += count;
+    }
+}
+
+/* ---- Start
+ * ------------------------------------------------------------------------------------------------------------------ */
+static void train_scalars(struct train_run *run) {
+    double *scalars = bp_scalars(run->instance);
+    int64_t batches = run->progress.batches;
+    scalars[BP_SCALAR_STEP] = (double)(run->progress.epoch * batches + run->progress.batch);
+    scalars[BP_SCALAR_EPOCH] = (double)run->progress.epoch;
+    scalars[BP_SCALAR_STEPS] = (double)(run->epochs * batches);
+    scalars[BP_SCALAR_STEPS_PER_EPOCH] = (double)batches;
+    scalars[BP_SCALAR_ROWS] =
+        (double)(run->row_count < run->train->batch_size ? run->row_count : run->train->batch_size);
+}
+
+static int train_prepare(struct train_run *run, struct bp_error *error) {
+    struct bp_instance *instance = run->instance;
+    const struct bp_train *train = run->train;
+    if (train->batch_size < 1 || train->batch_size > train_pass(run)->accumulate.capacity)
+        return bp_fail(error, "%s:%d: phase '%s': batch_size %lld is more than was compiled", instance->program->source,
+                       (int)train->line, train->name, (long long)train->batch_size);
+    for (int32_t i = 0; i < train->model_count; i++)
+        if (!bp_model_ready(instance, train->models[i], error))
+            return 0;
+    if (!bp_instance_table(instance, train->data, error) ||
+        !bp_instance_part(instance, train->data, BP_TRAIN, &run->rows, &run->row_count, error))
+        return 0;
+    if (train->validation.pass_count > 0 &&
+        !bp_instance_part(instance, train->data, BP_VALIDATION, &run->validation_rows, &run->validation_count, error))
+        return 0;
+    run->order = bp_allocate((size_t)run->row_count * sizeof *run->order, "the order of rows", error);
+    run->training = bp_allocate(((size_t)bp_measure_values(&train->training) + 1) * sizeof(double), "metrics", error);
+    run->validation =
+        bp_allocate(((size_t)bp_measure_values(&train->validation) + 1) * sizeof(double), "metrics", error);
+    run->last_sums = bp_allocate(((size_t)train_pass(run)->sum_count + 1) * sizeof(double), "sums", error);
+    return run->order && run->training && run->validation && run->last_sums;
+}
+
+static int train_begin(struct train_run *run, int resumed, struct bp_error *error) {
+    int64_t batches = (run->row_count + run->train->batch_size - 1) / run->train->batch_size;
+    if (resumed && run->progress.epoch > run->epochs)
+        return bp_fail(error, "the checkpoint has %lld epochs of '%s' done, this run would have %lld",
+                       (long long)run->progress.epoch, run->train->name, (long long)run->epochs);
+    if (resumed && run->progress.batches != batches)
+        return bp_fail(error, "an epoch of '%s' has %lld batches, the checkpoint's run had %lld", run->train->name,
+                       (long long)batches, (long long)run->progress.batches);
+    run->progress.batches = batches;
+    train_scalars(run);
+    if (!resumed)
+        bp_call(run->instance, &run->train->start);
+    if (run->instance->program->train_count > 1)
+        bp_say(run->instance->log, "%s: %lld rows, %lld steps an epoch\n", run->train->name, (long long)run->row_count,
+               (long long)batches);
+    return 1;
+}
+
+/* ---- One epoch
+ * --------------------------------------------------------------------------------------------------------------- */
+/* Keyed by the epoch (and the phase), not by what came before: a resumed run has the same order. */
+static void train_shuffle(struct train_run *run) {
+    memcpy(run->order, run->rows, (size_t)run->row_count * sizeof *run->order);
+    if (run->train->shuffle)
+        bp_shuffle(run->order, run->row_count, run->instance->seed, BP_STREAM_SHUFFLE,
+                   (uint64_t)run->progress.epoch | (uint64_t)run->progress.train << 40);
+}
+
+/* A sum is not finite. Is it the loss? The batch's sums alone make the loss of the batch. */
+static int train_loss_is_finite(struct train_run *run, const struct bp_sweep *sweep) {
+    int64_t place = sweep->done * sweep->batch, rows = sweep->rows - place;
+    bp_measure_finish(run->instance, train_pass(run), run->last_sums, rows < sweep->batch ? rows : sweep->batch);
+    bp_measure_copy(run->instance, &run->train->training, run->training);
+    return isfinite(run->training[0]);
+}
+
+static enum bp_outcome train_batches(struct train_run *run, struct bp_error *error) {
+    struct bp_progress *progress = &run->progress;
+    struct bp_sweep sweep = {0};
+    sweep.instance = run->instance;
+    sweep.function = &train_pass(run)->accumulate;
+    sweep.memory = run->instance->memory;
+    sweep.table = &run->instance->tables[run->train->data];
+    sweep.order = run->order;
+    sweep.ascending_by_one = !run->train->shuffle && run->rows[run->row_count - 1] - run->rows[0] == run->row_count - 1;
+    sweep.rows = run->row_count;
+    sweep.batch = run->train->batch_size;
+    sweep.last = progress->batches;
+    sweep.training = 1;
+    sweep.sums_offset = train_pass(run)->sums_offset;
+    sweep.sum_count = progress->sum_count;
+    sweep.totals = progress->totals;
+    sweep.last_sums = run->last_sums;
+    for (;;) {
+        sweep.first = progress->batch;
+        sweep.step = (uint64_t)(progress->epoch * progress->batches + progress->batch);
+        bp_sweep_run(&sweep);
+        progress->batch = sweep.done;
+        if (sweep.end == BP_SWEEP_DONE)
+            return BP_OK;
+        if (sweep.end == BP_SWEEP_INTERRUPTED)
+            return BP_INTERRUPTED;
+        if (!train_loss_is_finite(run, &sweep)) {
+            bp_train_explain(run->instance, &sweep, run->train, progress->epoch, error);
+            return BP_FAILED;
+        }
+        for (int32_t i = 0; i < progress->sum_count; i++)
+            progress->totals[i] += run->last_sums[i];
+        progress->batch++;
+    }
+}
+
+static enum bp_outcome train_epoch(struct train_run *run, struct bp_error *error) {
+    struct bp_progress *progress = &run->progress;
+    run->started = bp_seconds();
+    train_scalars(run);
+    train_shuffle(run);
+    enum bp_outcome outcome = train_batches(run, error);
+    if (outcome != BP_OK)
+        return outcome;
+    bp_measure_finish(run->instance, train_pass(run), progress->totals, run->row_count);
+    bp_measure_copy(run->instance, &run->train->training, run->training);
+    if (run->train->validation.pass_count > 0) {
+        int measured = bp_measure_run(run->instance, &run->train->validation, run->train->data, run->validation_rows,
+                                      run->validation_count, run->validation, error);
+        if (measured != 1)
+            return measured < 0 ? BP_INTERRUPTED : BP_FAILED;
+    }
+    progress->epoch++;
+    progress->batch = 0;
+    memset(progress->totals, 0, (size_t)progress->sum_count * sizeof *progress->totals);
+    return BP_OK;
+}
+
+/* ---- Early stopping
+ * ---------------------------------------------------------------------------------------------------------- */
+static const struct bp_measure *train_monitored(const struct bp_train *train) {
+    return train->early_stopping.from_training ? &train->training : &train->validation;
+}
+
+static void train_monitored_name(const struct bp_train *train, char name[128]) {
+    snprintf(name, 128, "%s%s", train->early_stopping.from_training ? "" : "val_",
+             train_monitored(train)->metrics[train->early_stopping.metric].name);
+}
+
+/* As Keras counts: an epoch is better when it gains more than min_delta on the best; epochs before start_from_epoch
+   (from 0) are not looked at. A NaN is never better. */
+static void train_early_stopping(struct train_run *run) {
+    const struct bp_early_stopping *early = &run->train->early_stopping;
+    const struct bp_measure *measure = train_monitored(run->train);
+    const double *values = early->from_training ? run->training : run->validation;
+    struct bp_progress *progress = &run->progress;
+    if (early->metric < 0 || progress->epoch - 1 < early->start_from_epoch)
+        return;
+    for (int32_t i = 0; i < early->metric; i++)
+        values += (int64_t)measure->metrics[i].rows * measure->metrics[i].columns;
+    double gain = early->better > 0 ? *values - progress->best_value : progress->best_value - *values;
+    if (!isnan(*values) && (progress->best_epoch == 0 || gain > early->min_delta)) {
+        progress->best_value = *values;
+        progress->best_epoch = progress->epoch;
+        progress->waited = 0;
+        train_copy_best(run, 0);
+        return;
+    }
+    progress->waited++;
+    progress->stopped = progress->waited >= early->patience;
+}
+
+/* The best weights come back, and the run says so. */
+static int train_restore(struct train_run *run, struct bp_error *error) {
+    const struct bp_progress *progress = &run->progress;
+    struct bp_log *log = run->instance->log;
+    char metric[128];
+    if (run->train->early_stopping.metric < 0)
+        return 1;
+    train_monitored_name(run->train, metric);
+    if (progress->stopped)
+        bp_say(log, "stopped after epoch %lld: %s has not improved for %lld epoch%s", (long long)progress->epoch,
+               metric, (long long)progress->waited, progress->waited == 1 ? "" : "s");
+    int restore = progress->best_epoch > 0 && progress->best_epoch != progress->epoch;
+    if (restore) {
+        train_copy_best(run, 1);
+        bp_say(log,
+               progress->stopped ? "; weights of epoch %lld restored\n"
+                                 : "weights of epoch %lld restored: its %s is the best\n",
+               (long long)progress->best_epoch, metric);
+    } else if (progress->stopped) {
+        bp_say(log, progress->best_epoch ? "\n" : "; it was never a number, and no weights are restored\n");
+    }
+    struct bp_text json = {0};
+    bp_text_printf(&json, "{\"event\":\"stop\",\"phase\":");
+    bp_text_json(&json, run->train->name);
+    bp_text_printf(&json,
+                   ",\"reason\":\"%s\",\"epoch\":%lld,\"metric\":", progress->stopped ? "early_stopping" : "epochs",
+                   (long long)progress->epoch);
+    bp_text_json(&json, metric);
+    if (progress->best_epoch > 0) {
+        bp_text_printf(&json, ",\"best\":");
+        bp_log_number(&json, progress->best_value);
+        bp_text_printf(&json, ",\"best_epoch\":%lld", (long long)progress->best_epoch);
+    }
+    bp_text_printf(&json, ",\"restored\":%s}", restore ? "true" : "false");
+    return bp_log_line(log, &json, error);
+}
+
+/* ---- What is told
+ * ------------------------------------------------------------------------------------------------------------ */
+static void train_say_metrics(struct bp_text *text, const struct bp_measure *measure, const double *values,
+                              const char *prefix) {
+    for (int32_t i = 0; i < measure->metric_count; i++) {
+        const struct bp_metric *metric = &measure->metrics[i];
+        if (metric->rows == 1 && metric->columns == 1) {
+            bp_text_printf(text, "  %s%s ", prefix, metric->name);
+            bp_text_metric(text, *values);
+        }
+        values += (int64_t)metric->rows * metric->columns;
+    }
+}
+
+static int train_tell(struct train_run *run, struct bp_error *error) {
+    double seconds = bp_seconds() - run->started;
+    long long epoch = (long long)run->progress.epoch;
+    if (!run->instance->log->quiet) {
+        struct bp_text line = {0};
+        int width = snprintf(NULL, 0, "%lld", (long long)run->epochs);
+        bp_text_printf(&line, "epoch %*lld/%lld", width, epoch, (long long)run->epochs);
+        train_say_metrics(&line, &run->train->training, run->training, "");
+        if (run->train->validation.pass_count > 0)
+            train_say_metrics(&line, &run->train->validation, run->validation, "val_");
+        bp_text_printf(&line, "  %.2f s\n", seconds);
+        if (!line.failed)
+            bp_say(run->instance->log, "%s", line.at);
+        bp_text_free(&line);
+    }
+    struct bp_text json = {0};
+    bp_text_printf(&json, "{\"event\":\"epoch\",\"phase\":");
+    bp_text_json(&json, run->train->name);
+    bp_text_printf(&json, ",\"epoch\":%lld", epoch);
+    bp_log_metrics(&json, &run->train->training, run->training, "");
+    if (run->train->validation.pass_count > 0)
+        bp_log_metrics(&json, &run->train->validation, run->validation, "val_");
+    bp_text_printf(&json, ",\"seconds\":");
+    bp_log_number(&json, seconds);
+    bp_text_add(&json, "}", 1);
+    return bp_log_line(run->instance->log, &json, error);
+}
+
+static int train_tell_stop(struct train_run *run, const char *reason, const char *message, struct bp_error *error) {
+    struct bp_text json = {0};
+    bp_text_printf(&json, "{\"event\":\"stop\",\"phase\":");
+    bp_text_json(&json, run->train->name);
+    bp_text_printf(&json, ",\"reason\":\"%s\",\"epoch\":%lld,\"batch\":%lld", reason,
+                   (long long)run->progress.epoch + 1, (long long)run->progress.batch);
+    if (message) {
+        bp_text_printf(&json, ",\"message\":");
+        bp_text_json(&json, message);
+    }
+    bp_text_add(&json, "}", 1);
+    return bp_log_line(run->instance->log, &json, error);
+}
+
+/* ---- The phase
+ * --------------------------------------------------------------------------------------------------------------- */
+static enum bp_outcome train_interrupted(struct train_run *run, struct bp_error *error) {
+    if (run->train->checkpoint) {
+        if (!bp_checkpoint_write(run->instance, &run->progress, error))
+            return BP_FAILED;
+        bp_say(run->instance->log, "interrupted in epoch %lld; go on with --resume %s\n",
+               (long long)run->progress.epoch + 1, run->train->checkpoint);
+    } else {
+        bp_say(run->instance->log, "interrupted in epoch %lld\n", (long long)run->progress.epoch + 1);
+    }
+    return train_tell_stop(run, "interrupted", NULL, error) ? BP_INTERRUPTED : BP_FAILED;
+}
+
+/* A last update that broke a weight shows in no loss: it is looked for before the weights are used. */
+static int train_check_weights(struct train_run *run, struct bp_error *error) {
+    const struct bp_program *program = run->instance->program;
+    for (int32_t i = 0; i < run->train->trainable_count; i++) {
+        const struct bp_tensor *tensor = &program->tensors[run->train->trainable[i]];
+        int64_t count = bp_tensor_count(tensor);
+        int64_t at = bp_finite_prefix(bp_tensor_values(run->instance, run->train->trainable[i]), count);
+        if (at < count)
+            return bp_fail(
+                error, "%s:%d: phase '%s': after its last update '%s' holds a value that is not finite (element %lld)",
+                program->source, (int)tensor->line, run->train->name, tensor->name, (long long)at);
+    }
+    return 1;
+}
+
+static enum bp_outcome train_epochs(struct train_run *run, struct bp_error *error) {
+    struct bp_progress *progress = &run->progress;
+    while (progress->epoch < run->epochs && !progress->stopped) {
+        enum bp_outcome outcome = train_epoch(run, error);
+        if (outcome == BP_INTERRUPTED)
+            return train_interrupted(run, error);
+        if (outcome != BP_OK) {
+            struct bp_error ignored; /* the first error is the one to tell */
+            train_tell_stop(run, "not_finite", error->text, &ignored);
+            return outcome;
+        }
+        train_early_stopping(run);
+        if (!train_tell(run, error))
+            return BP_FAILED;
+        int last = progress->epoch == run->epochs || progress->stopped;
+        int due = run->train->checkpoint_every > 0 && progress->epoch % run->train->checkpoint_every == 0;
+        if (run->train->checkpoint && (last || due) && !bp_checkpoint_write(run->instance, progress, error))
+            return BP_FAILED;
+    }
+    return train_restore(run, error) && train_check_weights(run, error) ? BP_OK : BP_FAILED;
+}
+
+enum bp_outcome bp_train_run(struct bp_instance *instance, int32_t statement, struct bp_progress *resumed,
+                             struct bp_error *error) {
+    struct train_run run = {0};
+    int32_t index = instance->program->statements[statement].index;
+    enum bp_outcome outcome = BP_FAILED;
+    run.instance = instance;
+    run.train = &instance->program->trains[index];
+    run.epochs = instance->options->epochs[index];
+    if (resumed) {
+        run.progress = *resumed; /* ownership moves */
+        memset(resumed, 0, sizeof *resumed);
+    }
+    if ((resumed || bp_progress_start(&run.progress, instance->program, statement, error)) &&
+        train_prepare(&run, error) && train_begin(&run, resumed != NULL, error))
+        outcome = train_epochs(&run, error);
+    bp_progress_free(&run.progress);
+    free(run.order);
+    free(run.training);
+    free(run.validation);
+    free(run.last_sums);
+    return outcome;
+}
