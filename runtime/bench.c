@@ -1,6 +1,6 @@
 /* `--bench`: how long a training step, or the prediction of a row, takes on rows in memory. */
-#ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 200809L
+#ifndef _XOPEN_SOURCE
+#define _XOPEN_SOURCE 700
 #endif
 #include "runtime.h"
 
@@ -10,8 +10,7 @@
 
 enum { BENCH_WARM = 3, BENCH_REPEATS = 5, BENCH_BATCHES = 8, BENCH_BYTES = 4 << 20 };
 
-/* ---- Rows out of nowhere
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- Rows out of nowhere ------------------------------------------------------------------------------------ */
 /* About normal: the sum of twelve uniform numbers has variance 1. */
 static float bench_number(uint64_t seed, int32_t slot, uint64_t element) {
     double sum = -6;
@@ -85,8 +84,7 @@ static int bench_fitted(struct bp_instance *instance, int32_t data, struct bp_er
     return 1;
 }
 
-/* ---- What is printed
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- What is printed ---------------------------------------------------------------------------------------- */
 static double bench_bytes_peak(void) {
     struct rusage usage;
     if (getrusage(RUSAGE_SELF, &usage) != 0)
@@ -114,8 +112,7 @@ static int bench_print(struct bp_instance *instance, struct bp_text *json, int32
     return ok;
 }
 
-/* ---- Training
- * --------------------------------------------------------------------------------------------------------------- */
+/* ---- Training ----------------------------------------------------------------------------------------------- */
 static const struct bp_train *bench_phase(struct bp_instance *instance) {
     const struct bp_program *program = instance->program;
     for (int32_t i = 0; i < program->train_count; i++)
@@ -164,8 +161,8 @@ static enum bp_outcome bench_time(struct bp_instance *instance, const struct bp_
 static enum bp_outcome bench_train(struct bp_instance *instance, struct bp_error *error) {
     const struct bp_program *program = instance->program;
     const struct bp_train *train = bench_phase(instance);
-    if (!train) {
-        bp_fail(error, "this program trains nothing");
+    if (!train || train->data < 0) {
+        bp_fail(error, "this program trains nothing on data");
         return BP_FAILED;
     }
     const struct bp_pass *pass = &train->training.passes[0];
@@ -202,8 +199,7 @@ static enum bp_outcome bench_train(struct bp_instance *instance, struct bp_error
     return outcome;
 }
 
-/* ---- Predicting
- * --------------------------------------------------------------------------------------------------------------- */
+/* ---- Predicting --------------------------------------------------------------------------------------------- */
 /* One row a call, without a team: equal bits, and a single row has no work to share. */
 static double bench_calls(struct bp_instance *instance, const struct bp_function *function,
                           const struct bp_table *table, int64_t calls) {

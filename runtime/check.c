@@ -1,6 +1,6 @@
 /* `--check-grad`: the gradients that the compiler derived, in double, beside central differences of the loss. */
-#ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 200809L
+#ifndef _XOPEN_SOURCE
+#define _XOPEN_SOURCE 700
 #endif
 #include "runtime.h"
 
@@ -72,10 +72,13 @@ static int check_tell(struct check_run *run, const char *name, int64_t checked, 
                       struct bp_error *error) {
     const struct bp_log *log = run->instance->log;
     struct bp_text json = {0};
+    char digits[40];
+    snprintf(digits, sizeof digits, "%.1e", worst);
+    bp_point(digits);
     if (frozen)
         bp_say(log, "  %-32s %8s %12s  frozen\n", name, "-", "-");
     else
-        bp_say(log, "  %-32s %8lld %12.1e  %s\n", name, (long long)checked, worst, ok ? "ok" : "WRONG");
+        bp_say(log, "  %-32s %8lld %12s  %s\n", name, (long long)checked, digits, ok ? "ok" : "WRONG");
     bp_text_printf(&json, "{\"event\":\"check\",\"phase\":");
     bp_text_json(&json, run->train->name);
     bp_text_printf(&json, ",\"tensor\":");
@@ -137,8 +140,11 @@ static enum bp_outcome check_tensors(struct check_run *run, int *wrong, struct b
     if (!gradients)
         return BP_FAILED;
     run->base = check_loss(run);
-    bp_say(run->instance->log, "%s: loss %.9g over %lld rows\n  %-32s %8s %12s\n", run->train->name, run->base,
-           (long long)run->sweep.rows, "tensor", "checked", "largest error");
+    char loss[40];
+    snprintf(loss, sizeof loss, "%.9g", run->base);
+    bp_point(loss);
+    bp_say(run->instance->log, "%s: loss %s over %lld rows\n  %-32s %8s %12s\n", run->train->name, loss,
+           (long long)run->sweep.rows, "tensor", "checked", "error");
     for (int32_t i = 0; outcome == BP_OK && i < check->tensor_count; i++) {
         int right = check_tensor(run, i, gradients[i], error);
         *wrong += right == 0;
@@ -196,7 +202,7 @@ enum bp_outcome bp_check_run(struct bp_instance *instance, struct bp_error *erro
         const struct bp_train *train = &program->trains[i];
         if (instance->options->phase && strcmp(instance->options->phase, train->name) != 0)
             continue;
-        if (!train->check.loss.code || !train->check.gradient.code)
+        if (!train->check.loss.code || !train->check.gradient.code || train->data < 0)
             continue;
         enum bp_outcome outcome = check_phase(instance, train, &wrong, error);
         if (outcome != BP_OK)

@@ -1,16 +1,15 @@
 /* What --resume reads: every weight, the optimizer's state, the best weights so far, and where the run stands. It is a
    safetensors file; its metadata "bpc.checkpoint" is JSON. Numbers that must come back to the bit are sixteen
    hexadecimal digits: of a double its bits. */
-#ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 200809L
+#ifndef _XOPEN_SOURCE
+#define _XOPEN_SOURCE 700
 #endif
 #include "runtime.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- Writing
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- Writing ------------------------------------------------------------------------------------------------ */
 static void checkpoint_bits(struct bp_text *json, uint64_t value) {
     bp_text_printf(json, "\"%016llx\"", (unsigned long long)value);
 }
@@ -164,8 +163,7 @@ int bp_checkpoint_write(struct bp_instance *instance, const struct bp_progress *
     return ok;
 }
 
-/* ---- Reading
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- Reading ------------------------------------------------------------------------------------------------ */
 struct checkpoint_reader {
     struct bp_instance *instance;
     const char *path;

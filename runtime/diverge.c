@@ -1,6 +1,6 @@
 /* Where the first value that is not finite came from. */
-#ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 200809L
+#ifndef _XOPEN_SOURCE
+#define _XOPEN_SOURCE 700
 #endif
 #include "runtime.h"
 

@@ -1,6 +1,6 @@
 /* One run of a program: its block of memory, its data sets as they are loaded, its scalars. */
-#ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 200809L
+#ifndef _XOPEN_SOURCE
+#define _XOPEN_SOURCE 700
 #endif
 #include "runtime.h"
 
@@ -75,8 +75,7 @@ double bp_seconds(void) {
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-/* ---- Data sets
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- Data sets ---------------------------------------------------------------------------------------------- */
 /* The checkpoint whose fitted values a data set uses, NULL: it fits its own. Frozen layers must see the units that they
    were trained with, so a model that comes from a checkpoint brings them, unless the program says `refit`. */
 static const char *instance_preprocessing(const struct bp_program *program, int32_t data) {
@@ -120,6 +119,26 @@ static int instance_expected(const struct bp_expectation *expected, const struct
                    name);
 }
 
+/* Rows that are tested here may have been trained on where the weights come from: said aloud, for the file cannot know
+   whether data of the same name is the same data. */
+static int instance_note_splits(struct bp_instance *instance, int32_t data, struct bp_error *error) {
+    for (int32_t i = 0; i < instance->program->model_count; i++) {
+        const struct bp_model *model = &instance->program->models[i];
+        struct bp_archive archive;
+        if (!model->from || model->data != data)
+            continue;
+        if (!bp_archive_open(&archive, model->from, error))
+            return 0;
+        if (!bp_model_same_split(&archive, &instance->tables[data]))
+            bp_say(
+                instance->log,
+                "note: %s was trained on data '%s' split otherwise: rows tested here may have been trained on there\n",
+                model->from, instance->program->data[data].name);
+        bp_archive_close(&archive);
+    }
+    return 1;
+}
+
 int bp_instance_table(struct bp_instance *instance, int32_t data, struct bp_error *error) {
     if (instance->table_loaded[data])
         return 1;
@@ -143,7 +162,8 @@ int bp_instance_table(struct bp_instance *instance, int32_t data, struct bp_erro
     if (table->dropped > 0)
         bp_say(instance->log, "%s: %lld rows dropped for missing values, %lld kept\n", set->name,
                (long long)table->dropped, (long long)table->rows);
-    return instance_expected(&instance->expectations[data], table, error);
+    return instance_expected(&instance->expectations[data], table, error) &&
+           instance_note_splits(instance, data, error);
 }
 
 void bp_instance_fitted(struct bp_instance *instance, int32_t data, const double *fitted) {

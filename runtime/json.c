@@ -1,6 +1,6 @@
 /* JSON as RFC 8259 has it, for the headers and metadata of checkpoints. */
-#ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 200809L
+#ifndef _XOPEN_SOURCE
+#define _XOPEN_SOURCE 700
 #endif
 #include "runtime.h"
 

@@ -1,10 +1,11 @@
 /* What a run tells: tidy lines for people, JSON lines for machines. */
-#ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 200809L
+#ifndef _XOPEN_SOURCE
+#define _XOPEN_SOURCE 700
 #endif
 #include "runtime.h"
 
 #include <errno.h>
+#include <locale.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -94,8 +95,17 @@ void bp_log_metrics(struct bp_text *json, const struct bp_measure *measure, cons
     }
 }
 
-/* ---- For people
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- For people --------------------------------------------------------------------------------------------- */
+void bp_point(char *digits) {
+    const char *point = localeconv()->decimal_point;
+    size_t length = strlen(point);
+    char *at = length > 0 ? strstr(digits, point) : NULL;
+    if (at) {
+        *at = '.';
+        memmove(at + 1, at + length, strlen(at + length) + 1);
+    }
+}
+
 void bp_text_metric(struct bp_text *text, double value) {
     char digits[64];
     double size = fabs(value);
@@ -107,9 +117,7 @@ void bp_text_metric(struct bp_text *text, double value) {
         snprintf(digits, sizeof digits, "%.4f", value);
     else
         snprintf(digits, sizeof digits, "%.3e", value);
-    for (char *at = digits; *at; at++) /* a locale's decimal point */
-        if (*at == ',')
-            *at = '.';
+    bp_point(digits);
     bp_text_add(text, digits, strlen(digits));
 }
 

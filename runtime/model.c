@@ -1,14 +1,13 @@
 /* The weights of a model: from the seed, from a checkpoint, and into one. */
-#ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 200809L
+#ifndef _XOPEN_SOURCE
+#define _XOPEN_SOURCE 700
 #endif
 #include "runtime.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- Loading
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- Loading ------------------------------------------------------------------------------------------------ */
 static void model_shape(struct bp_text *text, const int64_t *shape, int32_t rank) {
     bp_text_add(text, "[", 1);
     for (int32_t i = 0; i < rank; i++)
@@ -81,6 +80,27 @@ static void model_check(const struct bp_tensor *tensor, const struct bp_archive_
     }
 }
 
+/* A file with more than the model has is another model's. Not so for one of several models, and for the counter that
+   PyTorch keeps beside batch normalisation. */
+static void model_check_rest(const struct bp_model *model, const struct bp_tensor *tensors,
+                             const struct bp_archive *archive, struct bp_text *problems) {
+    static const char counter[] = ".num_batches_tracked";
+    const char *models = bp_archive_metadata(archive, "bpc.model");
+    if (models && strchr(models, ','))
+        return;
+    for (int32_t e = 0; e < archive->entry_count; e++) {
+        const char *name = archive->entries[e].name;
+        size_t length = strlen(name);
+        int known = length >= sizeof counter && strcmp(name + length - (sizeof counter - 1), counter) == 0;
+        for (int32_t i = 0; !known && i < model->tensor_count; i++)
+            known = strcmp(name, tensors[i].name) == 0;
+        for (int32_t i = 0; !known && i < model->tensor_count; i++) /* behind a prefix */
+            known = model_find(archive, model->name, tensors[i].name) == &archive->entries[e];
+        if (!known)
+            bp_text_printf(problems, "\n  '%s' is in the file, not in the model", name);
+    }
+}
+
 int bp_model_load(struct bp_instance *instance, int32_t model, const struct bp_archive *archive, const uint8_t *mask,
                   struct bp_error *error) {
     const struct bp_model *described = &instance->program->models[model];
@@ -89,6 +109,8 @@ int bp_model_load(struct bp_instance *instance, int32_t model, const struct bp_a
     for (int32_t i = 0; i < described->tensor_count; i++)
         if (!mask || mask[i])
             model_check(&tensors[i], model_find(archive, described->name, tensors[i].name), &problems);
+    if (!mask)
+        model_check_rest(described, tensors, archive, &problems);
     if (problems.failed || problems.length > 0) {
         int fits = !problems.failed && problems.length < 800;
         bp_fail(error, "%.150s does not fit model '%s':%.*s%s", archive->path, described->name, fits ? 800 : 780,
@@ -126,6 +148,24 @@ int bp_model_fitted(const struct bp_data *data, const struct bp_archive *archive
     return 1;
 }
 
+int bp_model_same_split(const struct bp_archive *archive, const struct bp_table *table) {
+    const char *text = bp_archive_metadata(archive, "bpc.split");
+    struct bp_json json;
+    struct bp_error ignored; /* what it says of a split is for a note, no more */
+    int same = 1;
+    if (!text)
+        return 1;
+    if (bp_json_parse(&json, text, strlen(text), &ignored)) {
+        const struct bp_json *set = bp_json_get(&json, table->data->name),
+                             *hash = set ? bp_json_get(set, "hash") : NULL;
+        char ours[17];
+        snprintf(ours, sizeof ours, "%016llx", (unsigned long long)bp_table_split_hash(table));
+        same = !hash || hash->kind != BP_JSON_STRING || strcmp(hash->string, ours) == 0;
+    }
+    bp_json_free(&json);
+    return same;
+}
+
 void bp_model_init(struct bp_instance *instance, int32_t model) {
     bp_call(instance, &instance->program->models[model].init);
     instance->model_ready[model] = 1;
@@ -149,8 +189,7 @@ int bp_model_ready(struct bp_instance *instance, int32_t model, struct bp_error 
     return ok;
 }
 
-/* ---- Saving
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- Saving ------------------------------------------------------------------------------------------------- */
 enum { MODEL_METADATA = 64 };
 
 struct model_metadata {

@@ -1,6 +1,6 @@
 /* The command line of a compiled program. */
-#ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 200809L
+#ifndef _XOPEN_SOURCE
+#define _XOPEN_SOURCE 700
 #endif
 #include "runtime.h"
 
@@ -51,8 +51,7 @@ static const struct options_row {
     [OPTIONS_VERSION] = {"--version", NULL, "print the version of the compiler", OPTIONS_BOTH},
 };
 
-/* ---- Near misses
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- Near misses -------------------------------------------------------------------------------------------- */
 /* Levenshtein's distance, for words up to 63 bytes. */
 static size_t options_distance(const char *a, const char *b) {
     size_t row[64], m = strlen(a), n = strlen(b);
@@ -96,8 +95,7 @@ static int options_unknown(const char *what, const char *word, const char *const
     return bp_fail(error, "unknown %s '%.100s'", what, word);
 }
 
-/* ---- Values
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- Values ------------------------------------------------------------------------------------------------- */
 /* Digits alone, at most `most`. */
 static int options_whole(const char *text, size_t length, uint64_t least, uint64_t most, uint64_t *value) {
     *value = 0;
@@ -263,8 +261,7 @@ static int options_one(struct bp_options *options, const struct bp_program *prog
     }
 }
 
-/* ---- The command line
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- The command line --------------------------------------------------------------------------------------- */
 /* `--name`, `--name VALUE`, `--name=VALUE`; *at moves over what was used. */
 static int options_argument(struct bp_options *options, const struct bp_program *program, int argc, char **argv,
                             int *at, struct bp_error *error) {
@@ -367,6 +364,9 @@ int bp_options_read(struct bp_options *options, const struct bp_program *program
     }
     if (!options->threads)
         options->threads = bp_default_threads();
+#ifndef _OPENMP
+    options->threads = 1; /* whatever was asked: there are no others, and the bits are the same */
+#endif
     return options_consistent(options, error);
 }
 

@@ -1,6 +1,6 @@
 /* `predict`: raw rows in, a CSV of predictions out. */
-#ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 200809L
+#ifndef _XOPEN_SOURCE
+#define _XOPEN_SOURCE 700
 #endif
 #include "runtime.h"
 
@@ -46,14 +46,11 @@ static void predict_number(struct bp_text *line, float value) {
         if (memcmp(&back, &value, sizeof value) == 0)
             break;
     }
-    for (char *at = digits; *at; at++) /* its decimal point is no comma here */
-        if (*at == ',')
-            *at = '.';
+    bp_point(digits);
     bp_text_add(line, digits, strlen(digits));
 }
 
-/* ---- Header and rows
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- Header and rows ---------------------------------------------------------------------------------------- */
 static void predict_name(struct bp_text *line, const char *prefix, const char *name, const char *suffix) {
     struct bp_text field = {0};
     bp_text_printf(&field, "%s%s%s%s", prefix, *prefix ? "_" : "", name, suffix);
@@ -133,8 +130,7 @@ static int predict_rows(void *argument, int64_t place, int64_t rows) {
     return predict_put(run);
 }
 
-/* ---- Weights
- * --------------------------------------------------------------------------------------------------------------- */
+/* ---- Weights ------------------------------------------------------------------------------------------------ */
 static int predict_classes(const struct bp_output *output, const struct bp_json *classes) {
     int32_t count = output->kind == BP_OUTPUT_BINARY ? 2 : output->width;
     int same = classes->kind == BP_JSON_ARRAY && classes->count == count;

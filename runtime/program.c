@@ -1,6 +1,6 @@
 /* The program itself: its statements in order, or what an option asks instead. */
-#ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 200809L
+#ifndef _XOPEN_SOURCE
+#define _XOPEN_SOURCE 700
 #endif
 #include "runtime.h"
 
@@ -8,8 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- Ctrl-C
- * ------------------------------------------------------------------------------------------------------------------ */
+/* ---- Ctrl-C ------------------------------------------------------------------------------------------------- */
 static int program_signalled;
 
 static void program_on_signal(int number) {
@@ -43,8 +42,7 @@ static void program_listen_no_more(const struct sigaction before[2]) {
         sigaction(program_signals[i], &before[i], NULL);
 }
 
-/* ---- Statements
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- Statements --------------------------------------------------------------------------------------------- */
 static int program_tell_start(struct bp_instance *instance, int resumed, struct bp_error *error) {
     const struct bp_program *program = instance->program;
     struct bp_text json = {0};
@@ -144,8 +142,7 @@ static enum bp_outcome program_run(struct bp_instance *instance, struct bp_error
     return outcome;
 }
 
-/* ---- The command line
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- The command line --------------------------------------------------------------------------------------- */
 static enum bp_outcome program_mode(struct bp_instance *instance, struct bp_error *error) {
     const struct bp_options *options = instance->options;
     if (options->bench)

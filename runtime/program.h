@@ -209,7 +209,8 @@ struct bp_measure {
 };
 
 /* ---- Training ------------------------------------------------------------------------------------------------------------ */
-/* `--check-grad`: the phase's loss and gradient once more in double, plain and slow, in a block of their own. */
+/* `--check-grad`: the phase's loss and gradient once more in double, plain and slow, in a block of their own.
+   It begins as the program's does: scalars, params, fitted values, at the same offsets. */
 struct bp_check {
     struct bp_function loss;     /* writes the batch's loss (its mean and the penalties), BP_F64 at loss_offset */
     struct bp_function gradient; /* writes one gradient for each checked tensor */

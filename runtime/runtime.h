@@ -1,6 +1,7 @@
 /* What the parts of the runtime promise each other. Nothing here exits or prints on its own: a function that can fail
    returns 0 and fills an error, and whoever called decides. Only libc, libm and OpenMP are needed
-   (zlib where BP_HAVE_ZLIB is defined). The runtime's own floating point is + - * / and sqrt: what needs exp or log is a kernel. */
+   (zlib where BP_HAVE_ZLIB is defined). The runtime's own floating point is + - * / and sqrt: what needs exp or log is a kernel.
+   Whoever joins the files into one begins it with `#define _XOPEN_SOURCE 700`, before any header. */
 #ifndef BP_RUNTIME_H
 #define BP_RUNTIME_H
 
@@ -182,8 +183,9 @@ typedef void bp_task(void *argument, int32_t thread, int32_t threads, struct bp_
 void bp_parallel(int32_t threads, bp_task *task, void *argument);
 int32_t bp_default_threads(void); /* OMP_NUM_THREADS, else the cores this process may use */
 
-/* ---- The program half: options, one instance of a program, and what is done with it ----------------------------------------------
-   instance.c: bp_instance_*; model.c: bp_model_*; sweep.c: bp_sweep_run, bp_call, bp_measure_run. */
+/* ---- The program half: one instance of a program, and what is done with it ---------------------------------- */
+/* threads.c sweep.c (batches) instance.c model.c (weights) train.c diverge.c checkpoint.c evaluate.c predict.c bench.c
+   check.c options.c log.c program.c (bp_main) */
 #define BP_MAX_THREADS 1024
 
 enum bp_command { BP_COMMAND_RUN, BP_COMMAND_PREDICT };
@@ -217,14 +219,16 @@ struct bp_log { /* log.c: standard output for people, a file of JSON lines for m
 int bp_log_open(struct bp_log *log, const char *path, int append, int quiet, struct bp_error *error);
 int bp_log_line(struct bp_log *log, struct bp_text *json, struct bp_error *error); /* writes, flushes, frees `json` */
 int bp_log_close(struct bp_log *log, struct bp_error *error);
-/* For people: to standard output unless --quiet. 0 when it cannot be written. */
+/* For people: to standard output unless --quiet. Whether all could be written is asked at the end. */
 #if defined(__GNUC__)
 __attribute__((format(printf, 2, 3)))
 #endif
 void bp_say(const struct bp_log *log, const char *format, ...);
 void bp_log_number(struct bp_text *json, double value); /* null where it is not finite: JSON has no word for it */
 void bp_log_metrics(struct bp_text *json, const struct bp_measure *measure, const double *values, const char *prefix);
-void bp_text_metric(struct bp_text *text, double value); /* for people: four decimals, or four digits where that says little */
+void bp_point(char *digits); /* what printf wrote, with a point whatever the locale writes */
+/* For people: four decimals, or four digits where that says little. */
+void bp_text_metric(struct bp_text *text, double value);
 void bp_log_table(const struct bp_log *log, const struct bp_measure *measure, const double *values);
 
 /* What a run that is resumed must find as it was. */
@@ -252,13 +256,13 @@ void bp_instance_free(struct bp_instance *instance);
 int bp_instance_table(struct bp_instance *instance, int32_t data, struct bp_error *error); /* loads it on first use */
 void bp_instance_fitted(struct bp_instance *instance, int32_t data, const double *fitted); /* puts them in memory */
 /* The rows of a part; every row where the data has no parts. 0 rows is an error. */
-int bp_instance_part(struct bp_instance *instance, int32_t data, enum bp_part part, const int64_t **order, int64_t *rows,
-                     struct bp_error *error);
+int bp_instance_part(struct bp_instance *instance, int32_t data, enum bp_part part, const int64_t **order,
+                     int64_t *rows, struct bp_error *error);
 double *bp_scalars(struct bp_instance *instance);
 float *bp_tensor_values(const struct bp_instance *instance, int32_t tensor);
-int64_t bp_tensor_count(const struct bp_tensor *tensor); /* elements */
+int64_t bp_tensor_count(const struct bp_tensor *tensor);      /* elements */
 int64_t bp_finite_prefix(const float *values, int64_t count); /* elements before the first that is not finite */
-double bp_seconds(void); /* a clock that only goes forward */
+double bp_seconds(void);                                      /* a clock that only goes forward */
 
 int bp_interrupted(void); /* program.c: a signal asked to stop */
 
@@ -268,7 +272,10 @@ void bp_model_init(struct bp_instance *instance, int32_t model); /* from the see
 /* Copies the tensors with mask[i] (all where mask is NULL) from the archive; every one that does not fit is told. */
 int bp_model_load(struct bp_instance *instance, int32_t model, const struct bp_archive *archive, const uint8_t *mask,
                   struct bp_error *error);
-int bp_model_fitted(const struct bp_data *data, const struct bp_archive *archive, double *fitted, struct bp_error *error);
+int bp_model_fitted(const struct bp_data *data, const struct bp_archive *archive, double *fitted,
+                    struct bp_error *error);
+/* 0 where the file was trained on a data set of that name that was split otherwise. */
+int bp_model_same_split(const struct bp_archive *archive, const struct bp_table *table);
 int bp_model_save(struct bp_instance *instance, const struct bp_save *save, struct bp_error *error);
 
 enum bp_sweep_end { BP_SWEEP_DONE, BP_SWEEP_NOT_FINITE, BP_SWEEP_INTERRUPTED, BP_SWEEP_FAILED };
@@ -286,12 +293,13 @@ struct bp_sweep {
     uint64_t step;       /* updates done before batch `first` */
     uint64_t sums_offset;
     int32_t sum_count;
-    double *totals;    /* [sum_count], added to; a batch with a sum that is not finite ends the sweep and is not added */
+    double *totals; /* [sum_count], added to; a batch with a sum that is not finite ends the sweep and is not added */
     double *last_sums; /* [sum_count] those of the last batch; NULL: every batch is added, finite or not */
-    int (*after)(void *argument, int64_t place, int64_t rows); /* on thread 0 once a batch is done; 0: BP_SWEEP_FAILED */
+    int (*after)(void *argument, int64_t place,
+                 int64_t rows); /* on thread 0 once a batch is done; 0: BP_SWEEP_FAILED */
     void *argument;
-    int64_t done;      /* out: batches done are first .. done - 1; a batch not finite is `done` itself */
-    int32_t threads;   /* out: how many there were */
+    int64_t done;          /* out: batches done are first .. done - 1; a batch not finite is `done` itself */
+    int32_t threads;       /* out: how many there were */
     enum bp_sweep_end end; /* out */
 };
 void bp_sweep_run(struct bp_sweep *sweep);
@@ -307,17 +315,18 @@ int bp_measure_run(struct bp_instance *instance, const struct bp_measure *measur
 /* Where a training phase stands; what a checkpoint keeps besides tensors. */
 struct bp_progress {
     int32_t statement, train;
-    int64_t epoch, batch;  /* finished epochs; finished batches of the next one */
-    int64_t batches;       /* batches of an epoch */
-    double *totals;        /* [sum_count] sums of those batches */
+    int64_t epoch, batch; /* finished epochs; finished batches of the next one */
+    int64_t batches;      /* batches of an epoch */
+    double *totals;       /* [sum_count] sums of those batches */
     int32_t sum_count;
-    int stopped;           /* early */
-    int64_t best_epoch;    /* from 1; 0: none yet */
+    int stopped;        /* early */
+    int64_t best_epoch; /* from 1; 0: none yet */
     double best_value;
-    int64_t waited;        /* epochs without improvement */
-    float *best;           /* values of the phase's trainable tensors at the best epoch, one after another; NULL: none kept */
+    int64_t waited; /* epochs without improvement */
+    float *best;    /* values of the phase's trainable tensors at the best epoch, one after another; NULL: none kept */
 };
-int64_t bp_train_values(const struct bp_program *program, const struct bp_train *train); /* elements of its trainable tensors */
+int64_t bp_train_values(const struct bp_program *program,
+                        const struct bp_train *train); /* elements of its trainable tensors */
 int bp_progress_start(struct bp_progress *progress, const struct bp_program *program, int32_t statement,
                       struct bp_error *error);
 void bp_progress_free(struct bp_progress *progress);
@@ -325,7 +334,8 @@ void bp_progress_free(struct bp_progress *progress);
 int bp_checkpoint_write(struct bp_instance *instance, const struct bp_progress *progress, struct bp_error *error);
 /* Tensors into memory, models ready, expectations of data set, *progress started and filled. Options not given (--seed,
    --set) are taken from the checkpoint. */
-int bp_checkpoint_read(struct bp_instance *instance, const char *path, struct bp_progress *progress, struct bp_error *error);
+int bp_checkpoint_read(struct bp_instance *instance, const char *path, struct bp_progress *progress,
+                       struct bp_error *error);
 
 /* What a statement or a mode does; each returns an exit code's meaning. */
 enum bp_outcome { BP_OK = 0, BP_FAILED = 1, BP_USAGE = 2, BP_INTERRUPTED = 130 };
@@ -335,9 +345,11 @@ enum bp_outcome bp_train_run(struct bp_instance *instance, int32_t statement, st
 /* diverge.c: says where the first value that is not finite came from. */
 void bp_train_explain(struct bp_instance *instance, const struct bp_sweep *sweep, const struct bp_train *train,
                       int64_t epoch, struct bp_error *error);
-enum bp_outcome bp_evaluate_run(struct bp_instance *instance, const struct bp_evaluate *evaluate, struct bp_error *error);
+enum bp_outcome bp_evaluate_run(struct bp_instance *instance, const struct bp_evaluate *evaluate,
+                                struct bp_error *error);
 enum bp_outcome bp_predict_run(struct bp_instance *instance, struct bp_error *error);
-int32_t bp_predict_model(struct bp_instance *instance, struct bp_error *error); /* the one that predicts; -1 with an error */
+int32_t bp_predict_model(struct bp_instance *instance,
+                         struct bp_error *error); /* the one that predicts; -1 with an error */
 enum bp_outcome bp_bench_run(struct bp_instance *instance, struct bp_error *error);
 enum bp_outcome bp_check_run(struct bp_instance *instance, struct bp_error *error);
 

@@ -1,6 +1,6 @@
 /* A function over many rows, batch by batch: the inner loop of training, measuring and predicting. */
-#ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 200809L
+#ifndef _XOPEN_SOURCE
+#define _XOPEN_SOURCE 700
 #endif
 #include "runtime.h"
 
@@ -147,8 +147,7 @@ void bp_sweep_run(struct bp_sweep *sweep) {
     bp_parallel(sweep->function->parallel ? sweep->instance->threads : 1, sweep_task, &run);
 }
 
-/* ---- Functions without feeds
- * ---------------------------------------------------------------------------------------------- */
+/* ---- Functions without feeds -------------------------------------------------------------------------------- */
 struct sweep_single {
     bp_code *code;
     struct bp_context context;
@@ -167,8 +166,7 @@ void bp_call(struct bp_instance *instance, const struct bp_function *function) {
         bp_parallel(function->parallel ? instance->threads : 1, sweep_single_task, &single);
 }
 
-/* ---- Measuring
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- Measuring ---------------------------------------------------------------------------------------------- */
 int64_t bp_measure_values(const struct bp_measure *measure) {
     int64_t count = 0;
     for (int32_t i = 0; i < measure->metric_count; i++)

@@ -1,7 +1,7 @@
 /* The one parallel region of a program, and the barrier inside it. Without OpenMP there is one thread; the bits are the
    same, because no result depends on how many threads there are. */
-#ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 200809L
+#ifndef _XOPEN_SOURCE
+#define _XOPEN_SOURCE 700
 #endif
 #include "runtime.h"
 

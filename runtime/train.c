@@ -1,6 +1,6 @@
 /* A training phase: epochs, early stopping, checkpoints, and what is told of them. */
-#ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 200809L
+#ifndef _XOPEN_SOURCE
+#define _XOPEN_SOURCE 700
 #endif
 #include "runtime.h"
 
@@ -26,8 +26,7 @@ static const struct bp_pass *train_pass(const struct train_run *run) {
     return &run->train->training.passes[0];
 }
 
-/* ---- Progress
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- Progress ----------------------------------------------------------------------------------------------- */
 int64_t bp_train_values(const struct bp_program *program, const struct bp_train *train) {
     int64_t count = 0;
     for (int32_t i = 0; i < train->trainable_count; i++)
@@ -69,8 +68,7 @@ static void train_copy_best(struct train_run *run, int restore) {
     }
 }
 
-/* ---- Start
- * ------------------------------------------------------------------------------------------------------------------ */
+/* ---- Start -------------------------------------------------------------------------------------------------- */
 static void train_scalars(struct train_run *run) {
     double *scalars = bp_scalars(run->instance);
     int64_t batches = run->progress.batches;
@@ -88,6 +86,9 @@ static int train_prepare(struct train_run *run, struct bp_error *error) {
     if (train->batch_size < 1 || train->batch_size > train_pass(run)->accumulate.capacity)
         return bp_fail(error, "%s:%d: phase '%s': batch_size %lld is more than was compiled", instance->program->source,
                        (int)train->line, train->name, (long long)train->batch_size);
+    if (train->data < 0)
+        return bp_fail(error, "%s:%d: phase '%s' has no data", instance->program->source, (int)train->line,
+                       train->name);
     for (int32_t i = 0; i < train->model_count; i++)
         if (!bp_model_ready(instance, train->models[i], error))
             return 0;
@@ -123,8 +124,7 @@ static int train_begin(struct train_run *run, int resumed, struct bp_error *erro
     return 1;
 }
 
-/* ---- One epoch
- * --------------------------------------------------------------------------------------------------------------- */
+/* ---- One epoch ---------------------------------------------------------------------------------------------- */
 /* Keyed by the epoch (and the phase), not by what came before: a resumed run has the same order. */
 static void train_shuffle(struct train_run *run) {
     memcpy(run->order, run->rows, (size_t)run->row_count * sizeof *run->order);
@@ -199,8 +199,7 @@ static enum bp_outcome train_epoch(struct train_run *run, struct bp_error *error
     return BP_OK;
 }
 
-/* ---- Early stopping
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- Early stopping ----------------------------------------------------------------------------------------- */
 static const struct bp_measure *train_monitored(const struct bp_train *train) {
     return train->early_stopping.from_training ? &train->training : &train->validation;
 }
@@ -270,8 +269,7 @@ static int train_restore(struct train_run *run, struct bp_error *error) {
     return bp_log_line(log, &json, error);
 }
 
-/* ---- What is told
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- What is told ------------------------------------------------------------------------------------------- */
 static void train_say_metrics(struct bp_text *text, const struct bp_measure *measure, const double *values,
                               const char *prefix) {
     for (int32_t i = 0; i < measure->metric_count; i++) {
@@ -294,7 +292,8 @@ static int train_tell(struct train_run *run, struct bp_error *error) {
         train_say_metrics(&line, &run->train->training, run->training, "");
         if (run->train->validation.pass_count > 0)
             train_say_metrics(&line, &run->train->validation, run->validation, "val_");
-        bp_text_printf(&line, "  %.2f s\n", seconds);
+        long long hundredths = (long long)(seconds * 100 + 0.5);
+        bp_text_printf(&line, "  %lld.%02lld s\n", hundredths / 100, hundredths % 100);
         if (!line.failed)
             bp_say(run->instance->log, "%s", line.at);
         bp_text_free(&line);
@@ -326,8 +325,7 @@ static int train_tell_stop(struct train_run *run, const char *reason, const char
     return bp_log_line(run->instance->log, &json, error);
 }
 
-/* ---- The phase
- * --------------------------------------------------------------------------------------------------------------- */
+/* ---- The phase ---------------------------------------------------------------------------------------------- */
 static enum bp_outcome train_interrupted(struct train_run *run, struct bp_error *error) {
     if (run->train->checkpoint) {
         if (!bp_checkpoint_write(run->instance, &run->progress, error))

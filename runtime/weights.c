@@ -1,7 +1,7 @@
 /* Checkpoints in the safetensors format: eight bytes of length (little-endian), a JSON header of that length, the data.
    The header maps names to {"dtype", "shape", "data_offsets"} and "__metadata__" to strings. */
-#ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 200809L
+#ifndef _XOPEN_SOURCE
+#define _XOPEN_SOURCE 700
 #endif
 #include "runtime.h"
 
@@ -34,8 +34,7 @@ static const struct weights_dtype *weights_find_dtype(const char *name) {
     return NULL;
 }
 
-/* ---- Reading
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- Reading ------------------------------------------------------------------------------------------------ */
 /* The shape, and how many elements it holds. */
 static int weights_shape(struct bp_archive_entry *entry, const struct bp_json *shape, uint64_t *count, const char *path,
                          struct bp_error *error) {
@@ -264,8 +263,7 @@ int bp_archive_read(const struct bp_archive *archive, const struct bp_archive_en
     return ok;
 }
 
-/* ---- Writing
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- Writing ------------------------------------------------------------------------------------------------ */
 static int64_t weights_count(const struct bp_archive_tensor *tensor) {
     int64_t count = 1;
     for (int32_t i = 0; i < tensor->rank; i++)

@@ -62,8 +62,9 @@ typedef struct SettingRule {
     bool later;   /* known, and not there yet */
 } SettingRule;
 
-/* Finds each setting among the rules. found[i]: the one of rules[i], NULL where there is none (or it repeats). Unknown ones, ones given
-   twice and ones that are not there yet are reported; returns false where any was. `where`: "train", "data". */
+/* Finds each setting among the rules. found[i]: the one of rules[i], NULL where there is none (or it repeats). Unknown
+   ones, ones given twice and ones that are not there yet are reported; returns false where any was. `where`: "train",
+   "data". */
 bool sort_settings(Arena *arena, const Settings *settings, const SettingRule *rules, int rule_count, const char *where,
                    Setting **found);
 /* No `:` and no clause but those of the words (NULL-ended); errors otherwise. */
@@ -75,7 +76,8 @@ int positional_count(const Args *args);
 bool is_word(const Expr *expr, const char *word); /* the NAME `word` */
 void not_there_yet(Span span, const char *what);
 
-/* ---- Data: data.c, table.c, columns.c, lines.c, kinds.c, inherit.c ------------------------------------------------- */
+/* ---- Data: data.c, table.c, columns.c, lines.c, kinds.c, inherit.c -------------------------------------------------
+ */
 /* Where a name is in a list of names. Only looked up, never listed: its order is an accident. */
 typedef struct NameIndex {
     Name *names;
@@ -102,14 +104,14 @@ typedef struct Line {
     LIST(DataTransform) transforms;
     Span category_span, binary_span; /* source -1: not given */
     bool category, binary;
-    LIST(Name) names;         /* category("a", "b") or category(10), sorted */
-    Name positive, negative;  /* binary; negative may be NULL */
+    LIST(Name) names;        /* category("a", "b") or category(10), sorted */
+    Name positive, negative; /* binary; negative may be NULL */
     bool unknown_is_zero;
     Span unknown_span;
-    bool selects;       /* numbers or categories */
-    bool inherited;     /* its columns come from another data set */
+    bool selects; /* numbers or categories */
     References except;
     LIST(int) columns; /* into DataCheck.columns, in order, once they are found */
+    LIST(int) ends;    /* for each argument: how many columns are named up to it */
 } Line;
 
 typedef struct MissingCode {
@@ -120,6 +122,7 @@ typedef struct MissingCode {
 typedef struct Written {
     DataColumn column;
     Line *line;     /* NULL: for splitting alone */
+    bool selected;  /* by numbers or categories, which found its kind */
     bool inherited; /* from another data set: nothing is left to find */
 } Written;
 
@@ -151,8 +154,8 @@ void check_files(DataCheck *check, Settings settings);
 void check_rows(DataCheck *check, Setting *rows);
 /* Reads the header where it is needed and there. */
 void read_names(DataCheck *check);
-/* Every row's kinds and texts; NULL where they cannot be had: then `why` says which file is not there, or it is NULL where an
-   error was reported. */
+/* Every row's kinds and texts; NULL where they cannot be had: then `why` says which file is not there, or it is NULL
+   where an error was reported. */
 const struct bp_scan *scan_table(DataCheck *check, const char **why);
 void scan_again(DataCheck *check); /* what is stripped has changed */
 void table_end(DataCheck *check);
@@ -174,6 +177,11 @@ bool check_labels(DataCheck *check);
 
 /* transforms.c, kinds.c: what follows `:`; numbers or categories. */
 void check_transforms(DataCheck *check, Line *line);
+/* A text in quotes or a number, as a field of a table would be written; NULL after an error. */
+Name field_text(DataCheck *check, const Expr *value, const char *what);
+const DataTransform *number_transform(const Line *line); /* the first that is for numbers, or NULL */
+bool has_strip(const Line *line);
+bool same_field(const char *a, const char *b); /* equal as texts or as numbers */
 void find_kinds(DataCheck *check);
 void make_slots(DataCheck *check);
 
@@ -182,7 +190,8 @@ void inherit_inputs(DataCheck *check, Setting *setting);
 /* The data set that the checkpoint's models were trained on, as far as the program says; NULL. */
 DataSet *data_behind(Checker *checker, const char *checkpoint);
 
-/* ---- train.c, evaluate.c ------------------------------------------------------------------------------------------- */
+/* ---- train.c, evaluate.c -------------------------------------------------------------------------------------------
+ */
 void check_train(Checker *checker, Item *item);
 void check_evaluate(Checker *checker, Item *item);
 void check_save(Checker *checker, Item *item);

@@ -6,7 +6,8 @@
 
 enum { RANGE_MAX = 100000, NAME_MAX_BYTES = 1000 };
 
-/* ---- NameIndex: open addressing ------------------------------------------------------------------------------------ */
+/* ---- NameIndex: open addressing ------------------------------------------------------------------------------------
+ */
 static unsigned slot_of(const NameIndex *index, Name name) {
     uintptr_t key = (uintptr_t)name;
     unsigned slot = (unsigned)((key >> 4) ^ (key >> 16)) & (unsigned)(index->capacity - 1);
@@ -40,7 +41,8 @@ int name_index_find(const NameIndex *index, Name name) {
     return index->names[slot] ? index->places[slot] : -1;
 }
 
-/* ---- Ranges -------------------------------------------------------------------------------------------------------- */
+/* ---- Ranges --------------------------------------------------------------------------------------------------------
+ */
 typedef struct Numbered { /* p007: "p", 7, 3 digits */
     size_t prefix;
     int64_t number;
@@ -93,7 +95,8 @@ static bool add_named_range(DataCheck *check, const Expr *range, References *lis
     return true;
 }
 
-/* ---- References as written ----------------------------------------------------------------------------------------- */
+/* ---- References as written -----------------------------------------------------------------------------------------
+ */
 static bool whole_number(const Expr *expr, int *number) {
     if (expr->kind != EXPR_NUMBER || floor(expr->number) != expr->number || expr->number < 0 ||
         expr->number > 1000000) {
@@ -113,10 +116,6 @@ static void add_position(DataCheck *check, Span span, int position, References *
 static bool add_references(DataCheck *check, const Expr *expr, References *list) {
     int first, last;
     if (name_of_expr(expr)) {
-        if (*name_of_expr(expr) == '\0') {
-            error_at(expr->span, "the name of the column is empty");
-            return false;
-        }
         *LIST_ADD(check->arena, list) = (Reference){name_of(name_of_expr(expr)), -1, expr->span};
         return true;
     }
@@ -136,10 +135,12 @@ static bool add_references(DataCheck *check, const Expr *expr, References *list)
     return true;
 }
 
-/* ---- References that the table has ---------------------------------------------------------------------------------- */
+/* ---- References that the table has ----------------------------------------------------------------------------------
+ */
 static bool unknown_column(DataCheck *check, const Reference *reference) {
     const char *near = did_you_mean(check->arena, reference->name, check->names, check->name_count);
-    error_at(reference->span, "'%s' has no column '%s'%s", check->data->name, shown(check->arena, reference->name), near);
+    error_at(reference->span, "'%s' has no column '%s'%s", check->data->name, shown(check->arena, reference->name),
+             near);
     return false;
 }
 
@@ -201,7 +202,8 @@ Name scan_column_name(const DataCheck *check, const DataColumn *column) {
     return scan_name(check, &reference);
 }
 
-/* ---- columns ------------------------------------------------------------------------------------------------------- */
+/* ---- columns -------------------------------------------------------------------------------------------------------
+ */
 void check_column_names(DataCheck *check, Setting *columns) {
     DataSet *data = check->data;
     References list = {0};
@@ -224,8 +226,8 @@ void check_column_names(DataCheck *check, Setting *columns) {
     check->names = arena_array(check->arena, Name, list.count);
     for (int i = 0; i < list.count; i++) {
         check->names[i] = list.at[i].name;
-        if (list.at[i].position >= 0) {
-            error_at(list.at[i].span, "columns are names");
+        if (list.at[i].position >= 0 || *list.at[i].name == '\0') {
+            error_at(list.at[i].span, list.at[i].position >= 0 ? "columns are names" : "a column needs a name");
             good = false;
             break;
         }
@@ -242,24 +244,16 @@ void check_column_names(DataCheck *check, Setting *columns) {
     check->failed |= !good;
 }
 
-/* ---- missing ------------------------------------------------------------------------------------------------------- */
+/* ---- missing -------------------------------------------------------------------------------------------------------
+ */
 static void add_missing(DataCheck *check, const Arg *arg, const References *columns, bool everywhere) {
-    double number;
-    Name text;
     if (arg->name) {
         error_at(arg->name_span, "'missing' has no option '%s'", arg->name);
         check->failed = true;
         return;
     }
-    if (arg->value->kind == EXPR_STRING) {
-        text = name_of(arg->value->string.bytes);
-    } else if (arg->value->kind == EXPR_NAME) {
-        error_at(arg->value->span, "a text stands in quotes: missing \"%s\"", arg->value->name);
-        check->failed = true;
-        return;
-    } else if (check_number(check->checker->program, arg->value, "what means missing", &number)) {
-        text = name_of(number_text(check->arena, number));
-    } else {
+    Name text = field_text(check, arg->value, "what means missing");
+    if (!text) {
         check->failed = true;
         return;
     }

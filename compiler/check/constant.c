@@ -152,7 +152,8 @@ bool check_integer(const Program *program, const Expr *expr, const char *what, i
     return true;
 }
 
-/* ---- Consts, params, -D -------------------------------------------------------------------------------------------- */
+/* ---- Consts, params, -D --------------------------------------------------------------------------------------------
+ */
 static Expr *number_expr(Arena *arena, Span span, double number) {
     Expr *expr = arena_new_of(arena, Expr);
     *expr = (Expr){.kind = EXPR_NUMBER, .height = 1, .span = span, .number = number};

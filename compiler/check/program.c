@@ -1,7 +1,7 @@
-/* The checked program: definitions from the prelude, the files that are used and the file itself; then its statements in
-   order. */
+/* The checked program: definitions from the prelude, the files that are used and the file itself; then its statements
+   in order. */
 #define _XOPEN_SOURCE 700
-#include "../embedded.h"
+#include "../emit/emit.h"
 #include "checker.h"
 
 #include <stdlib.h>
@@ -10,7 +10,8 @@
 
 enum { USE_DEPTH_MAX = 50 };
 
-/* ---- Words for messages -------------------------------------------------------------------------------------------- */
+/* ---- Words for messages --------------------------------------------------------------------------------------------
+ */
 const char *shown(Arena *arena, const char *text) {
     enum { SHOWN_BYTES = 60 };
     size_t length = strlen(text), kept = length > SHOWN_BYTES ? SHOWN_BYTES : length;
@@ -69,7 +70,8 @@ const char *item_kind_shown(ItemKind kind) {
     BUG("a statement of kind %d has no name", (int)kind);
 }
 
-/* ---- Paths --------------------------------------------------------------------------------------------------------- */
+/* ---- Paths ---------------------------------------------------------------------------------------------------------
+ */
 const char *path_beside(Arena *arena, Span span, const char *path) {
     const char *from = span.source >= 0 ? source_path(span.source) : "";
     const char *slash = strrchr(from, '/');
@@ -92,7 +94,8 @@ const char *path_resolved(Arena *arena, const char *path, const char **why) {
     return NULL;
 }
 
-/* ---- Names --------------------------------------------------------------------------------------------------------- */
+/* ---- Names ---------------------------------------------------------------------------------------------------------
+ */
 const Definition *program_find(const Program *program, Name name) {
     const Definition *prelude = NULL;
     for (int i = 0; i < program->definitions.count; i++) {
@@ -166,7 +169,8 @@ DataSet *find_data(Checker *checker, Name name, Span span) {
     return NULL;
 }
 
-/* ---- Definitions --------------------------------------------------------------------------------------------------- */
+/* ---- Definitions ---------------------------------------------------------------------------------------------------
+ */
 static void define(Checker *checker, Item *item, bool prelude) {
     const Definition *before = program_find(checker->program, item->name);
     if (before && before->prelude == prelude) {
@@ -190,7 +194,8 @@ static void define(Checker *checker, Item *item, bool prelude) {
 static void check_version(const Ast *ast) {
     bool prelude = source_path(ast->source) && span_in_prelude((Span){ast->source, 0, 0});
     if ((ast->count == 0 || ast->at[0]->kind != ITEM_VERSION) && !prelude)
-        note_at((Span){ast->source, 0, 0}, "'bpc 1' is not the first line; with it a later bpc reads the file as this one");
+        note_at((Span){ast->source, 0, 0},
+                "'bpc 1' is not the first line; with it a later bpc reads the file as this one");
     for (int i = 0; i < ast->count; i++) {
         if (ast->at[i]->kind != ITEM_VERSION)
             continue;
@@ -284,7 +289,8 @@ static void collect_prelude(Checker *checker) {
     }
 }
 
-/* ---- Derived models ------------------------------------------------------------------------------------------------ */
+/* ---- Derived models ------------------------------------------------------------------------------------------------
+ */
 static void check_derived(Checker *checker, Item *item) {
     const Item *base = find_model(checker, item->base, item->base_span);
     int steps = 0;
@@ -298,7 +304,8 @@ static void check_derived(Checker *checker, Item *item) {
         error_at(item->path->span, "the name of the checkpoint is empty");
 }
 
-/* ---- The whole ----------------------------------------------------------------------------------------------------- */
+/* ---- The whole -----------------------------------------------------------------------------------------------------
+ */
 static void name_program(Program *program, const char *path) {
     const char *slash = strrchr(path, '/'), *file = slash ? slash + 1 : path;
     size_t length = strlen(file);

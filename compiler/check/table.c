@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- file ---------------------------------------------------------------------------------------------------------- */
+/* ---- file ----------------------------------------------------------------------------------------------------------
+ */
 static void check_part(DataCheck *check, const Arg *arg, DataFile *file) {
     static const char *const names[] = {"train", "validation", "test"};
     for (int i = 0; i < 3; i++)
@@ -19,7 +20,8 @@ static void check_part(DataCheck *check, const Arg *arg, DataFile *file) {
 
 static void check_delimiter(DataCheck *check, const Arg *arg, DataFile *file) {
     const Expr *value = arg->value;
-    if (value->kind == EXPR_STRING && value->string.length == 1 && !strchr("\"\n\r.+-0123456789", *value->string.bytes)) {
+    if (value->kind == EXPR_STRING && value->string.length == 1 &&
+        !strchr("\"\n\r.+-0123456789", *value->string.bytes)) {
         file->delimiter = *value->string.bytes;
         return;
     }
@@ -88,15 +90,14 @@ void check_files(DataCheck *check, Settings settings) {
             check_file(check, settings.at[i], index++);
 }
 
-/* ---- rows ------------------------------------------------------------------------------------------------------------ */
+/* ---- rows
+ * ------------------------------------------------------------------------------------------------------------ */
 static const char *row_field(DataCheck *check, const Expr *value) {
-    double number;
     if (value->kind == EXPR_STRING)
         return value->string.bytes;
-    if (check_number(check->checker->program, value, "a field of rows", &number))
-        return number_text(check->arena, number);
-    check->failed = true;
-    return "";
+    Name text = field_text(check, value, "a field of rows");
+    check->failed |= text == NULL;
+    return text ? text : "";
 }
 
 static bool check_row_shapes(DataCheck *check, const Setting *rows) {
@@ -139,7 +140,8 @@ void check_rows(DataCheck *check, Setting *rows) {
                 row_field(check, rows->args.at[i].value->list.at[j].value);
 }
 
-/* ---- Reading what the files hold ---------------------------------------------------------------------------------- */
+/* ---- Reading what the files hold ----------------------------------------------------------------------------------
+ */
 /* The files that are there, as the runtime will read them. */
 static int files_there(const DataCheck *check, struct bp_file *files) {
     int count = 0;
@@ -174,7 +176,8 @@ static bool scan_files(DataCheck *check, int64_t most_rows, struct bp_scan *scan
         const DataColumn *column = &check->columns.at[i].column;
         for (int j = 0; j < column->transform_count; j++)
             if (column->transforms[j].kind == BP_STRIP) {
-                rules[rule_count++] = (struct bp_scan_rule){scan_column_name(check, column), NULL, column->transforms[j].text};
+                rules[rule_count++] =
+                    (struct bp_scan_rule){scan_column_name(check, column), NULL, column->transforms[j].text};
                 break;
             }
     }
@@ -211,7 +214,8 @@ void read_names(DataCheck *check) {
     if (!check->names && headers && none) {
         for (int i = 0; i < data->file_count; i++)
             if (!data->files[i].header) {
-                error_at(data->files[i].span, "this file has no header and another has one; name the columns: columns a, b");
+                error_at(data->files[i].span,
+                         "this file has no header and another has one; name the columns: columns a, b");
                 break;
             }
         check->failed = true;
@@ -227,7 +231,8 @@ void read_names(DataCheck *check) {
         data->field_count = check->name_count;
 }
 
-/* ---- The same for rows --------------------------------------------------------------------------------------------- */
+/* ---- The same for rows ---------------------------------------------------------------------------------------------
+ */
 typedef struct Field {
     const char *text;
     bool is_number;
@@ -316,7 +321,8 @@ static void scan_rows(DataCheck *check) {
         scan_row_column(check, i, &check->scan.columns[i]);
 }
 
-/* ---- The whole table -------------------------------------------------------------------------------------------------- */
+/* ---- The whole table
+ * -------------------------------------------------------------------------------------------------- */
 const struct bp_scan *scan_table(DataCheck *check, const char **why) {
     *why = NULL;
     if (check->scan_failed)

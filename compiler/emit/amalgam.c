@@ -1,5 +1,5 @@
-/* One C file out of parts: what must stand first (features, guards, system headers, each once), the runtime's text or its
-   declarations, then kernels and program. */
+/* One C file out of parts: what must stand first (features, guards, system headers, each once), the runtime's text or
+   its declarations, then kernels and program. */
 #include "emit.h"
 
 #include <ctype.h>
@@ -13,7 +13,8 @@ typedef struct Line {
 
 typedef LIST(const char *) Lines;
 
-/* ---- Comments --------------------------------------------------------------------------------------------------------- */
+/* ---- Comments
+ * --------------------------------------------------------------------------------------------------------- */
 
 /* One code point of UTF-8, or the byte itself as a negative number where there is none. */
 static long decode(const unsigned char **at) {
@@ -44,7 +45,8 @@ void print_comment(Text *out, const char *string) {
     text_free(&plain);
 }
 
-/* ---- Lines of the runtime ------------------------------------------------------------------------------------------------ */
+/* ---- Lines of the runtime
+ * ------------------------------------------------------------------------------------------------ */
 
 static Line next_line(const char **at) {
     Line line = {*at, strcspn(*at, "\n")};
@@ -58,7 +60,8 @@ static bool starts(Line line, const char *prefix) {
 
 static const char *word_of(Arena *arena, Line line, size_t from) {
     size_t length = 0;
-    while (from + length < line.length && (isalnum((unsigned char)line.at[from + length]) || line.at[from + length] == '_'))
+    while (from + length < line.length &&
+           (isalnum((unsigned char)line.at[from + length]) || line.at[from + length] == '_'))
         length++;
     return arena_copy(arena, line.at + from, length);
 }
@@ -87,6 +90,12 @@ static void add_once(Arena *arena, Lines *lines, const char *text) {
     lines->at[i] = text;
 }
 
+/* "#define _X_SOURCE 700", without what the line says about it. */
+static const char *feature_text(Arena *arena, Line line) {
+    const char *whole = arena_copy(arena, line.at, line.length), *comment = strstr(whole, " /*");
+    return comment ? arena_copy(arena, whole, (size_t)(comment - whole)) : whole;
+}
+
 /* Feature macros and guards: `#ifndef _X_SOURCE` or `#ifndef X_H`, its #define and its #endif. */
 static bool is_guard(Reader *reader, Line line) {
     if (starts(line, "#ifndef ")) {
@@ -99,7 +108,7 @@ static bool is_guard(Reader *reader, Line line) {
     if (starts(line, "#define ")) {
         const char *word = word_of(reader->arena, line, 8);
         if (word[0] == '_' && ends_with(word, "_SOURCE") && reader->features)
-            add_once(reader->arena, reader->features, arena_copy(reader->arena, line.at, line.length));
+            add_once(reader->arena, reader->features, feature_text(reader->arena, line));
         return (word[0] == '_' && ends_with(word, "_SOURCE")) || ends_with(word, "_H");
     }
     return false;
@@ -147,7 +156,8 @@ static bool is_in(const struct embedded_file *file, CKind kind) {
     return kind == C_STANDALONE || strcmp(file->name, "program.h") == 0;
 }
 
-/* ---- The file -------------------------------------------------------------------------------------------------------------- */
+/* ---- The file
+ * -------------------------------------------------------------------------------------------------------------- */
 
 static const char guards_text[] =
     "#if defined(__FAST_MATH__)\n"
@@ -163,13 +173,12 @@ static const char guards_text[] =
     "#pragma GCC diagnostic ignored \"-Wpsabi\" /* no vector leaves this file */\n"
     "#endif\n\n";
 
-static const char lanes_text[] =
-    "/* ---- Lanes: vectors as gcc and clang have them ---- */\n\n"
-    "#ifndef __has_builtin\n"
-    "#define __has_builtin(name) 0\n"
-    "#endif\n"
-    "#define BP_LANES static inline __attribute__((always_inline, unused))\n"
-    "#define BP_MATH static inline __attribute__((unused))\n\n";
+static const char lanes_text[] = "/* ---- Lanes: vectors as gcc and clang have them ---- */\n\n"
+                                 "#ifndef __has_builtin\n"
+                                 "#define __has_builtin(name) 0\n"
+                                 "#endif\n"
+                                 "#define BP_LANES static inline __attribute__((always_inline, unused))\n"
+                                 "#define BP_MATH static inline __attribute__((unused))\n\n";
 
 /* Features, guards, headers, and the runtime's files. */
 static void print_parts(Arena *arena, CKind kind, Text *out) {
@@ -204,9 +213,11 @@ static void print_about(const struct bp_program *program, CKind kind, Text *out)
     text_add(out, ". Edits are lost when it is written again.\n\n");
     if (kind == C_STANDALONE)
         text_add(out, "   cc -O3 -march=native -fopenmp FILE.c -lm     builds it; nothing else is needed\n\n"
-                      "   Without -fopenmp it has one thread; with -DBP_HAVE_ZLIB and -lz it also reads .gz files. The results are the\n"
+                      "   Without -fopenmp it has one thread; with -DBP_HAVE_ZLIB and -lz it also reads .gz files. The "
+                      "results are the\n"
                       "   same bits for any compiler, any number of threads and any -O, on every machine.\n\n"
-                      "   First comes the runtime, which reads data, trains and saves; then lanes, kernels, functions and, at the end,\n"
+                      "   First comes the runtime, which reads data, trains and saves; then lanes, kernels, functions "
+                      "and, at the end,\n"
                       "   the program as data. */\n");
     else
         text_add(out, "   To be linked with libbpruntime.a. */\n");

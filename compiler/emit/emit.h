@@ -1,12 +1,14 @@
 /* From kernels to text and to an executable. The C is read by people: names from the .bp file, shapes in comments, the
-   line it came from. Its bits do not depend on the compiler, the level of optimisation or the machine it is built for. */
+   line it came from. Its bits do not depend on the compiler, the level of optimisation or the machine it is built for.
+ */
 #ifndef BPC_EMIT_H
 #define BPC_EMIT_H
 
 #include "../../runtime/program.h"
 #include "../kernel/kernel.h"
 
-/* ---- Text that travels inside bpc (written by compiler/embed.cmake) ---------------------------------------------------- */
+/* ---- Text that travels inside bpc (written by compiler/embed.cmake)
+ * ---------------------------------------------------- */
 struct embedded_file {
     const char *name; /* "program.h", "relu.bp" */
     const char *text; /* NUL-terminated */
@@ -16,20 +18,23 @@ struct embedded_file {
 extern const struct embedded_file embedded_prelude[];
 extern const struct embedded_file embedded_runtime[];
 
-/* ---- The whole file: amalgam.c -------------------------------------------------------------------------------------------- */
+/* ---- The whole file: amalgam.c
+ * -------------------------------------------------------------------------------------------- */
 typedef enum CKind {
     C_STANDALONE, /* the runtime's text inside: needs nothing but libc, libm and, for threads, OpenMP */
     C_LINKED,     /* declarations only: to be linked with libbpruntime.a */
 } CKind;
 
-/* The module's kernels and the program as C with a main. In `program`, a bp_function whose name is not NULL stands for the
-   Function of that name; its code pointer is not looked at, nor is bp_data.log where log_name is set. Functions that the
-   program does not name are left out. With program NULL: every function, extern, and no main (for tests and dumps). */
+/* The module's kernels and the program as C with a main. In `program`, a bp_function whose name is not NULL stands for
+   the Function of that name; its code pointer is not looked at, nor is bp_data.log where log_name is set. Functions
+   that the program does not name are left out. With program NULL: every function, extern, and no main (for tests and
+   dumps). */
 void print_c(Module *module, const struct bp_program *program, CKind kind, Text *out);
 /* The runtime alone as one C file, for linking with a C_LINKED file where no archive is at hand. */
 void print_runtime(Text *out);
 
-/* ---- An executable: native.c ------------------------------------------------------------------------------------------------ */
+/* ---- An executable: native.c
+ * ------------------------------------------------------------------------------------------------ */
 typedef struct NativeOptions {
     int level;         /* -O; 0 to 3 */
     const char *march; /* -march; NULL: native */
@@ -39,12 +44,14 @@ typedef struct NativeOptions {
 } NativeOptions;
 #define NATIVE_DEFAULT ((NativeOptions){.level = 3})
 
-/* Compiles a C_LINKED text with the system's compiler ($CC, else cc, gcc, clang) and writes the executable beside `output`
-   before renaming it. Says what is wrong on stderr and returns false; nothing is left behind then. */
+/* Compiles a C_LINKED text with the system's compiler ($CC, else cc, gcc, clang) and writes the executable beside
+   `output` before renaming it. Says what is wrong on stderr and returns false; nothing is left behind then. */
 bool native_build(const Text *linked, const char *output, const NativeOptions *options);
 
-/* ---- Between the files of this folder ------------------------------------------------------------------------------------------ */
-/* names.c: identifiers that C will take: no keyword, no macro of a system header, nothing of the runtime, each used once. */
+/* ---- Between the files of this folder
+ * ------------------------------------------------------------------------------------------ */
+/* names.c: identifiers that C will take: no keyword, no macro of a system header, nothing of the runtime, each used
+ * once. */
 typedef struct CNames CNames;
 typedef enum CScope {
     SCOPE_GLOBAL, /* functions and kernels */
@@ -92,14 +99,16 @@ typedef struct Form {
 /* How an op (of the table or LANE_) is written whose result is `to` and whose last argument is `from`. */
 Form lane_form(Lanes *lanes, int op, ValueType to, ValueType from);
 const char *lane_type(Lanes *lanes, ValueType type);
-/* Wider than 32 bytes: a struct of halves `low` and `high`, since gcc keeps vectors wider than the machine's in memory. */
+/* Wider than 32 bytes: a struct of halves `low` and `high`, since gcc keeps vectors wider than the machine's in memory.
+ */
 bool lane_paired(ValueType type);
 
-/* print_kernels.c and print_program.c */
+/* print_kernels.c with print_values.c, and print_program.c */
 void print_kernels(Module *module, const struct bp_program *program, CNames *names, Text *out);
 void print_program(const struct bp_program *program, CNames *names, Text *out);
 /* Calls `visit` with each function of the program that exists, its services (`log`) among them. */
-void program_functions(const struct bp_program *program, void (*visit)(void *argument, const char *name), void *argument);
+void program_functions(const struct bp_program *program, void (*visit)(void *argument, const char *name),
+                       void *argument);
 /* A number that reads back to the same bits as float or double. */
 void print_real(Text *out, double number, bool single);
 /* Any string inside a comment: ASCII alone, other characters as <U+00E9>. */

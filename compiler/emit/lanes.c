@@ -1,7 +1,7 @@
-/* Lanes: the vector types and the small functions on them that the kernels call, as text. gcc's vector extension, which clang
-   has too, does the plain arithmetic; what it lacks (fma, square root, choosing by a mask) is a function here, with
-   the machine's instruction where the compiler has a name for it and a loop over the lanes where not: the bits are the same.
-   A truth value is an int, in lanes an int of all ones or zeros. */
+/* Lanes: the vector types and the small functions on them that the kernels call, as text. gcc's vector extension, which
+   clang has too, does the plain arithmetic; what it lacks (fma, square root, choosing by a mask) is a function here,
+   with the machine's instruction where the compiler has a name for it and a loop over the lanes where not: the bits are
+   the same. A truth value is an int, in lanes an int of all ones or zeros. */
 #include "emit.h"
 
 #include <string.h>
@@ -63,12 +63,14 @@ const char *lane_type(Lanes *lanes, ValueType type) {
     return tag;
 }
 
-/* ---- How an op is spelled --------------------------------------------------------------------------------------------- */
+/* ---- How an op is spelled
+ * --------------------------------------------------------------------------------------------- */
 
 static const char *infix_of(int op, ValueType from) {
     bool scalar = from.lanes == 1;
-    bool narrow = scalar || bits_of(from.scalar) == 32; /* a comparison of 64-bit lanes gives a mask of the wrong width */
-    bool wraps = !is_signed(from.scalar);               /* C leaves signed overflow undefined */
+    bool narrow =
+        scalar || bits_of(from.scalar) == 32; /* a comparison of 64-bit lanes gives a mask of the wrong width */
+    bool wraps = !is_signed(from.scalar);     /* C leaves signed overflow undefined */
     switch (op) {
     case OP_ADD:
     case OP_SUBTRACT:
@@ -189,10 +191,12 @@ Form lane_form(Lanes *lanes, int op, ValueType to, ValueType from) {
     return (Form){FORM_CALL, function_name(lanes, op, to, from)};
 }
 
-/* ---- The functions' text ------------------------------------------------------------------------------------------------ */
+/* ---- The functions' text
+ * ------------------------------------------------------------------------------------------------ */
 
-/* `$T` type of the result, `$A` of the argument, `$S` its scalar, `$I` `$U` its bits as signed and unsigned integers, `$W` the
-   unsigned one twice as wide, `$M` a mask, `$H` half the result, `$N` lanes, `$p` the ending of an x86 builtin. */
+/* `$T` type of the result, `$A` of the argument, `$S` its scalar, `$I` `$U` its bits as signed and unsigned integers,
+   `$W` the unsigned one twice as wide, `$M` a mask, `$H` half the result, `$N` lanes, `$p` the ending of an x86
+   builtin. */
 static void add_template(Lanes *lanes, Text *out, const char *template, ValueType to, ValueType from) {
     Scalar wide_bits = bits_of(from.scalar) == 64 ? SCALAR_I64 : SCALAR_I32;
     for (const char *at = template; *at; at++) {
@@ -306,7 +310,8 @@ static void define_by_halves(Lanes *lanes, Text *out, int op, ValueType to, Valu
     for (int high = 0; high < 2; high++) {
         const char *arguments[3] = {0};
         for (int i = 0; i < count; i++)
-            arguments[i] = types[i].lanes == 1 ? argument_names[i] : half_text(lanes, types[i], argument_names[i], high);
+            arguments[i] =
+                types[i].lanes == 1 ? argument_names[i] : half_text(lanes, types[i], argument_names[i], high);
         halves[high] = apply(lanes, op, half_of(to), half_of(from), arguments);
     }
     if (lane_paired(to))
@@ -332,7 +337,8 @@ static void define_memory(Lanes *lanes, Text *out, const char *name, int op, Val
     } else {
         const char *half = function_name(lanes, op, half_of(type), half_of(type));
         if (op == LANE_LOAD)
-            text_printf(out, "    return (%s){%s(at), %s(at + %d)};\n", type_tag(lanes, type), half, half, type.lanes / 2);
+            text_printf(out, "    return (%s){%s(at), %s(at + %d)};\n", type_tag(lanes, type), half, half,
+                        type.lanes / 2);
         else
             text_printf(out, "    %s(at, a.low);\n    %s(at + %d, a.high);\n", half, half, type.lanes / 2);
     }
@@ -440,7 +446,8 @@ static const char *extreme_condition(Lanes *lanes, int op, ValueType type) {
     }
     const char *either = apply(lanes, OP_LESS, mask, type, beyond);
     const char *missing = apply(lanes, OP_NOT_EQUAL, mask, type, self);
-    const char *const both[3] = {arena_printf(lanes->arena, "(%s)", either), arena_printf(lanes->arena, "(%s)", missing)};
+    const char *const both[3] = {arena_printf(lanes->arena, "(%s)", either),
+                                 arena_printf(lanes->arena, "(%s)", missing)};
     return apply(lanes, OP_OR, mask, mask, both);
 }
 
@@ -452,7 +459,8 @@ static void define_extreme(Lanes *lanes, Text *out, int op, ValueType type) {
         text_add(out, op == LANE_MAXIMUM_FIRST ? "max" : "min");
         add_template(lanes, out, "$p(a, b);\n#else\n", type, type);
     }
-    text_printf(out, "    return %s;\n", apply(lanes, OP_WHERE, type, type, (const char *const[3]){condition, "a", "b"}));
+    text_printf(out, "    return %s;\n",
+                apply(lanes, OP_WHERE, type, type, (const char *const[3]){condition, "a", "b"}));
     if (instruction)
         text_add(out, "#endif\n");
 }
@@ -468,7 +476,8 @@ static void define_sign(Lanes *lanes, Text *out, ValueType type) {
     const char *zero = arena_printf(lanes->arena, "%s(0)", splat);
     const char *below = apply(lanes, OP_LESS, mask, type, (const char *const[3]){"a", zero});
     const char *above = apply(lanes, OP_LESS, mask, type, (const char *const[3]){zero, "a"});
-    const char *const inner[3] = {below, arena_printf(lanes->arena, "%s((%s)-1)", splat, lane_type(lanes, one)), "a - a"};
+    const char *const inner[3] = {below, arena_printf(lanes->arena, "%s((%s)-1)", splat, lane_type(lanes, one)),
+                                  "a - a"};
     const char *const outer[3] = {above, arena_printf(lanes->arena, "%s(1)", splat),
                                   apply(lanes, OP_WHERE, type, type, inner)};
     text_printf(out, "    return %s;\n", apply(lanes, OP_WHERE, type, type, outer));
@@ -516,7 +525,8 @@ static void define_body(Lanes *lanes, Text *out, int op, ValueType to, ValueType
         break;
     case LANE_FINITE:
         add_template(lanes, out, finite_text, to, from);
-        text_add(out, from.scalar == SCALAR_F64 ? "(bits >> 52 & 0x7FF) != 0x7FF;\n" : "(bits >> 23 & 0xFF) != 0xFF;\n");
+        text_add(out,
+                 from.scalar == SCALAR_F64 ? "(bits >> 52 & 0x7FF) != 0x7FF;\n" : "(bits >> 23 & 0xFF) != 0xFF;\n");
         break;
     case OP_MAXIMUM:
     case OP_MINIMUM:

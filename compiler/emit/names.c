@@ -1,5 +1,6 @@
-/* Identifiers for C. Names come from a .bp file, so any of them may mean something to C already: a keyword, a macro of a
-   system header, a function of libc or of the runtime. Such a name gets a tail; a name is never used for two things. */
+/* Identifiers for C. Names come from a .bp file, so any of them may mean something to C already: a keyword, a macro of
+   a system header, a function of libc or of the runtime. Such a name gets a tail; a name is never used for two things.
+ */
 #include "emit.h"
 
 #include <ctype.h>
@@ -25,19 +26,94 @@ struct CNames {
 
 /* Keywords, lower-case macros of system headers, names that the printed code itself uses. */
 static const char *const reserved_words[] = {
-    "alignas",  "alignof",  "asm",      "assert",   "auto",       "bool",       "break",   "case",     "char",
-    "complex",  "const",    "continue", "context",  "count",      "default",    "do",      "double",   "else",
-    "enum",     "environ",  "errno",    "extern",   "false",      "float",      "for",     "goto",     "i386",
-    "if",       "inline",   "int",      "int16_t",  "int32_t",    "int64_t",    "int8_t",  "linux",    "long",
-    "main",     "noreturn", "position", "register", "restrict",   "return",     "rows",    "seed",     "short",
-    "signed",   "size_t",   "sizeof",   "static",   "stderr",     "stdin",      "stdout",  "step",     "struct",
-    "switch",   "thread",   "threads",  "true",     "typedef",    "typeof",     "uint16_t", "uint32_t", "uint64_t",
-    "uint8_t",  "union",    "unix",     "unsigned", "values",     "void",       "volatile", "while",    "nullptr",
-    "constexpr", "st_atime", "st_mtime", "st_ctime", "sa_handler", "sa_sigaction", "static_assert", "thread_local",
-    "math_errhandling", "aligned_alloc", "quick_exit", "timespec_get",
+    "alignas",
+    "alignof",
+    "asm",
+    "assert",
+    "auto",
+    "bool",
+    "break",
+    "case",
+    "char",
+    "complex",
+    "const",
+    "continue",
+    "context",
+    "count",
+    "default",
+    "do",
+    "double",
+    "else",
+    "enum",
+    "environ",
+    "errno",
+    "extern",
+    "false",
+    "float",
+    "for",
+    "goto",
+    "i386",
+    "if",
+    "inline",
+    "int",
+    "int16_t",
+    "int32_t",
+    "int64_t",
+    "int8_t",
+    "linux",
+    "long",
+    "main",
+    "noreturn",
+    "position",
+    "register",
+    "restrict",
+    "return",
+    "rows",
+    "seed",
+    "short",
+    "signed",
+    "size_t",
+    "sizeof",
+    "static",
+    "stderr",
+    "stdin",
+    "stdout",
+    "step",
+    "struct",
+    "switch",
+    "thread",
+    "threads",
+    "true",
+    "typedef",
+    "typeof",
+    "uint16_t",
+    "uint32_t",
+    "uint64_t",
+    "uint8_t",
+    "union",
+    "unix",
+    "unsigned",
+    "values",
+    "void",
+    "volatile",
+    "while",
+    "nullptr",
+    "constexpr",
+    "st_atime",
+    "st_mtime",
+    "st_ctime",
+    "sa_handler",
+    "sa_sigaction",
+    "static_assert",
+    "thread_local",
+    "math_errhandling",
+    "aligned_alloc",
+    "quick_exit",
+    "timespec_get",
 };
 /* Families of libc, POSIX and OpenMP that have an underscore. What has none is kept off by is_plain. */
-static const char *const reserved_starts[] = {"_", "bp_", "BP_", "omp_", "posix_", "pthread_", "clock_", "sched_", "timer_"};
+static const char *const reserved_starts[] = {"_",        "bp_",    "BP_",    "omp_",  "posix_",
+                                              "pthread_", "clock_", "sched_", "timer_"};
 
 static bool is_lane_type(const char *name) {
     return strchr("fiu", name[0]) && (strncmp(name + 1, "32x", 3) == 0 || strncmp(name + 1, "64x", 3) == 0);
@@ -147,7 +223,8 @@ CNames *c_names_new(Arena *arena) {
     return names;
 }
 
-/* A local may hide a kernel or a word of the runtime, which kernels do not use; not a math function or another local. */
+/* A local may hide a kernel or a word of the runtime, which kernels do not use; not a math function or another local.
+ */
 static bool is_free(const CNames *names, const char *name, CScope scope) {
     if (is_reserved(name, scope) || *find_name(&names->local, name))
         return false;

@@ -1,80 +1,13 @@
-/* Kernels and functions as C. Before: a verified module. After: text that stands behind the declarations of program.h. */
-#include "emit.h"
+/* Kernels and functions as C. Before: a verified module. After: text that stands behind the declarations of program.h.
+ */
+#include "printer.h"
 
-#include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
-/* How tightly an expression binds. What an operator other than + - * / takes is put in parentheses unless it is a name, a call
-   or a product, so that nobody has to know C's table. */
-enum { BIND_ANY, BIND_CHOICE, BIND_OTHER, BIND_SUM, BIND_PRODUCT, BIND_UNARY, BIND_PRIMARY };
+enum { LINE_WIDTH = 116 };
 
-enum { LINE_WIDTH = 116, POSITION_BITS = 48 };
-
-typedef struct PointerSet { /* open addressing; asked, never listed */
-    const void **at;
-    uint32_t size, count;
-} PointerSet;
-
-typedef struct Printer {
-    Arena *arena;
-    CNames *names;
-    Lanes lanes;
-    Text *out;
-    int indent;
-    bool is_map;
-    /* of the kernel or math function in hand */
-    PointerSet used;   /* LETs, VARs and loops that something reads, buffers that are touched */
-    PointerSet stored; /* buffers */
-    bool fields[CONTEXT_THREADS + 1];
-    const Kernel *kernel;
-    const MathFunction *math;
-} Printer;
-
-/* ---- What is used ------------------------------------------------------------------------------------------------------- */
-
-static bool set_has(const PointerSet *set, const void *pointer) {
-    if (!set->size)
-        return false;
-    for (uint32_t i = (uint32_t)((uint64_t)(uintptr_t)pointer * 0x9E3779B97F4A7C15u >> 32);; i++) {
-        const void *found = set->at[i & (set->size - 1)];
-        if (!found || found == pointer)
-            return found != NULL;
-    }
-}
-
-/* False where it was there. */
-static bool set_add(Arena *arena, PointerSet *set, const void *pointer) {
-    if (set_has(set, pointer))
-        return false;
-    if (2 * (set->count + 1) > set->size) {
-        PointerSet larger = {.size = set->size ? 2 * set->size : 64};
-        larger.at = arena_array(arena, const void *, larger.size);
-        for (uint32_t i = 0; i < set->size; i++)
-            if (set->at[i])
-                set_add(arena, &larger, set->at[i]);
-        *set = larger;
-    }
-    uint32_t i = (uint32_t)((uint64_t)(uintptr_t)pointer * 0x9E3779B97F4A7C15u >> 32);
-    while (set->at[i & (set->size - 1)])
-        i++;
-    set->at[i & (set->size - 1)] = pointer;
-    set->count++;
-    return true;
-}
-
-static void use_value(Printer *p, const Value *value) {
-    if (value->let && !set_add(p->arena, &p->used, value))
-        return;
-    if (value->kind == VALUE_REGISTER || value->kind == VALUE_VARIABLE)
-        set_add(p->arena, &p->used, value->statement);
-    if (value->kind == VALUE_LOAD)
-        set_add(p->arena, &p->used, value->buffer);
-    if (value->kind == VALUE_CONTEXT)
-        p->fields[value->field] = true;
-    for (int i = 0; i < value->arg_count; i++)
-        use_value(p, value->args[i]);
-}
+/* ---- What is used
+ * ------------------------------------------------------------------------------------------------------ */
 
 /* Effects are the roots: what no effect reads is not printed. */
 static void use_block(Printer *p, const Block *block) {
@@ -106,372 +39,9 @@ static void use_block(Printer *p, const Block *block) {
     }
 }
 
-/* ---- Numbers -------------------------------------------------------------------------------------------------------------- */
-
-/* The shortest decimal that reads back to the same bits. */
-void print_real(Text *out, double number, bool single) {
-    if (isnan(number) || isinf(number)) {
-        text_printf(out, "%s__builtin_%s%s(%s)", signbit(number) ? "-" : "", isnan(number) ? "nan" : "inf",
-                    single ? "f" : "", isnan(number) ? "\"\"" : "");
-        return;
-    }
-    char digits[40];
-    for (int precision = 1; precision <= 17; precision++) {
-        snprintf(digits, sizeof digits, "%.*g", precision, number);
-        if (single ? strtof(digits, NULL) == (float)number : strtod(digits, NULL) == number)
-            break;
-    }
-    for (char *at = digits; *at; at++)
-        if (*at == ',')
-            *at = '.';
-    text_printf(out, "%s%s%s", digits, strpbrk(digits, ".e") ? "" : ".0", single ? "f" : "");
-}
-
-static void print_number(Text *out, Scalar scalar, const Value *value) {
-    int64_t integer = value->number.integer;
-    switch (scalar) {
-    case SCALAR_F32:
-        print_real(out, (double)(float)value->number.real, true);
-        break;
-    case SCALAR_F64:
-        print_real(out, value->number.real, false);
-        break;
-    case SCALAR_I32:
-        if (integer == INT32_MIN)
-            text_add(out, "INT32_MIN");
-        else
-            text_printf(out, "%d", (int)integer);
-        break;
-    case SCALAR_U32:
-        text_printf(out, (uint32_t)integer < 1000 ? "%uu" : "0x%08Xu", (unsigned)integer);
-        break;
-    case SCALAR_I64:
-        if (integer == INT64_MIN)
-            text_add(out, "INT64_MIN");
-        else
-            text_printf(out, "%lld", (long long)integer);
-        break;
-    case SCALAR_U64:
-        text_printf(out, (uint64_t)integer < 1000 ? "%lluu" : "0x%llXu", (unsigned long long)integer);
-        break;
-    case SCALAR_BOOL:
-        text_add(out, integer ? "1" : "0");
-        break;
-    }
-}
-
-static bool is_negative(const Value *value) {
-    bool real = value->type.scalar == SCALAR_F32 || value->type.scalar == SCALAR_F64;
-    bool no_sign = value->type.scalar == SCALAR_U32 || value->type.scalar == SCALAR_U64;
-    return real ? signbit(value->number.real) != 0 : !no_sign && value->number.integer < 0;
-}
-
-/* ---- Expressions ------------------------------------------------------------------------------------------------------------ */
-
-static void print_value(Printer *p, Text *out, const Value *value, int bind);
-
-static const char *let_name(Printer *p, const Value *value) {
-    return c_name(p->names, value, value->let, SCOPE_LOCAL);
-}
-
-static const char *variable_name(Printer *p, const Statement *statement) {
-    return c_name(p->names, statement, statement->name, SCOPE_LOCAL);
-}
-
-static const char *buffer_name(Printer *p, const Buffer *buffer) {
-    return c_name(p->names, buffer, buffer->name, SCOPE_LOCAL);
-}
-
-static const char *math_name(Printer *p, const MathFunction *function) {
-    return c_name(p->names, function, function->name, SCOPE_MATH);
-}
-
-static const char *argument_name(Printer *p, int argument) {
-    const Name *name = &p->math->argument_names[argument];
-    return c_name(p->names, name, *name, SCOPE_LOCAL);
-}
-
-/* No index of a buffer overflows, but random keys do: a bound of the magnitude says which sum is printed as a plain one. */
-static double magnitude(const Value *value, int depth) {
-    const Value *a = value->args[0], *b = value->args[1];
-    if (value->type.scalar != SCALAR_I64 || value->type.lanes != 1 || depth > 12)
-        return 0x1p63;
-    switch (value->kind) {
-    case VALUE_NUMBER:
-        return fabs((double)value->number.integer);
-    case VALUE_VARIABLE:
-        return fmax(magnitude(value->statement->from, depth + 1), magnitude(value->statement->to, depth + 1)) +
-               (double)value->statement->step;
-    case VALUE_CONTEXT:
-        return ldexp(1, value->field == CONTEXT_POSITION ? POSITION_BITS : 31);
-    case VALUE_OP:
-        break;
-    default:
-        return 0x1p63;
-    }
-    switch (value->op) {
-    case OP_INTEGER_ADD:
-    case OP_INTEGER_SUBTRACT:
-        return magnitude(a, depth + 1) + magnitude(b, depth + 1);
-    case OP_INTEGER_MULTIPLY:
-        return magnitude(a, depth + 1) * magnitude(b, depth + 1);
-    case OP_INTEGER_DIVIDE:
-        return magnitude(a, depth + 1);
-    case OP_INTEGER_REMAINDER:
-        return magnitude(b, depth + 1);
-    case OP_INTEGER_MINIMUM:
-        return fmax(magnitude(a, depth + 1), magnitude(b, depth + 1));
-    case OP_CONVERT:
-        return a->type.scalar == SCALAR_I32 || a->type.scalar == SCALAR_U32 ? 0x1p32 : 0x1p63;
-    default:
-        return 0x1p63;
-    }
-}
-
-static const char *plain_index_operator(const Value *value) {
-    switch (value->op) {
-    case OP_INTEGER_ADD:
-    case OP_INTEGER_SUBTRACT:
-    case OP_INTEGER_MULTIPLY:
-        return magnitude(value, 0) <= 0x1p62 ? op_table[value->op].c : NULL;
-    default:
-        return NULL;
-    }
-}
-
-static bool is_splat(const Value *value) {
-    return !value->let && value->type.lanes > 1 && (value->kind == VALUE_SPLAT || value->kind == VALUE_NUMBER);
-}
-
-/* An operand beside one that has lanes may stay a number: C spreads it. */
-static void print_operand(Printer *p, Text *out, const Value *value, const Value *other, int bind) {
-    if (!is_splat(value) || is_splat(other))
-        print_value(p, out, value, bind);
-    else if (value->kind == VALUE_SPLAT)
-        print_value(p, out, value->args[0], bind);
-    else
-        print_number(out, value->type.scalar, value);
-}
-
-static int infix_bind(const char *operator) {
-    return operator[1]                ? BIND_OTHER
-           : strchr("*/%", *operator) ? BIND_PRODUCT
-           : strchr("+-", *operator)  ? BIND_SUM
-                                      : BIND_OTHER;
-}
-
-static bool is_compare(const char *operator) {
-    return strchr("<>=!", operator[0]) && strcmp(operator, "<<") != 0 && strcmp(operator, ">>") != 0;
-}
-
-static void print_infix(Printer *p, Text *out, const Value *value, const char *operator) {
-    int own = infix_bind(operator);
-    int left = own != BIND_OTHER ? own : is_compare(operator) ? BIND_SUM : BIND_UNARY;
-    print_operand(p, out, value->args[0], value->args[1], left);
-    text_printf(out, " %s ", operator);
-    print_operand(p, out, value->args[1], value->args[0], own == BIND_OTHER ? left : own + 1);
-}
-
-static void print_arguments(Printer *p, Text *out, const Value *value) {
-    text_add(out, "(");
-    for (int i = 0; i < value->arg_count; i++) {
-        if (i)
-            text_add(out, ", ");
-        print_value(p, out, value->args[i], BIND_ANY);
-    }
-    text_add(out, ")");
-}
-
-static bool is_known_number(const Value *value) {
-    const Value *inner = value->kind == VALUE_SPLAT ? value->args[0] : value;
-    return inner->kind == VALUE_NUMBER && !isnan(inner->number.real);
-}
-
-/* The op, or what stands for it where an argument is known not to be NaN. */
-static int lane_op(const Value *value) {
-    bool greatest = value->op == OP_MAXIMUM;
-    if (!greatest && value->op != OP_MINIMUM)
-        return (int)value->op;
-    if (is_known_number(value->args[0]))
-        return greatest ? LANE_MAXIMUM_FIRST : LANE_MINIMUM_FIRST;
-    if (is_known_number(value->args[1]))
-        return greatest ? LANE_MAXIMUM_SECOND : LANE_MINIMUM_SECOND;
-    return (int)value->op;
-}
-
-static Form value_form(Printer *p, const Value *value) {
-    if (op_table[value->op].class == CLASS_MATH)
-        return (Form){FORM_CALL, math_name(p, value->function)};
-    const char *plain = plain_index_operator(value);
-    if (plain)
-        return (Form){FORM_INFIX, plain};
-    return lane_form(&p->lanes, lane_op(value), value->type, value->args[value->arg_count - 1]->type);
-}
-
-static void print_op(Printer *p, Text *out, const Value *value, int bind) {
-    Form form = value_form(p, value);
-    int own = form.kind == FORM_INFIX                                ? infix_bind(form.text)
-              : form.kind == FORM_PREFIX || form.kind == FORM_CAST   ? BIND_UNARY
-              : form.kind == FORM_TERNARY                            ? BIND_CHOICE
-                                                                     : BIND_PRIMARY;
-    if (own < bind || (own == BIND_UNARY && bind == BIND_UNARY))
-        text_add(out, "(");
-    switch (form.kind) {
-    case FORM_CALL:
-        text_add(out, form.text);
-        print_arguments(p, out, value);
-        break;
-    case FORM_INFIX:
-        print_infix(p, out, value, form.text);
-        break;
-    case FORM_PREFIX:
-        text_add(out, form.text);
-        print_value(p, out, value->args[0], BIND_UNARY);
-        break;
-    case FORM_CAST:
-        text_printf(out, "(%s)", form.text);
-        print_value(p, out, value->args[0], BIND_UNARY);
-        break;
-    case FORM_CONVERT:
-        text_add(out, "__builtin_convertvector(");
-        print_value(p, out, value->args[0], BIND_ANY);
-        text_printf(out, ", %s)", form.text);
-        break;
-    case FORM_TERNARY:
-        print_value(p, out, value->args[0], BIND_SUM);
-        text_add(out, " ? ");
-        print_value(p, out, value->args[1], BIND_SUM);
-        text_add(out, " : ");
-        print_value(p, out, value->args[2], BIND_SUM);
-        break;
-    }
-    if (own < bind || (own == BIND_UNARY && bind == BIND_UNARY))
-        text_add(out, ")");
-}
-
-static void print_lane_numbers(Printer *p, Text *out, ValueType type, int first) {
-    text_add(out, "{");
-    for (int i = 0; i < type.lanes; i++) {
-        if (!lane_paired(type))
-            text_printf(out, "%s%d", i ? ", " : "", first + i);
-        else if (i % (type.lanes / 2) == 0) {
-            text_add(out, i ? ", " : "");
-            print_lane_numbers(p, out, (ValueType){type.scalar, type.lanes / 2}, first + i);
-        }
-    }
-    text_add(out, "}");
-}
-
-static void print_extract(Printer *p, Text *out, const Value *value) {
-    ValueType type = value->args[0]->type;
-    int lane = (int)value->number.integer;
-    print_value(p, out, value->args[0], BIND_PRIMARY);
-    for (; lane_paired(type); type.lanes /= 2) {
-        int half = type.lanes / 2;
-        text_add(out, lane >= half ? ".high" : ".low");
-        lane %= half;
-    }
-    text_printf(out, "[%d]", lane);
-}
-
-static void print_splat(Printer *p, Text *out, const Value *value) {
-    text_printf(out, "%s(", lane_form(&p->lanes, LANE_SPLAT, value->type, value->type).text);
-    if (value->kind == VALUE_NUMBER)
-        print_number(out, value->type.scalar, value);
-    else
-        print_value(p, out, value->args[0], BIND_ANY);
-    text_add(out, ")");
-}
-
-static void print_truth_lanes(Printer *p, Text *out, const Value *value) {
-    bool truth = value->kind == VALUE_NUMBER && value->number.integer;
-    text_printf(out, "%s(", lane_form(&p->lanes, LANE_SPLAT, value->type, value->type).text);
-    if (value->kind == VALUE_NUMBER) {
-        text_add(out, truth ? "-1" : "0");
-    } else { /* 0 or 1 becomes no or all bits */
-        text_add(out, "-");
-        print_value(p, out, value->args[0], BIND_PRIMARY);
-    }
-    text_add(out, ")");
-}
-
-static void print_load(Printer *p, Text *out, const Value *value) {
-    const char *buffer = buffer_name(p, value->buffer);
-    if (value->type.lanes > 1)
-        text_printf(out, "%s(&", lane_form(&p->lanes, LANE_LOAD, value->type, value->type).text);
-    text_printf(out, "%s[", buffer);
-    print_value(p, out, value->args[0], BIND_ANY);
-    text_add(out, value->type.lanes > 1 ? "])" : "]");
-}
-
-static void print_context(Text *out, ContextField field) {
-    static const char *const names[] = {"rows", "position", "seed", "step", "thread", "threads"};
-    text_add(out, names[field]);
-}
-
-static void print_plain(Printer *p, Text *out, const Value *value, int bind) {
-    switch (value->kind) {
-    case VALUE_NUMBER:
-        if (value->type.lanes > 1) {
-            if (value->type.scalar == SCALAR_BOOL)
-                print_truth_lanes(p, out, value);
-            else
-                print_splat(p, out, value);
-        } else {
-            bool wrap = is_negative(value) && bind >= BIND_UNARY;
-            text_add(out, wrap ? "(" : "");
-            print_number(out, value->type.scalar, value);
-            text_add(out, wrap ? ")" : "");
-        }
-        break;
-    case VALUE_VARIABLE:
-    case VALUE_REGISTER:
-        text_add(out, variable_name(p, value->statement));
-        break;
-    case VALUE_CONTEXT:
-        print_context(out, value->field);
-        break;
-    case VALUE_OP:
-        print_op(p, out, value, bind);
-        break;
-    case VALUE_LOAD:
-        print_load(p, out, value);
-        break;
-    case VALUE_SPLAT:
-        if (value->type.scalar == SCALAR_BOOL)
-            print_truth_lanes(p, out, value);
-        else
-            print_splat(p, out, value);
-        break;
-    case VALUE_LANES:
-        text_printf(out, "(%s)", lane_type(&p->lanes, value->type));
-        print_lane_numbers(p, out, value->type, 0);
-        break;
-    case VALUE_EXTRACT:
-        print_extract(p, out, value);
-        break;
-    case VALUE_TREE_SUM:
-        text_add(out, lane_form(&p->lanes, LANE_TREE_SUM, value->type, value->args[0]->type).text);
-        print_arguments(p, out, value);
-        break;
-    case VALUE_ARGUMENT:
-        text_add(out, argument_name(p, (int)value->number.integer));
-        break;
-    case VALUE_CALL:
-        text_add(out, math_name(p, value->function));
-        print_arguments(p, out, value);
-        break;
-    }
-}
-
-static void print_value(Printer *p, Text *out, const Value *value, int bind) {
-    if (value->let && value->kind != VALUE_ARGUMENT)
-        text_add(out, let_name(p, value));
-    else
-        print_plain(p, out, value, bind);
-}
-
-/* ---- Lines -------------------------------------------------------------------------------------------------------------------- */
+/* ---- Lines
+ * --------------------------------------------------------------------------------------------------------------------
+ */
 
 static void print_indent(Printer *p) {
     for (int i = 0; i < p->indent; i++)
@@ -501,7 +71,8 @@ static void print_line(Printer *p, Text *line) {
     text_free(line);
 }
 
-/* ---- Statements ----------------------------------------------------------------------------------------------------------------- */
+/* ---- Statements
+ * ----------------------------------------------------------------------------------------------------------------- */
 
 static void print_block(Printer *p, const Block *block);
 
@@ -536,8 +107,8 @@ static void print_share(Printer *p, const Statement *loop, const char *variable)
     const char *times = step > 1 ? arena_printf(p->arena, " * %lld", step) : "";
     text_printf(&line, "const int64_t %s = %s%s * (thread + 1) / threads%s;", end, plus, rounds, times);
     print_line(p, &line);
-    text_printf(&line, "for (int64_t %s = %s%s * thread / threads%s; %s < %s; ", variable, plus, rounds, times, variable,
-                end);
+    text_printf(&line, "for (int64_t %s = %s%s * thread / threads%s; %s < %s; ", variable, plus, rounds, times,
+                variable, end);
     if (step > 1)
         text_printf(&line, "%s += %lld) {", variable, step);
     else
@@ -641,7 +212,8 @@ static void print_block(Printer *p, const Block *block) {
     p->indent--;
 }
 
-/* ---- Math functions --------------------------------------------------------------------------------------------------------------- */
+/* ---- Math functions
+ * --------------------------------------------------------------------------------------------------------------- */
 
 static void start_body(Printer *p) {
     p->used = p->stored = (PointerSet){0};
@@ -672,7 +244,9 @@ static void print_math(Printer *p, const MathFunction *function) {
     c_names_end_locals(p->names);
 }
 
-/* ---- Kernels -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Kernels
+ * --------------------------------------------------------------------------------------------------------------------------
+ */
 
 static const char *place_text(Arena *arena, Span span) {
     if (span.source < 0)
@@ -719,7 +293,8 @@ static const char *element_type(Scalar scalar) {
     return scalar == SCALAR_F64 ? "double" : scalar == SCALAR_I32 ? "int32_t" : "float";
 }
 
-/* float *restrict fc1 = (float *)(context->memory + 4096); with its name in the .bp file where that differs, and its shape */
+/* float *restrict fc1 = (float *)(context->memory + 4096); with its name in the .bp file where that differs, and its
+ * shape */
 static void print_pointer(Printer *p, const Buffer *buffer) {
     const char *constant = set_has(&p->stored, buffer) ? "" : "const ";
     const char *type = element_type(buffer->scalar);
@@ -741,7 +316,8 @@ static void print_pointer(Printer *p, const Buffer *buffer) {
 }
 
 static void print_fields(Printer *p) {
-    static const char *const lines[] = {"const int64_t rows = context->rows;", "const int64_t position = context->position;",
+    static const char *const lines[] = {"const int64_t rows = context->rows;",
+                                        "const int64_t position = context->position;",
                                         "const uint64_t seed = context->seed;", "const uint64_t step = context->step;"};
     for (int field = 0; field < CONTEXT_THREAD; field++) {
         if (!p->fields[field])
@@ -803,7 +379,9 @@ static void print_kernel(Printer *p, const Kernel *kernel, bool is_map) {
     c_names_end_locals(p->names);
 }
 
-/* ---- Functions ---------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Functions
+ * ----------------------------------------------------------------------------------------------------------------------------
+ */
 
 /* Whether a kernel takes its thread: known from its body again, since functions are printed after all kernels. */
 static bool kernel_takes_threads(Printer *p, const Kernel *kernel) {
@@ -821,22 +399,30 @@ static void print_call(Printer *p, const Kernel *kernel, bool parallel) {
     text_printf(p->out, "    %s(context%s);\n", name, takes ? ", thread, threads" : "");
 }
 
-static void print_guard(Printer *p, const Buffer *buffer) {
+static void print_guard(Printer *p, const Step *step) {
+    const Buffer *buffer = step->buffer;
     ValueType type = {buffer->scalar, 1};
     text_add(p->out, "    /* nothing more is done unless ");
     print_comment(p->out, buffer->shown ? buffer->shown : buffer->name);
+    if (step->element)
+        text_printf(p->out, "[%lld]", (long long)step->element);
     text_add(p->out, " is finite */\n");
+    uint64_t offset = buffer->offset + (uint64_t)step->element * (uint64_t)scalar_bytes(buffer->scalar);
     text_printf(p->out, "    if (!%s(*(const %s *)(context->memory + %llu)))\n        return;\n",
                 lane_form(&p->lanes, LANE_FINITE, (ValueType){SCALAR_BOOL, 1}, type).text, element_type(buffer->scalar),
-                (unsigned long long)buffer->offset);
+                (unsigned long long)offset);
 }
 
-static bool uses_thread(Printer *p, const Function *function) {
-    for (int i = 0; i < function->step_count; i++)
-        if (function->steps[i].kind == STEP_KERNEL &&
-            (function->parallel || kernel_takes_threads(p, function->steps[i].kernel)))
-            return true;
-    return false;
+/* Which of its parameters the function's steps name. */
+static void use_threads(Printer *p, const Function *function, bool *thread, bool *threads) {
+    *thread = *threads = false;
+    for (int i = 0; i < function->step_count; i++) {
+        const Step *step = &function->steps[i];
+        bool shared = step->kind == STEP_KERNEL && kernel_takes_threads(p, step->kernel);
+        bool barrier = step->kind == STEP_BARRIER && function->parallel;
+        *thread |= shared || barrier || (step->kind == STEP_KERNEL && function->parallel && !step->kernel->parallel);
+        *threads |= shared || barrier;
+    }
 }
 
 static void print_steps(Printer *p, const Function *function) {
@@ -845,16 +431,16 @@ static void print_steps(Printer *p, const Function *function) {
         empty &= function->steps[i].kind == STEP_BARRIER;
     if (empty)
         text_add(p->out, "    (void)context;\n");
-    if (!uses_thread(p, function))
-        text_add(p->out, "    (void)thread;\n    (void)threads;\n");
-    else if (!function->parallel)
-        text_add(p->out, ""); /* called as (0, 1) */
+    bool thread, threads;
+    use_threads(p, function, &thread, &threads);
+    text_add(p->out, thread ? "" : "    (void)thread;\n");
+    text_add(p->out, threads ? "" : "    (void)threads;\n");
     for (int i = 0; i < function->step_count; i++) {
         const Step *step = &function->steps[i];
         if (step->kind == STEP_KERNEL)
             print_call(p, step->kernel, function->parallel);
         else if (step->kind == STEP_GUARD)
-            print_guard(p, step->buffer);
+            print_guard(p, step);
         else if (function->parallel)
             text_add(p->out, "    if (threads > 1)\n        bp_barrier(context->team, thread);\n");
     }
@@ -865,8 +451,7 @@ static void print_function(Printer *p, const Function *function, bool is_static)
     print_head(p, function->span, function->about);
     const char *storage = is_static ? "static " : "";
     if (function->is_map) {
-        const char *declaration =
-            arena_printf(p->arena, "%svoid %s(float *values, int64_t count)", storage, name);
+        const char *declaration = arena_printf(p->arena, "%svoid %s(float *values, int64_t count)", storage, name);
         if (!is_static)
             text_printf(p->out, "%s;\n", declaration);
         text_printf(p->out, "%s {\n", declaration);
@@ -883,7 +468,9 @@ static void print_function(Printer *p, const Function *function, bool is_static)
     text_add(p->out, "}\n\n");
 }
 
-/* ---- All of it ------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- All of it
+ * ------------------------------------------------------------------------------------------------------------------------------
+ */
 
 typedef struct Wanted {
     Module *module;

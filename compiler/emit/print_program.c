@@ -1,5 +1,5 @@
-/* struct bp_program as C initialisers: what the runtime interprets, as a reader may read it. Fields that are zero are left
-   out; lists that hang from a struct stand in it as compound literals, so that nothing needs a name of its own. */
+/* struct bp_program as C initialisers: what the runtime interprets, as a reader may read it. Fields that are zero are
+   left out; lists that hang from a struct stand in it as compound literals, so that nothing needs a name of its own. */
 #include "emit.h"
 
 #include <string.h>
@@ -14,7 +14,8 @@ typedef struct Writer {
     bool begun[MAX_DEPTH]; /* something stands before */
 } Writer;
 
-/* ---- Braces, fields, items ---------------------------------------------------------------------------------------------- */
+/* ---- Braces, fields, items
+ * ---------------------------------------------------------------------------------------------- */
 
 static void new_line(Writer *w, int depth) {
     text_add(w->out, "\n");
@@ -72,7 +73,8 @@ static void open_list(Writer *w, const char *name, const char *type, bool flat) 
     open_brace(w, flat);
 }
 
-/* ---- Values: a zero is not written ------------------------------------------------------------------------------------------ */
+/* ---- Values: a zero is not written
+ * ------------------------------------------------------------------------------------------ */
 
 static void write_integer(Writer *w, int64_t number) {
     if (number == INT64_MIN)
@@ -212,7 +214,8 @@ static const char *part_word(enum bp_part part) {
         }                                                                                                              \
     } while (0)
 
-/* ---- The structs, in the order of program.h ------------------------------------------------------------------------------------ */
+/* ---- The structs, in the order of program.h
+ * ------------------------------------------------------------------------------------ */
 
 static void write_feed(Writer *w, const struct bp_feed *feed) {
     open_brace(w, true);
@@ -470,7 +473,8 @@ static void write_train(Writer *w, const struct bp_train *train) {
     put_integer(w, "checkpoint_every", train->checkpoint_every);
     put_real(w, "flops_per_row", train->flops_per_row);
     put_function(w, "trace", &train->trace);
-    PUT_LIST(w, "trace_points", bp_trace_point, train->trace_points, train->trace_point_count, false, write_trace_point);
+    PUT_LIST(w, "trace_points", bp_trace_point, train->trace_points, train->trace_point_count, false,
+             write_trace_point);
     put_integer(w, "trace_point_count", train->trace_point_count);
     put_check(w, &train->check);
     close_brace(w);
@@ -511,7 +515,9 @@ static void write_param(Writer *w, const struct bp_param *param) {
     close_brace(w);
 }
 
-/* ---- The program ------------------------------------------------------------------------------------------------------------------- */
+/* ---- The program
+ * -------------------------------------------------------------------------------------------------------------------
+ */
 
 /* A list of its own at file scope, before the program that points at it. */
 #define WRITE_TOP(w, list, type, items, count, write)                                                                  \
@@ -564,7 +570,8 @@ void print_program(const struct bp_program *program, CNames *names, Text *out) {
     text_add(out, ";\n\nint main(int argc, char **argv) {\n    return bp_main(&program, argc, argv);\n}\n");
 }
 
-/* ---- The functions that a program names ---------------------------------------------------------------------------------------------- */
+/* ---- The functions that a program names
+ * ---------------------------------------------------------------------------------------------- */
 
 typedef struct Visitor {
     void (*visit)(void *argument, const char *name);

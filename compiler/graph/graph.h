@@ -125,6 +125,7 @@ typedef struct ModelInstance {
     Span span;
     LIST(Tensor *) parameters;
     const char *from; /* checkpoint, or NULL */
+    const char *from_path; /* the file that was found and checked while compiling, or NULL */
     Span from_span;
     const DataSet *data; /* the one it was last trained (or else first used) on: predict reads its columns */
     GraphFunction *init, *predict;
@@ -170,6 +171,7 @@ typedef struct GraphTrain {
     LIST(Sink) trace_points; /* as sinks of trace, with names in their nodes' labels */
     GraphFunction *check_loss, *check_gradient;
     Buffer *check_loss_buffer;
+    uint64_t check_bytes; /* of the check's block, set by the plan */
     LIST(Tensor *) checked;           /* parameters the loss reads */
     LIST(Buffer *) check_parameters;  /* F64, in the check's block */
     LIST(Buffer *) check_gradients;   /* NULL: frozen */
@@ -197,7 +199,7 @@ typedef struct GraphProgram {
     LIST(GraphTrain *) trains;
     LIST(GraphEvaluate *) evaluates;
     LIST(GraphFunction *) functions; /* all, in the order they are printed */
-    LIST(GraphFunction *) logs;      /* one map function for each data set that takes logarithms, NULL else; by data index */
+    LIST(bool) logs;         /* by data index: it takes logarithms */
     int scalar_count; /* doubles at the start of memory */
     Buffer *scalars;
 } GraphProgram;
@@ -304,7 +306,10 @@ void graph_verify(const Graph *graph);
 
 /* ---- to kernels: kernel/lower.c and kernel/plan.c (they read the graph, so they are declared here) --------------------------------------- */
 /* One kernel function for each function of the graph; buffers have no offsets yet. */
-Module *lower(Arena *arena, GraphProgram *program);
+typedef struct LowerOptions {
+    enum { LOWER_THREADS_WHERE_WORTH, LOWER_THREADS_NEVER, LOWER_THREADS_ALWAYS } threads;
+} LowerOptions;
+Module *lower(Arena *arena, GraphProgram *program, const LowerOptions *options);
 /* Gives every buffer its offset: persistent ones for good, temporaries by lifetime. Sets module->memory_bytes (and each double
    function's own need in check_bytes). */
 void plan_memory(GraphProgram *program, Module *module);

@@ -50,16 +50,17 @@ static Value *value_new(Builder *b, ValueKind kind, ValueType type) {
     return value;
 }
 
-/* ---- Names ------------------------------------------------------------------------------------------------------------ */
+/* ---- Names
+ * ------------------------------------------------------------------------------------------------------------ */
 
 /* Words that a printer cannot use for a variable. */
 static bool is_reserved(const char *name) {
     static const char *const words[] = {
-        "auto",   "break",    "case",   "char",     "const",    "continue", "default", "do",       "double",   "else",
-        "enum",   "extern",   "float",  "for",      "goto",     "if",       "inline",  "int",      "long",     "register",
-        "return", "short",    "signed", "sizeof",   "static",   "struct",   "switch",  "typedef",  "union",    "unsigned",
-        "void",   "volatile", "while",  "restrict", "asm",      "typeof",   "true",    "false",    "bool",     "NULL",
-        "main",   "context",  "memory", "thread",   "threads",  "rows",     "seed",    "position", "step",
+        "auto",   "break",    "case",   "char",     "const",   "continue", "default", "do",       "double", "else",
+        "enum",   "extern",   "float",  "for",      "goto",    "if",       "inline",  "int",      "long",   "register",
+        "return", "short",    "signed", "sizeof",   "static",  "struct",   "switch",  "typedef",  "union",  "unsigned",
+        "void",   "volatile", "while",  "restrict", "asm",     "typeof",   "true",    "false",    "bool",   "NULL",
+        "main",   "context",  "memory", "thread",   "threads", "rows",     "seed",    "position", "step",
     };
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (!strcmp(words[i], name))
@@ -96,7 +97,8 @@ static void claim_name(Builder *b, Name *slot, const char *wish) {
     *LIST_ADD(b->arena, &b->names) = slot;
 }
 
-/* ---- Buffers ---------------------------------------------------------------------------------------------------------- */
+/* ---- Buffers
+ * ---------------------------------------------------------------------------------------------------------- */
 
 static bool list_buffer(Arena *arena, Buffer ***list, int *count, Buffer *buffer) {
     for (int i = 0; i < *count; i++)
@@ -123,7 +125,8 @@ static void touch_buffer(Builder *b, Buffer *buffer) {
             *b->names.at[i] = free_name(b, buffer->name);
 }
 
-/* ---- Leaves ----------------------------------------------------------------------------------------------------------- */
+/* ---- Leaves
+ * ----------------------------------------------------------------------------------------------------------- */
 
 Value *value_number(Builder *b, ValueType type, double number) {
     Value *value = value_new(b, VALUE_NUMBER, type);
@@ -168,7 +171,8 @@ Value *value_read(Builder *b, Statement *variable) {
     return value;
 }
 
-/* ---- Operations ------------------------------------------------------------------------------------------------------- */
+/* ---- Operations
+ * ------------------------------------------------------------------------------------------------------- */
 
 static ValueType op_type(Builder *b, Op op, Value **args) {
     ValueType type = args[0]->type;
@@ -183,15 +187,23 @@ static ValueType op_type(Builder *b, Op op, Value **args) {
         return args[1]->type;
     case OP_AND:
     case OP_OR:
-    case OP_NOT: shown = type.scalar == SCALAR_BOOL; break;
+    case OP_NOT:
+        shown = type.scalar == SCALAR_BOOL;
+        break;
     case OP_INTEGER_DIVIDE:
     case OP_INTEGER_REMAINDER:
-    case OP_INTEGER_MINIMUM: shown = same_type(type, (ValueType){SCALAR_I64, 1}); break;
-    case OP_MULTIPLY_HIGH: shown = type.scalar == SCALAR_U32; break;
+    case OP_INTEGER_MINIMUM:
+        shown = same_type(type, (ValueType){SCALAR_I64, 1});
+        break;
+    case OP_MULTIPLY_HIGH:
+        shown = type.scalar == SCALAR_U32;
+        break;
     case OP_REAL:
     case OP_BITCAST:
-    case OP_CONVERT: BUG("%s: '%s' is made by value_convert or value_bitcast", kernel_name(b), name);
-    default: shown = op_table[op].class == CLASS_KERNEL ? is_integer(type) : is_float(type);
+    case OP_CONVERT:
+        BUG("%s: '%s' is made by value_convert or value_bitcast", kernel_name(b), name);
+    default:
+        shown = op_table[op].class == CLASS_KERNEL ? is_integer(type) : is_float(type);
     }
     for (int i = 1; i < op_table[op].arity; i++)
         if (!same_type(type, args[i]->type))
@@ -213,17 +225,25 @@ static bool is_constant(const Value *x, int64_t *number) {
 /* Integer arithmetic on two constants; false where it would overflow or has no meaning. */
 static bool fold_constants(Op op, int64_t x, int64_t y, int64_t *result) {
     switch (op) {
-    case OP_INTEGER_ADD: return !__builtin_add_overflow(x, y, result);
-    case OP_INTEGER_SUBTRACT: return !__builtin_sub_overflow(x, y, result);
-    case OP_INTEGER_MULTIPLY: return !__builtin_mul_overflow(x, y, result);
-    case OP_INTEGER_DIVIDE: return x >= 0 && y > 0 && ((*result = x / y), true);
-    case OP_INTEGER_REMAINDER: return x >= 0 && y > 0 && ((*result = x % y), true);
-    case OP_INTEGER_MINIMUM: return (*result = x < y ? x : y), true;
-    default: return false;
+    case OP_INTEGER_ADD:
+        return !__builtin_add_overflow(x, y, result);
+    case OP_INTEGER_SUBTRACT:
+        return !__builtin_sub_overflow(x, y, result);
+    case OP_INTEGER_MULTIPLY:
+        return !__builtin_mul_overflow(x, y, result);
+    case OP_INTEGER_DIVIDE:
+        return x >= 0 && y > 0 && ((*result = x / y), true);
+    case OP_INTEGER_REMAINDER:
+        return x >= 0 && y > 0 && ((*result = x % y), true);
+    case OP_INTEGER_MINIMUM:
+        return (*result = x < y ? x : y), true;
+    default:
+        return false;
     }
 }
 
-/* An I64 operation in a simpler form, or NULL. Constants go to the right; (x + 1) + 2 is x + 3 unless x + 1 has a name. */
+/* An I64 operation in a simpler form, or NULL. Constants go to the right; (x + 1) + 2 is x + 3 unless x + 1 has a name.
+ */
 static Value *fold_integer(Builder *b, Op op, Value *x, Value *y) {
     int64_t left, right, result;
     bool left_known = is_constant(x, &left), right_known = is_constant(y, &right);
@@ -357,7 +377,8 @@ Value *value_call(Builder *b, MathFunction *function, Value **args, int count) {
     return value;
 }
 
-/* ---- Statements ------------------------------------------------------------------------------------------------------- */
+/* ---- Statements
+ * ------------------------------------------------------------------------------------------------------- */
 
 static Statement *statement_new(Builder *b, StatementKind kind) {
     Statement *statement = arena_new_of(b->arena, Statement);

@@ -1,8 +1,8 @@
 /* The oracle: runs kernels one statement after the other, loops in order, nothing clever.
 
-   Two ways. As `function_evaluate`: every float is a double, MATH ops are libm's; only the functions of math_random.c are run
-   with the bits that the target has. As `function_evaluate_exact`: every f32 operation rounds, MATH ops run their functions,
-   so that the result is to the bit what the printed code computes. */
+   Two ways. As `function_evaluate`: every float is a double, MATH ops are libm's; only the functions of math_random.c
+   are run with the bits that the target has. As `function_evaluate_exact`: every f32 operation rounds, MATH ops run
+   their functions, so that the result is to the bit what the printed code computes. */
 #include "kernel.h"
 
 #include <math.h>
@@ -27,7 +27,8 @@ typedef struct Machine {
     const Number (*arguments)[MOST_LANES]; /* of the math function that runs */
 } Machine;
 
-/* ---- Slots ------------------------------------------------------------------------------------------------------------ */
+/* ---- Slots
+ * ------------------------------------------------------------------------------------------------------------ */
 
 static Slot *find_slot(Slot *slots, size_t capacity, const void *key) {
     size_t index = ((uintptr_t)key >> 4) * 0x9E3779B97F4A7C15u & (capacity - 1);
@@ -60,14 +61,18 @@ static const Number *known_lanes(Machine *m, const void *key, const char *what) 
     return slot->lanes;
 }
 
-/* ---- Operations on one lane --------------------------------------------------------------------------------------------- */
+/* ---- Operations on one lane
+ * --------------------------------------------------------------------------------------------- */
 
 /* An integer as its type holds it: wrapped to the width, sign- or zero-extended. */
 static int64_t wrap(Scalar scalar, uint64_t bits) {
     switch (scalar) {
-    case SCALAR_I32: return (int32_t)(uint32_t)bits;
-    case SCALAR_U32: return (int64_t)(uint32_t)bits;
-    default: return (int64_t)bits;
+    case SCALAR_I32:
+        return (int32_t)(uint32_t)bits;
+    case SCALAR_U32:
+        return (int64_t)(uint32_t)bits;
+    default:
+        return (int64_t)bits;
     }
 }
 
@@ -98,24 +103,36 @@ static int64_t shift_bits(Op op, Scalar scalar, int64_t x, int64_t by) {
 static int64_t evaluate_integer(Op op, Scalar scalar, int64_t x, int64_t y) {
     uint64_t a = (uint64_t)x, b = (uint64_t)y;
     switch (op) {
-    case OP_INTEGER_ADD: return wrap(scalar, a + b);
-    case OP_INTEGER_SUBTRACT: return wrap(scalar, a - b);
-    case OP_INTEGER_MULTIPLY: return wrap(scalar, a * b);
+    case OP_INTEGER_ADD:
+        return wrap(scalar, a + b);
+    case OP_INTEGER_SUBTRACT:
+        return wrap(scalar, a - b);
+    case OP_INTEGER_MULTIPLY:
+        return wrap(scalar, a * b);
     case OP_INTEGER_DIVIDE:
     case OP_INTEGER_REMAINDER:
         if (x < 0 || y <= 0)
             BUG("integer division of %lld by %lld", (long long)x, (long long)y);
         return op == OP_INTEGER_DIVIDE ? x / y : x % y;
-    case OP_INTEGER_MINIMUM: return x < y ? x : y;
-    case OP_INTEGER_EQUAL: return x == y;
-    case OP_INTEGER_LESS: return scalar == SCALAR_U64 ? a < b : x < y;
-    case OP_MULTIPLY_HIGH: return (int64_t)(a * b >> 32);
-    case OP_BITS_AND: return wrap(scalar, a & b);
-    case OP_BITS_OR: return wrap(scalar, a | b);
-    case OP_BITS_XOR: return wrap(scalar, a ^ b);
+    case OP_INTEGER_MINIMUM:
+        return x < y ? x : y;
+    case OP_INTEGER_EQUAL:
+        return x == y;
+    case OP_INTEGER_LESS:
+        return scalar == SCALAR_U64 ? a < b : x < y;
+    case OP_MULTIPLY_HIGH:
+        return (int64_t)(a * b >> 32);
+    case OP_BITS_AND:
+        return wrap(scalar, a & b);
+    case OP_BITS_OR:
+        return wrap(scalar, a | b);
+    case OP_BITS_XOR:
+        return wrap(scalar, a ^ b);
     case OP_SHIFT_LEFT:
-    case OP_SHIFT_RIGHT: return shift_bits(op, scalar, x, y);
-    default: BUG("'%s' is no operation on integers", op_table[op].name);
+    case OP_SHIFT_RIGHT:
+        return shift_bits(op, scalar, x, y);
+    default:
+        BUG("'%s' is no operation on integers", op_table[op].name);
     }
 }
 
@@ -166,7 +183,8 @@ static Number evaluate_convert(const Machine *m, Scalar from, Scalar to, Number 
     return result;
 }
 
-/* ---- Values ----------------------------------------------------------------------------------------------------------------- */
+/* ---- Values
+ * ----------------------------------------------------------------------------------------------------------------- */
 
 static void evaluate_value(Machine *m, const Value *value, Number *out);
 
@@ -192,13 +210,23 @@ static Number evaluate_lane(const Machine *m, const Value *value, const Number *
     Scalar of = value->args[0]->type.scalar;
     Number result = {.integer = 0};
     switch (value->op) {
-    case OP_BITCAST: return evaluate_bitcast(of, value->type.scalar, x[0]);
-    case OP_CONVERT: return evaluate_convert(m, of, value->type.scalar, x[0]);
-    case OP_WHERE: return x[0].integer ? x[1] : x[2];
-    case OP_AND: result.integer = x[0].integer && x[1].integer; return result;
-    case OP_OR: result.integer = x[0].integer || x[1].integer; return result;
-    case OP_NOT: result.integer = !x[0].integer; return result;
-    default: break;
+    case OP_BITCAST:
+        return evaluate_bitcast(of, value->type.scalar, x[0]);
+    case OP_CONVERT:
+        return evaluate_convert(m, of, value->type.scalar, x[0]);
+    case OP_WHERE:
+        return x[0].integer ? x[1] : x[2];
+    case OP_AND:
+        result.integer = x[0].integer && x[1].integer;
+        return result;
+    case OP_OR:
+        result.integer = x[0].integer || x[1].integer;
+        return result;
+    case OP_NOT:
+        result.integer = !x[0].integer;
+        return result;
+    default:
+        break;
     }
     if (op_table[value->op].class == CLASS_KERNEL)
         result.integer = evaluate_integer(value->op, of, x[0].integer, x[1].integer);
@@ -253,21 +281,31 @@ static void evaluate_tree_sum(const Machine *m, const Value *value, const Number
 }
 
 static void evaluate_with_arguments(Machine *m, const Value *value, Number *out) {
-    Number args[6][MOST_LANES];
-    memset(args, 0, sizeof args);
+    Number args[6][MOST_LANES]; /* as many lanes as each argument has */
     for (int i = 0; i < value->arg_count; i++)
         evaluate_value(m, value->args[i], args[i]);
     switch (value->kind) {
-    case VALUE_OP: evaluate_op(m, value, (const Number(*)[MOST_LANES])args, out); break;
-    case VALUE_LOAD: evaluate_load(m, value, args[0][0].integer, out); break;
+    case VALUE_OP:
+        evaluate_op(m, value, (const Number(*)[MOST_LANES])args, out);
+        break;
+    case VALUE_LOAD:
+        evaluate_load(m, value, args[0][0].integer, out);
+        break;
     case VALUE_SPLAT:
         for (int lane = 0; lane < value->type.lanes; lane++)
             out[lane] = args[0][0];
         break;
-    case VALUE_EXTRACT: out[0] = args[0][value->number.integer]; break;
-    case VALUE_TREE_SUM: evaluate_tree_sum(m, value, args[0], out); break;
-    case VALUE_CALL: run_math(m, value->function, (const Number(*)[MOST_LANES])args, out); break;
-    default: BUG("a value of no kind");
+    case VALUE_EXTRACT:
+        out[0] = args[0][value->number.integer];
+        break;
+    case VALUE_TREE_SUM:
+        evaluate_tree_sum(m, value, args[0], out);
+        break;
+    case VALUE_CALL:
+        run_math(m, value->function, (const Number(*)[MOST_LANES])args, out);
+        break;
+    default:
+        BUG("a value of no kind");
     }
 }
 
@@ -297,7 +335,8 @@ static void evaluate_value(Machine *m, const Value *value, Number *out) {
     }
 }
 
-/* ---- Statements --------------------------------------------------------------------------------------------------------------- */
+/* ---- Statements
+ * --------------------------------------------------------------------------------------------------------------- */
 
 static void run_block(Machine *m, const Block *block);
 
@@ -328,7 +367,9 @@ static void run_statement(Machine *m, const Statement *statement) {
     Number lanes[MOST_LANES];
     memset(lanes, 0, sizeof lanes);
     switch (statement->kind) {
-    case STATEMENT_LOOP: run_loop(m, statement); break;
+    case STATEMENT_LOOP:
+        run_loop(m, statement);
+        break;
     case STATEMENT_LET: {
         Value unnamed = *statement->value;
         unnamed.let = NULL;
@@ -343,12 +384,15 @@ static void run_statement(Machine *m, const Statement *statement) {
         memcpy(slot_lanes(m, variable), lanes, sizeof lanes);
         break;
     }
-    case STATEMENT_STORE: run_store(m, statement); break;
+    case STATEMENT_STORE:
+        run_store(m, statement);
+        break;
     case STATEMENT_IF:
         if (evaluate_index(m, statement->value))
             run_block(m, &statement->body);
         break;
-    case STATEMENT_COMMENT: break;
+    case STATEMENT_COMMENT:
+        break;
     }
 }
 
@@ -373,7 +417,7 @@ static void run_function(const Function *function, double **memory, const int64_
         const Step *step = &function->steps[i];
         if (step->kind == STEP_KERNEL)
             run_block(&machine, &step->kernel->body);
-        else if (step->kind == STEP_GUARD && !isfinite(*buffer_memory(&machine, step->buffer, 0, 1)))
+        else if (step->kind == STEP_GUARD && !isfinite(*buffer_memory(&machine, step->buffer, step->element, 1)))
             break;
     }
     arena_free(arena);

@@ -1,5 +1,6 @@
-/* For math*.c: a small language to write a math function's IR in. What is used twice must be named (`named`); the rest nests.
-   Everything has the lanes of the function, so the same formulas, and the same bits, serve any number of lanes. */
+/* For math*.c: a small language to write a math function's IR in. What is used twice must be named (`named`); the rest
+   nests. Everything has the lanes of the function, so the same formulas, and the same bits, serve any number of lanes.
+ */
 #ifndef BPC_FORMULA_H
 #define BPC_FORMULA_H
 
@@ -30,14 +31,15 @@ Value *less(Formula *f, Value *x, Value *y);
 Value *equals(Formula *f, Value *x, Value *y);
 Value *choose(Formula *f, Value *condition, Value *x, Value *y);
 Value *clamp(Formula *f, double low, double high, Value *x); /* NaN passes */
-Value *polynomial(Formula *f, Value *x, const double *coefficients, int count); /* c[0] + c[1] x + …, by Horner with fma */
+Value *polynomial(Formula *f, Value *x, const double *coefficients,
+                  int count); /* c[0] + c[1] x + …, by Horner with fma */
 
-Value *bits_of(Formula *f, Value *x);           /* as I32 or I64 */
-Value *float_of(Formula *f, Value *bits);       /* back */
+Value *bits_of(Formula *f, Value *x);     /* as I32 or I64 */
+Value *float_of(Formula *f, Value *bits); /* back */
 Value *bits(Formula *f, int64_t narrow, int64_t wide);
 Value *integer_op(Formula *f, Op op, Value *x, Value *y);
 Value *shift(Formula *f, Op op, Value *x, int narrow, int wide);
-Value *exponent_up(Formula *f, Value *x); /* x << 23 (52): an integer to a float's exponent field */
+Value *exponent_up(Formula *f, Value *x);               /* x << 23 (52): an integer to a float's exponent field */
 Value *with_sign_of(Formula *f, Value *x, Value *sign); /* x, not negative, with the sign bit of the other, bits both */
 
 /* x = 2^k m with m in [sqrt(1/2), sqrt(2)), x > 0 named; m and k come named. */
@@ -71,7 +73,8 @@ typedef struct Reduced {
 } Reduced;
 Reduced reduce_exp(Formula *f, Value *x, int added); /* x named */
 Value *expm1_near(Formula *f, Value *r);             /* |r| <= ln(2) / 2, named */
-Value *exp_bounded(Formula *f, Value *x, Value *rest); /* x named and in range of clamp_exp; exp(x + rest); rest may be NULL */
+Value *exp_bounded(Formula *f, Value *x,
+                   Value *rest); /* x named and in range of clamp_exp; exp(x + rest); rest may be NULL */
 Value *clamp_exp(Formula *f, Value *x);
 
 #endif

@@ -15,8 +15,9 @@
      arithmetic on values of I64)
    - only the outermost statement list holds a parallel loop, at most one a kernel, and in it every store's index depends on the
      loop's variable
-   - a constant buffer is not stored to; two kernels that touch the same bytes, one of them storing, have a barrier between
-     them unless the function is serial */
+   - a constant buffer (FEED, SCALARS, TOTALS) is not stored to; unless the function is serial, two kernels that touch the
+     same bytes, one of them storing, have a barrier between them, and a guard stands behind a barrier or another guard
+   - a kernel with a parallel loop stores only inside it; names are unique in a kernel, and none is a buffer's */
 #ifndef BPC_KERNEL_H
 #define BPC_KERNEL_H
 
@@ -57,6 +58,7 @@ typedef struct Buffer {
     int64_t elements; /* with the batch axis at capacity */
     uint64_t offset;  /* bytes in memory, set by the plan; a multiple of 64 */
     Span span;
+    int slot;       /* FEED: of the data set */
     int first_use, last_use; /* steps of the function: its lifetime, set by the plan */
 } Buffer;
 
@@ -134,7 +136,7 @@ typedef struct Kernel {
     Name name;           /* a C identifier, unique in the module */
     const char *formula; /* what it computes, in the .bp file's words: "fc1 = relu(weight @ x + bias)" */
     Span span;
-    Buffer **buffers; /* every buffer it touches, each once */
+    Buffer **buffers; /* every buffer it touches, each once; value_load and build_store add to it */
     int buffer_count;
     Buffer **written; /* those it stores to */
     int written_count;
@@ -147,13 +149,14 @@ typedef struct Kernel {
 typedef enum StepKind {
     STEP_KERNEL,
     STEP_BARRIER, /* between kernels that depend on each other; nothing when serial */
-    STEP_GUARD,   /* the function ends here unless buffer[0] is finite; stands behind a barrier */
+    STEP_GUARD,   /* the function ends here unless buffer[element] is finite; stands behind a barrier */
 } StepKind;
 
 typedef struct Step {
     StepKind kind;
     Kernel *kernel;
-    Buffer *buffer;
+    Buffer *buffer; /* GUARD */
+    int64_t element; /* GUARD: which of the buffer's */
 } Step;
 
 typedef struct Function {
@@ -204,7 +207,7 @@ Value *value_integer(Builder *b, int64_t number);               /* I64 */
 Value *value_bits(Builder *b, ValueType type, int64_t bits);    /* any integer type, all 64 bits; BOOL: 0 or 1 */
 Value *value_context(Builder *b, ContextField field);
 Value *value_op(Builder *b, Op op, Value *x, Value *y, Value *z); /* unused arguments NULL; small integer constants are folded */
-Value *value_convert(Builder *b, Value *x, Scalar to);            /* the same when it has that type already */
+Value *value_convert(Builder *b, Value *x, Scalar to);            /* x itself when it has that type; a truth value gives 1 or 0 (REAL) */
 Value *value_bitcast(Builder *b, Value *x, Scalar to);
 Value *value_load(Builder *b, Buffer *buffer, Value *index, int lanes);
 Value *value_splat(Builder *b, Value *x, int lanes);
@@ -214,7 +217,7 @@ Value *value_tree_sum(Builder *b, Value *x);
 Value *value_call(Builder *b, MathFunction *function, Value **args, int count);
 Value *value_read(Builder *b, Statement *variable); /* REGISTER */
 
-Value *build_let(Builder *b, const char *name, Value *value); /* name: a wish, made unique */
+Value *build_let(Builder *b, const char *name, Value *value); /* name: a wish, made unique. A leaf or a named value stays as it is */
 Statement *build_var(Builder *b, const char *name, Value *first);
 void build_set(Builder *b, Statement *variable, Value *value);
 void build_store(Builder *b, Buffer *buffer, Value *index, Value *value);
@@ -227,10 +230,12 @@ void build_comment(Builder *b, const char *text);
 /* ---- math.c ---------------------------------------------------------------------------------------------------------------------- */
 /* The function that an op of class MATH stands for, for f32 or f64 in any lanes; made once a module. */
 MathFunction *math_function(Module *module, Op op, ValueType type);
-/* Random draws by Philox4x32-10: key = seed; counter = (element, row, step, stream), low 32 bits each, the high halves of row and
-   element folded into stream. Arguments: seed U64, step U64, row I64, element I64, stream U32, each of `lanes` lanes or 1 lane as
-   math.c's comment says; result f32 in `lanes` lanes. uniform: bits >> 8 times 2^-24, in [0, 1). normal: Box-Muller on
-   the first two words, cosine branch. */
+/* Random draws by Philox4x32-10. Arguments, all scalar: seed U64, step U64, row I64, element I64, stream U32; lane i of the
+   result, f32 in `lanes` lanes, is the draw for element + i, the same that 1 lane gives for it.
+   Key: the low and the high word of seed. Counter: (element, row, step, stream'), low words, where
+   stream' = stream ^ row.high * 0x9E3779B1 ^ step.high * 0xC2B2AE3D ^ element.high * 0x85EBCA77, modulo 2^32.
+   uniform: first word >> 8 times 2^-24, in [0, 1), exactly. normal: Box-Muller on the first two words, cosine branch:
+   sqrt(-2 log(((first >> 8) + 1) 2^-24)) cos(2 pi (second >> 8) 2^-24), at most 5.8 in size. */
 MathFunction *math_uniform(Module *module, int lanes);
 MathFunction *math_normal(Module *module, int lanes);
 

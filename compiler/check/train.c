@@ -1,0 +1,439 @@
+/* train and finetune: what the settings of a phase say. Formulas wait for graph/build.c. */
+#include "checker.h"
+
+#include <string.h>
+
+enum { BATCH_SIZE = 32, BATCH_SIZE_MAX = 1 << 24 };
+
+typedef enum Known {
+    KNOWN_LOSS,
+    KNOWN_METRICS,
+    KNOWN_OPTIMIZER,
+    KNOWN_EPOCHS,
+    KNOWN_STEPS,
+    KNOWN_BATCH_SIZE,
+    KNOWN_SHUFFLE,
+    KNOWN_L1,
+    KNOWN_L2,
+    KNOWN_FREEZE,
+    KNOWN_EARLY_STOPPING,
+    KNOWN_CHECKPOINT,
+    KNOWN_NOW, /* from here on they are not there yet */
+} Known;
+
+static const SettingRule rules[] = {
+    {"loss", false, false},
+    {"metrics", false, false},
+    {"optimizer", false, false},
+    {"epochs", false, false},
+    {"steps", false, false},
+    {"batch_size", false, false},
+    {"shuffle", false, false},
+    {"l1", false, false},
+    {"l2", false, false},
+    {"freeze", false, false},
+    {"early_stopping", false, false},
+    {"checkpoint", false, false},
+    {"step", false, true},
+    {"augment", false, true},
+    {"class_weight", false, true},
+    {"sample_weight", false, true},
+    {"log", false, true},
+    {"clip_gradient", false, true},
+    {"accumulate", false, true},
+    {"statistics", false, true},
+};
+enum { RULE_COUNT = sizeof rules / sizeof rules[0] };
+
+/* ---- Models --------------------------------------------------------------------------------------------------------
+ */
+bool find_models(Checker *checker, const NameList *names, ModelUse **models, int *count) {
+    bool good = true;
+    *models = arena_array(checker->arena, ModelUse, names->count);
+    *count = names->count;
+    for (int i = 0; i < names->count; i++) {
+        Item *item = find_model(checker, names->at[i], names->spans[i]);
+        (*models)[i] = (ModelUse){item, names->spans[i]};
+        good &= item != NULL;
+        for (int j = 0; j < i && item; j++)
+            if (names->at[j] == names->at[i]) {
+                error_at(names->spans[i], "'%s' is given twice", names->at[i]);
+                note_at(names->spans[j], "first given here");
+                return false;
+            }
+    }
+    return good;
+}
+
+/* The checkpoint that a model starts from: its own or that of the model it is derived from; NULL. */
+static const Expr *checkpoint_of(const Checker *checker, const Item *model) {
+    int steps = 0;
+    while (model && model->kind == ITEM_DERIVED && !model->path && steps++ < checker->program->definitions.count) {
+        const Definition *base = program_find(checker->program, model->base);
+        model = base ? base->item : NULL;
+    }
+    return model && model->kind == ITEM_DERIVED ? model->path : NULL;
+}
+
+static bool fits_inputs(const DataSet *data) {
+    for (int i = 0; i < data->slot_count; i++)
+        for (int j = 0; j < data->slots[i].width && !data->slots[i].target; j++) {
+            const DataColumn *column = &data->columns[data->slots[i].columns[j]];
+            for (int k = 0; k < column->transform_count; k++)
+                if (column->transforms[k].fitted >= 0)
+                    return true;
+        }
+    return false;
+}
+
+/* Frozen layers know the units of the data they were trained on. */
+static void check_units(Checker *checker, const TrainPlan *plan, const Expr *checkpoint) {
+    const DataSet *data = plan->data;
+    if (!data_is_good(checker, data) || data->preprocessing_from || data->refit || !fits_inputs(data) ||
+        data_behind(checker, checkpoint->string.bytes) == data)
+        return;
+    error_at(data->span, "'%s' does not say where its preprocessing comes from, and '%s' continues from a checkpoint",
+             data->name, plan->models[0].item->name);
+    note_at(plan->span,
+            "add input preprocessing from \"%s\" beside the inputs or in their place; or refit, to fit it afresh",
+            shown(checker->arena, checkpoint->string.bytes));
+}
+
+static void check_finetune(Checker *checker, const TrainPlan *plan) {
+    for (int i = 0; i < plan->model_count; i++) {
+        const ModelUse *use = &plan->models[i];
+        const Expr *checkpoint = checkpoint_of(checker, use->item);
+        if (checkpoint && i == 0)
+            check_units(checker, plan, checkpoint);
+        if (checkpoint)
+            continue;
+        if (use->item->kind == ITEM_DERIVED)
+            error_at(
+                use->span,
+                "finetune is for a model that starts from a checkpoint; write: model %s = %s from \"….safetensors\", "
+                "or train",
+                use->item->name, use->item->base);
+        else
+            error_at(
+                use->span,
+                "finetune is for a model that starts from a checkpoint; write: model New = %s from \"….safetensors\", "
+                "or train",
+                use->item->name);
+    }
+}
+
+/* ---- Settings with one value ---------------------------------------------------------------------------------------
+ */
+static Expr *only_value(const Setting *setting, const char *example) {
+    if (!check_shape(setting, false, NULL))
+        return NULL;
+    if (setting->args.count == 1 && !setting->args.at[0].name)
+        return setting->args.at[0].value;
+    error_at(setting->span, "'%s' takes one value, as in %s", setting->keyword, example);
+    return NULL;
+}
+
+static int64_t read_count(Checker *checker, const Setting *setting, const char *example) {
+    int64_t count = 0;
+    if (!setting)
+        return 0;
+    const Expr *value = only_value(setting, example);
+    if (value)
+        check_integer(checker->program, value, arena_printf(checker->arena, "'%s'", setting->keyword), 1, &count);
+    return count;
+}
+
+static void read_length(Checker *checker, TrainPlan *plan, Setting *const *found, Span span) {
+    const Setting *epochs = found[KNOWN_EPOCHS], *steps = found[KNOWN_STEPS], *batch = found[KNOWN_BATCH_SIZE];
+    plan->epochs = read_count(checker, epochs, "epochs 100");
+    plan->batch_size = batch ? read_count(checker, batch, "batch_size 32") : BATCH_SIZE;
+    if (plan->batch_size > BATCH_SIZE_MAX)
+        error_at(batch->args.at[0].value->span, "'batch_size' is at most %d", BATCH_SIZE_MAX);
+    if (steps)
+        not_there_yet(steps->keyword_span, "steps");
+    else if (!epochs)
+        error_at(span, "this says not how long to train; add epochs 100, or another number");
+}
+
+static void read_shuffle(TrainPlan *plan, const Setting *setting) {
+    plan->shuffle = true;
+    if (!setting || !check_shape(setting, false, NULL) || setting->args.count == 0)
+        return;
+    plan->shuffle = false;
+    if (setting->args.count != 1 || setting->args.at[0].name || !is_word(setting->args.at[0].value, "none"))
+        error_at(setting->span, "write shuffle, or shuffle none");
+}
+
+static void read_checkpoint(Checker *checker, TrainPlan *plan, const Setting *setting) {
+    static const char *const options[] = {"every", NULL};
+    plan->checkpoint_every = 1;
+    if (!setting || !check_shape(setting, false, NULL) ||
+        !check_options(checker->arena, &setting->args, "checkpoint", options))
+        return;
+    const Arg *every = option_named(&setting->args, "every");
+    if (positional_count(&setting->args) != 1 || setting->args.at[0].name ||
+        setting->args.at[0].value->kind != EXPR_STRING) {
+        error_at(setting->span, "checkpoint needs a file, as in checkpoint \"run.state\", every = 10");
+        return;
+    }
+    if (check_output_path(setting->args.at[0].value, "checkpoint"))
+        plan->checkpoint = setting->args.at[0].value->string.bytes;
+    if (every)
+        check_integer(checker->program, every->value, "'every'", 1, &plan->checkpoint_every);
+}
+
+/* ---- early_stopping ------------------------------------------------------------------------------------------------
+ */
+static Name name_called(const Expr *expr) {
+    if (expr->kind == EXPR_CALL)
+        expr = expr->call.callee;
+    return expr->kind == EXPR_NAME ? expr->name : NULL;
+}
+
+static bool is_measured(const Checker *checker, const TrainPlan *plan, Name name) {
+    if (strcmp(name, "loss") == 0)
+        return true;
+    for (int i = 0; i < plan->metrics.count; i++)
+        if (name_called(plan->metrics.at[i].value) == name)
+            return true;
+    const Definition *definition = program_find(checker->program, name);
+    return definition && definition->item->kind == ITEM_METRIC;
+}
+
+static void unknown_monitor(Checker *checker, const TrainPlan *plan) {
+    LIST(Name) names = {0};
+    *LIST_ADD(checker->arena, &names) = name_of("val_loss");
+    *LIST_ADD(checker->arena, &names) = name_of("loss");
+    for (int i = 0; i < plan->metrics.count; i++) {
+        Name name = name_called(plan->metrics.at[i].value);
+        if (!name)
+            continue;
+        *LIST_ADD(checker->arena, &names) = name_of(arena_printf(checker->arena, "val_%s", name));
+        *LIST_ADD(checker->arena, &names) = name;
+    }
+    const char *near = did_you_mean(checker->arena, plan->monitor, names.at, names.count);
+    error_at(plan->monitor_span, "nothing measures '%s'%s", plan->monitor,
+             *near ? near : "; early_stopping watches loss, a metric, or one of them after val_");
+}
+
+static void check_monitor(Checker *checker, TrainPlan *plan) {
+    bool validation = strncmp(plan->monitor, "val_", 4) == 0;
+    if (!is_measured(checker, plan, validation ? name_of(plan->monitor + 4) : plan->monitor)) {
+        unknown_monitor(checker, plan);
+        return;
+    }
+    if (validation && data_is_good(checker, plan->data) && !plan->data->has_part[BP_VALIDATION]) {
+        error_at(plan->monitor_span, "'%s' needs a validation part, and '%s' has none", plan->monitor,
+                 plan->data->name);
+        note_at(plan->data->span, "add to the data: split validation = 0.1, or another share");
+    }
+}
+
+static void read_stopping_options(Checker *checker, TrainPlan *plan, const Setting *setting) {
+    const Arg *patience = option_named(&setting->args, "patience");
+    const Arg *min_delta = option_named(&setting->args, "min_delta");
+    const Arg *start = option_named(&setting->args, "start_from_epoch");
+    const Arg *mode = option_named(&setting->args, "mode");
+    if (!patience)
+        error_at(setting->span,
+                 "early_stopping needs patience, the epochs to wait: early_stopping val_loss, patience = 10");
+    else
+        check_integer(checker->program, patience->value, "'patience'", 1, &plan->patience);
+    if (min_delta && check_number(checker->program, min_delta->value, "'min_delta'", &plan->min_delta) &&
+        plan->min_delta < 0)
+        error_at(min_delta->value->span, "'min_delta' is at least 0");
+    if (start)
+        check_integer(checker->program, start->value, "'start_from_epoch'", 0, &plan->start_from_epoch);
+    if (mode && is_word(mode->value, "max"))
+        plan->better = 1;
+    else if (mode && is_word(mode->value, "min"))
+        plan->better = -1;
+    else if (mode)
+        error_at(mode->value->span, "mode is min or max");
+}
+
+static void read_early_stopping(Checker *checker, TrainPlan *plan, const Setting *setting) {
+    static const char *const options[] = {"patience", "min_delta", "mode", "start_from_epoch", NULL};
+    if (!setting || !check_shape(setting, false, NULL) ||
+        !check_options(checker->arena, &setting->args, "early_stopping", options))
+        return;
+    if (positional_count(&setting->args) != 1 || setting->args.at[0].name ||
+        setting->args.at[0].value->kind != EXPR_NAME) {
+        error_at(setting->span, "early_stopping needs what it watches: early_stopping val_loss, patience = 10");
+        return;
+    }
+    plan->early_stopping = true;
+    plan->monitor = setting->args.at[0].value->name;
+    plan->monitor_span = setting->args.at[0].value->span;
+    read_stopping_options(checker, plan, setting);
+    check_monitor(checker, plan);
+}
+
+/* ---- Formulas ------------------------------------------------------------------------------------------------------
+ */
+static bool check_formulas(const Setting *setting, const char *example) {
+    bool good = check_shape(setting, false, NULL);
+    for (int i = 0; i < setting->args.count; i++)
+        if (setting->args.at[i].name) {
+            error_at(setting->args.at[i].name_span, "'%s' has no option '%s'", setting->keyword,
+                     setting->args.at[i].name);
+            good = false;
+        }
+    if (good && setting->args.count == 0) {
+        error_at(setting->span, "'%s' names nothing; write %s", setting->keyword, example);
+        good = false;
+    }
+    return good;
+}
+
+static bool is_kind(const Checker *checker, const Expr *expr, ItemKind kind) {
+    Name name = name_called(expr);
+    const Definition *definition = name ? program_find(checker->program, name) : NULL;
+    return definition && definition->item->kind == kind;
+}
+
+static const char *nearest_of_kind(Checker *checker, Name wrong, ItemKind kind) {
+    LIST(Name) names = {0};
+    for (int i = 0; i < checker->program->definitions.count; i++)
+        if (checker->program->definitions.at[i].item->kind == kind)
+            *LIST_ADD(checker->arena, &names) = checker->program->definitions.at[i].name;
+    return did_you_mean(checker->arena, wrong, names.at, names.count);
+}
+
+static void read_loss(Checker *checker, TrainPlan *plan, const Setting *setting) {
+    if (!setting) {
+        error_at(plan->span, "there is no loss; add one, such as loss mse or loss cross_entropy");
+        return;
+    }
+    const Expr *loss = only_value(setting, "loss cross_entropy");
+    plan->loss = setting->args;
+    plan->loss_span = setting->span;
+    if (!loss || loss->kind != EXPR_NAME || is_kind(checker, loss, ITEM_LOSS))
+        return;
+    const Definition *other = program_find(checker->program, loss->name);
+    if (other)
+        error_at(loss->span, "'%s' is %s, not a loss", loss->name, item_kind_shown(other->item->kind));
+    else
+        error_at(loss->span, "there is no loss '%s'%s", loss->name, nearest_of_kind(checker, loss->name, ITEM_LOSS));
+}
+
+static bool is_later_optimizer(Name name) {
+    static const char *const later[] = {"adamw", "rmsprop", "adagrad", "adadelta", "nadam", "lbfgs", "lion"};
+    for (size_t i = 0; i < sizeof later / sizeof later[0]; i++)
+        if (strcmp(name, later[i]) == 0)
+            return true;
+    return false;
+}
+
+static void read_optimizer(Checker *checker, TrainPlan *plan, const Setting *setting) {
+    if (!setting) {
+        error_at(plan->span, "there is no optimizer; add one, such as optimizer adam(lr = 1e-3)");
+        return;
+    }
+    Expr *optimizer = only_value(setting, "optimizer adam(lr = 1e-3)");
+    plan->optimizer = optimizer;
+    if (!optimizer || is_kind(checker, optimizer, ITEM_OPTIMIZER))
+        return;
+    Name name = name_called(optimizer);
+    const Definition *other = name ? program_find(checker->program, name) : NULL;
+    Span span = optimizer->kind == EXPR_CALL ? optimizer->call.callee->span : optimizer->span;
+    if (!name)
+        error_at(span, "an optimizer is named, as in optimizer adam(lr = 1e-3)");
+    else if (other)
+        error_at(span, "'%s' is %s, not an optimizer", name, item_kind_shown(other->item->kind));
+    else if (is_later_optimizer(name))
+        not_there_yet(span, name);
+    else
+        error_at(span, "there is no optimizer '%s'%s", name, nearest_of_kind(checker, name, ITEM_OPTIMIZER));
+}
+
+static void read_freeze(TrainPlan *plan, const Setting *setting) {
+    if (!setting || !check_formulas(setting, "freeze fc1"))
+        return;
+    for (int i = 0; i < setting->args.count; i++) {
+        const Expr *layer = setting->args.at[i].value;
+        if (layer->kind != EXPR_NAME && layer->kind != EXPR_FIELD && layer->kind != EXPR_INDEX)
+            error_at(layer->span, "freeze takes layers, as in freeze stem, body[0..9]");
+    }
+    plan->freeze = setting->args;
+}
+
+static void read_formulas(Checker *checker, TrainPlan *plan, Setting *const *found) {
+    read_loss(checker, plan, found[KNOWN_LOSS]);
+    if (found[KNOWN_METRICS] && check_formulas(found[KNOWN_METRICS], "metrics accuracy"))
+        plan->metrics = found[KNOWN_METRICS]->args;
+    read_optimizer(checker, plan, found[KNOWN_OPTIMIZER]);
+    if (found[KNOWN_L1])
+        plan->l1 = only_value(found[KNOWN_L1], "l1 1e-4");
+    if (found[KNOWN_L2])
+        plan->l2 = only_value(found[KNOWN_L2], "l2 1e-4");
+    read_freeze(plan, found[KNOWN_FREEZE]);
+}
+
+/* ---- The phase -----------------------------------------------------------------------------------------------------
+ */
+static bool find_training_data(Checker *checker, TrainPlan *plan, const Item *item) {
+    if (!item->on) {
+        error_at(plan->span, "this has no data; write train %s on and the name of a data set",
+                 plan->models[0].item->name);
+        return false;
+    }
+    if (item->on->kind == EXPR_FIELD && item->on->field.base->kind == EXPR_NAME) {
+        error_at(item->on->span, "training takes the training part by itself; write: on %s",
+                 item->on->field.base->name);
+        return false;
+    }
+    if (item->on->kind != EXPR_NAME) {
+        error_at(item->on->span, "this is not the name of a data set");
+        return false;
+    }
+    plan->data = find_data(checker, item->on->name, item->on->span);
+    if (!data_is_good(checker, plan->data) || plan->data->has_part[BP_TRAIN])
+        return plan->data != NULL;
+    error_at(item->on->span, "'%s' has no rows to train on: each of its files is for another part", plan->data->name);
+    return false;
+}
+
+static void check_phase_name(Checker *checker, const TrainPlan *plan) {
+    for (int i = 0; i < checker->program->actions.count; i++) {
+        const TrainPlan *other = checker->program->actions.at[i].train;
+        if (!other || other->name != plan->name)
+            continue;
+        error_at(plan->span, "two phases are named '%s'; name one of them: train … on … as head", plan->name);
+        note_at(other->span, "the other is here");
+        return;
+    }
+}
+
+static Span heading(const Item *item) {
+    return (Span){item->span.source, item->span.start,
+                  item->models.count ? item->models.spans[item->models.count - 1].end : item->span.end};
+}
+
+void check_train(Checker *checker, Item *item) {
+    Setting *found[RULE_COUNT] = {NULL};
+    TrainPlan *plan = arena_new_of(checker->arena, TrainPlan);
+    plan->finetune = item->kind == ITEM_FINETUNE;
+    plan->name = item->label ? item->label : item->models.at[0];
+    plan->span = item->label ? item->label_span : heading(item);
+    bool sorted = sort_settings(checker->arena, &item->settings, rules, RULE_COUNT, "train", found);
+    for (int i = 0; i < item->settings.count; i++)
+        if (item->settings.at[i]->is_step)
+            return; /* 'step' is not there yet, so nothing is said of what belongs to it */
+    if (!find_models(checker, &item->models, &plan->models, &plan->model_count))
+        return;
+    find_training_data(checker, plan, item);
+    if (plan->finetune)
+        check_finetune(checker, plan);
+    if (plan->model_count > 1)
+        error_at(plan->models[1].span, "several models are trained together by step, which is not there yet");
+    if (sorted) {
+        read_formulas(checker, plan, found);
+        read_length(checker, plan, found, plan->span);
+        read_shuffle(plan, found[KNOWN_SHUFFLE]);
+        read_early_stopping(checker, plan, found[KNOWN_EARLY_STOPPING]);
+        read_checkpoint(checker, plan, found[KNOWN_CHECKPOINT]);
+    }
+    check_phase_name(checker, plan);
+    *LIST_ADD(checker->arena, &checker->program->actions) = (Action){.kind = BP_DO_TRAIN, .train = plan};
+}

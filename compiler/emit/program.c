@@ -1,0 +1,295 @@
+/* The checked program, the graph and the plan become one struct bp_program: what the C printer writes out and the JIT runs. */
+#include "program.h"
+
+#include <string.h>
+
+typedef struct Describe {
+    Arena *arena;
+    GraphProgram *graph;
+    const Module *module;
+    bool record_paths;
+} Describe;
+
+static int line_of(Span span) {
+    return span.source < 0 ? 0 : span_place(span).line;
+}
+
+/* ---- functions ------------------------------------------------------------------------------------------------------------ */
+
+static struct bp_function function_of(Describe *d, const GraphFunction *graph) {
+    struct bp_function function = {0};
+    if (!graph || !graph->kernels)
+        return function;
+    const Function *kernels = graph->kernels;
+    function.name = kernels->name;
+    function.parallel = kernels->parallel;
+    function.capacity = (int32_t)kernels->capacity;
+    struct bp_feed *feeds = arena_array(d->arena, struct bp_feed, kernels->buffer_count + 1);
+    for (int i = 0; i < kernels->buffer_count; i++) {
+        const Buffer *buffer = kernels->buffers[i];
+        if (buffer->role != BUFFER_FEED)
+            continue;
+        enum bp_type type = buffer->scalar == SCALAR_I32 ? BP_I32 : buffer->scalar == SCALAR_F64 ? BP_F64 : BP_F32;
+        feeds[function.feed_count++] = (struct bp_feed){buffer->slot, type, buffer->offset};
+    }
+    function.feeds = feeds;
+    return function;
+}
+
+/* ---- data ------------------------------------------------------------------------------------------------------------------- */
+
+static const struct bp_column *columns_of(Describe *d, const DataSet *data) {
+    struct bp_column *columns = arena_array(d->arena, struct bp_column, data->column_count + 1);
+    for (int i = 0; i < data->column_count; i++) {
+        const DataColumn *from = &data->columns[i];
+        struct bp_transform *transforms = arena_array(d->arena, struct bp_transform, from->transform_count + 1);
+        for (int j = 0; j < from->transform_count; j++)
+            transforms[j] = (struct bp_transform){from->transforms[j].kind, from->transforms[j].argument, from->transforms[j].text,
+                                                  from->transforms[j].fitted};
+        columns[i] = (struct bp_column){.name = from->name, .line = line_of(from->span), .position = from->position,
+                                        .kind = from->category ? BP_CATEGORY : BP_NUMBER, .categories = from->categories,
+                                        .category_count = from->category_count, .unknown_is_zero = from->unknown_is_zero,
+                                        .missing = from->missing, .missing_count = from->missing_count,
+                                        .transforms = transforms, .transform_count = from->transform_count};
+    }
+    return columns;
+}
+
+static const struct bp_slot *slots_of(Describe *d, const DataSet *data) {
+    struct bp_slot *slots = arena_array(d->arena, struct bp_slot, data->slot_count + 1);
+    for (int i = 0; i < data->slot_count; i++) {
+        const DataSlot *from = &data->slots[i];
+        int32_t *columns = arena_array(d->arena, int32_t, from->width + 1);
+        for (int j = 0; j < from->width; j++)
+            columns[j] = from->columns[j];
+        slots[i] = (struct bp_slot){from->name ? from->name : data->columns[from->columns[0]].name, from->category ? BP_I32 : BP_F32,
+                                    from->width, columns, from->target};
+    }
+    return slots;
+}
+
+static const struct bp_file *files_of(Describe *d, const DataSet *data) {
+    struct bp_file *files = arena_array(d->arena, struct bp_file, data->file_count + 1);
+    for (int i = 0; i < data->file_count; i++) {
+        const DataFile *from = &data->files[i];
+        files[i] = (struct bp_file){from->name, d->record_paths ? from->path : NULL, from->part, from->header, from->skip, from->delimiter};
+    }
+    return files;
+}
+
+static struct bp_data data_of(Describe *d, const DataSet *from) {
+    struct bp_data data = {0};
+    data.name = from->name;
+    data.line = line_of(from->span);
+    data.files = files_of(d, from);
+    data.file_count = from->file_count;
+    data.rows = from->rows;
+    data.row_count = from->row_count;
+    data.field_count = from->field_count;
+    data.field_names = from->field_names;
+    data.columns = columns_of(d, from);
+    data.column_count = from->column_count;
+    data.slots = slots_of(d, from);
+    data.slot_count = from->slot_count;
+    data.train = from->train;
+    data.validation = from->validation;
+    data.test = from->test;
+    data.stratify = from->stratify;
+    data.split_seed = from->split_seed;
+    data.fitted_count = from->fitted_count;
+    data.fitted_offset = (uint64_t)scalar_of_fitted(d->graph->program, from, 0) * sizeof(double);
+    data.preprocessing_from = from->preprocessing_from;
+    data.refit = from->refit;
+    if (d->graph->logs.at[from->index])
+        data.log_name = name_of(arena_printf(d->arena, "%s_log", from->name));
+    return data;
+}
+
+/* ---- models ------------------------------------------------------------------------------------------------------------------- */
+
+static struct bp_tensor tensor_of(const Tensor *from) {
+    struct bp_tensor tensor = {.name = from->name, .line = line_of(from->span), .rank = from->rank, .offset = from->buffer->offset};
+    memcpy(tensor.shape, from->dims, sizeof tensor.shape);
+    return tensor;
+}
+
+static struct bp_model model_of(Describe *d, const ModelInstance *from) {
+    struct bp_model model = {.name = from->name, .line = line_of(from->span), .data = -1, .tensor_count = from->parameters.count};
+    model.first_tensor = from->parameters.count ? from->parameters.at[0]->index : 0;
+    model.init = function_of(d, from->init);
+    model.from = from->from_path && d->record_paths ? from->from_path : from->from;
+    uint8_t *loaded = arena_array(d->arena, uint8_t, from->parameters.count + 1);
+    for (int i = 0; i < from->parameters.count; i++)
+        loaded[i] = from->parameters.at[i]->loaded;
+    model.loaded = loaded;
+    if (from->predict) {
+        model.data = from->data->index;
+        model.predict = function_of(d, from->predict);
+        struct bp_output *outputs = arena_array(d->arena, struct bp_output, from->outputs.count + 1);
+        for (int i = 0; i < from->outputs.count; i++) {
+            const GraphOutput *output = &from->outputs.at[i];
+            outputs[i] = (struct bp_output){output->name, output->kind, output->width, output->buffer->offset, output->classes};
+        }
+        model.outputs = outputs;
+        model.output_count = from->outputs.count;
+    }
+    return model;
+}
+
+/* ---- measuring and training ----------------------------------------------------------------------------------------------------- */
+
+static struct bp_measure measure_of(Describe *d, const GraphMeasure *from) {
+    struct bp_measure measure = {.pass_count = from->passes.count, .metric_count = from->metrics.count};
+    struct bp_pass *passes = arena_array(d->arena, struct bp_pass, from->passes.count + 1);
+    for (int i = 0; i < from->passes.count; i++) {
+        const GraphPass *pass = &from->passes.at[i];
+        passes[i] = (struct bp_pass){function_of(d, pass->accumulate), function_of(d, pass->finish), pass->sums->offset,
+                                     pass->totals->offset, (int32_t)pass->sum_count};
+    }
+    struct bp_metric *metrics = arena_array(d->arena, struct bp_metric, from->metrics.count + 1);
+    for (int i = 0; i < from->metrics.count; i++) {
+        const GraphMetric *metric = &from->metrics.at[i];
+        metrics[i] = (struct bp_metric){metric->name, metric->rows, metric->columns, metric->buffer->offset, metric->labels, metric->better};
+    }
+    measure.passes = passes;
+    measure.metrics = metrics;
+    return measure;
+}
+
+static struct bp_check check_of(Describe *d, const GraphTrain *from) {
+    int count = from->checked.count;
+    struct bp_check check = {.memory_bytes = from->check_bytes, .loss_offset = from->check_loss_buffer->offset, .tensor_count = count};
+    check.loss = function_of(d, from->check_loss);
+    check.gradient = function_of(d, from->check_gradient);
+    int32_t *tensors = arena_array(d->arena, int32_t, count + 1);
+    uint64_t *parameters = arena_array(d->arena, uint64_t, count + 1), *gradients = arena_array(d->arena, uint64_t, count + 1);
+    for (int i = 0; i < count; i++) {
+        tensors[i] = from->checked.at[i]->index;
+        parameters[i] = from->check_parameters.at[i]->offset;
+        gradients[i] = from->check_gradients.at[i] ? from->check_gradients.at[i]->offset : UINT64_MAX;
+    }
+    check.tensors = tensors;
+    check.parameter_offsets = parameters;
+    check.gradient_offsets = gradients;
+    return check;
+}
+
+static struct bp_train train_of(Describe *d, const GraphTrain *from) {
+    const TrainPlan *plan = from->plan;
+    struct bp_train train = {.name = plan->name, .line = line_of(plan->span), .data = plan->data->index};
+    int32_t *models = arena_array(d->arena, int32_t, from->models.count + 1);
+    for (int i = 0; i < from->models.count; i++)
+        models[i] = from->models.at[i]->index;
+    train.models = models;
+    train.model_count = from->models.count;
+    train.state_count = from->states.count;
+    train.first_state = from->states.count ? from->states.at[0]->index : 0;
+    int32_t *trainable = arena_array(d->arena, int32_t, from->trainable.count + 1);
+    for (int i = 0; i < from->trainable.count; i++)
+        trainable[i] = from->trainable.at[i]->index;
+    train.trainable = trainable;
+    train.trainable_count = from->trainable.count;
+    train.start = function_of(d, from->start);
+    train.training = measure_of(d, &from->training);
+    train.validation = measure_of(d, &from->validation);
+    train.epochs = plan->epochs;
+    train.batch_size = plan->batch_size;
+    train.shuffle = plan->shuffle;
+    train.early_stopping = (struct bp_early_stopping){from->monitor, from->monitor_training, from->monitor_better, plan->patience,
+                                                      plan->min_delta, plan->start_from_epoch};
+    train.checkpoint = plan->checkpoint;
+    train.checkpoint_every = plan->checkpoint_every;
+    train.flops_per_row = from->flops_per_row;
+    train.trace = function_of(d, from->trace);
+    struct bp_trace_point *points = arena_array(d->arena, struct bp_trace_point, from->trace_points.count + 1);
+    for (int i = 0; i < from->trace_points.count; i++) {
+        const Buffer *buffer = from->trace_points.at[i].buffer;
+        const Node *node = from->trace_points.at[i].value;
+        points[i] = (struct bp_trace_point){node->label, line_of(node->span), buffer->offset, node_elements(node), buffer->per_row};
+    }
+    train.trace_points = points;
+    train.trace_point_count = from->trace_points.count;
+    train.check = check_of(d, from);
+    return train;
+}
+
+static struct bp_evaluate evaluate_of(Describe *d, const GraphEvaluate *from) {
+    static const char *const parts[] = {"train", "validation", "test", NULL};
+    const char *part = parts[from->plan->part];
+    struct bp_evaluate evaluate = {.line = line_of(from->plan->span), .model = from->model->index, .data = from->plan->data->index,
+                                   .part = from->plan->part};
+    evaluate.name = arena_printf(d->arena, "%s on %s%s%s%s", from->model->name, from->plan->data->name, part ? "." : "", part ? part : "",
+                                 from->plan->in ? " in log" : "");
+    evaluate.measure = measure_of(d, &from->measure);
+    return evaluate;
+}
+
+static struct bp_save save_of(Describe *d, const SavePlan *from) {
+    struct bp_save save = {.line = line_of(from->span), .path = from->path, .model_count = from->model_count};
+    int32_t *models = arena_array(d->arena, int32_t, from->model_count + 1);
+    for (int i = 0; i < from->model_count; i++)
+        for (int j = 0; j < d->graph->models.count; j++)
+            if (d->graph->models.at[j]->item == from->models[i].item)
+                models[i] = j;
+    save.models = models;
+    return save;
+}
+
+/* ---- all of it ------------------------------------------------------------------------------------------------------------------------ */
+
+#define DESCRIBE_LIST(field, type, list, expression)                                                                   \
+    do {                                                                                                               \
+        type *all = arena_array(arena, type, (list).count + 1);                                                        \
+        for (int i = 0; i < (list).count; i++)                                                                         \
+            all[i] = (expression);                                                                                     \
+        program->field = all;                                                                                          \
+    } while (0)
+
+static void describe_statements(Describe *d, struct bp_program *program) {
+    const Program *checked = d->graph->program;
+    int trains = 0, evaluates = 0, saves = 0;
+    struct bp_save *save = arena_array(d->arena, struct bp_save, checked->actions.count + 1);
+    struct bp_statement *statements = arena_array(d->arena, struct bp_statement, checked->actions.count + 1);
+    for (int i = 0; i < checked->actions.count; i++) {
+        const Action *action = &checked->actions.at[i];
+        statements[i].kind = action->kind;
+        if (action->kind == BP_DO_TRAIN)
+            statements[i].index = trains++;
+        else if (action->kind == BP_DO_EVALUATE)
+            statements[i].index = evaluates++;
+        else {
+            save[saves] = save_of(d, action->save);
+            statements[i].index = saves++;
+        }
+    }
+    program->saves = save;
+    program->save_count = saves;
+    program->statements = statements;
+    program->statement_count = checked->actions.count;
+}
+
+const struct bp_program *describe_program(Arena *arena, GraphProgram *graph, const Module *module, bool record_paths) {
+    Describe describe = {arena, graph, module, record_paths}, *d = &describe;
+    const Program *checked = graph->program;
+    struct bp_program *program = arena_new_of(arena, struct bp_program);
+    program->abi = BP_ABI;
+    program->name = checked->name;
+    const char *slash = strrchr(checked->path, '/');
+    program->source = slash ? slash + 1 : checked->path;
+    program->version = BPC_VERSION;
+    program->memory_bytes = module->memory_bytes;
+    DESCRIBE_LIST(params, struct bp_param, checked->params, ((struct bp_param){checked->params.at[i].name, checked->params.at[i].value}));
+    program->param_count = checked->params.count;
+    DESCRIBE_LIST(tensors, struct bp_tensor, graph->tensors, tensor_of(graph->tensors.at[i]));
+    program->tensor_count = graph->tensors.count;
+    DESCRIBE_LIST(models, struct bp_model, graph->models, model_of(d, graph->models.at[i]));
+    program->model_count = graph->models.count;
+    DESCRIBE_LIST(data, struct bp_data, checked->data, data_of(d, checked->data.at[i]));
+    program->data_count = checked->data.count;
+    DESCRIBE_LIST(trains, struct bp_train, graph->trains, train_of(d, graph->trains.at[i]));
+    program->train_count = graph->trains.count;
+    DESCRIBE_LIST(evaluates, struct bp_evaluate, graph->evaluates, evaluate_of(d, graph->evaluates.at[i]));
+    program->evaluate_count = graph->evaluates.count;
+    describe_statements(d, program);
+    return program;
+}

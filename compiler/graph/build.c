@@ -1,0 +1,227 @@
+/* The statements of a program in order, each elaborated; then what every model needs: its first values, its predictions. */
+#include "build.h"
+
+#include "../../runtime/runtime.h"
+
+#include <string.h>
+
+#define SWEEP_ROWS 128 /* rows a call when evaluating or predicting */
+
+/* ---- evaluate ------------------------------------------------------------------------------------------------------------ */
+
+void build_evaluate(Build *build, EvaluatePlan *plan) {
+    GraphEvaluate *evaluate = arena_new_of(build->arena, GraphEvaluate);
+    evaluate->plan = plan;
+    *LIST_ADD(build->arena, &build->out->evaluates) = evaluate;
+    Scope *before = scope_open(build, NULL);
+    Forward forward = build_forward(build, &plan->model, 1, plan->data, false, plan->span);
+    if (forward.ok) {
+        evaluate->model = model_instance(build, plan->model.item, plan->model.span);
+        ModelInstance *models[1] = {evaluate->model};
+        int at = build->out->evaluates.count;
+        MeasureRequest request = {.metrics = &plan->metrics, .forward = &forward, .models = models, .data = plan->data,
+                                  .stop_at_log = plan->in != NULL, .span = plan->span, .capacity = SWEEP_ROWS};
+        request.name = arena_printf(build->arena, "%s_evaluate_%d", evaluate->model->name, at);
+        request.about = arena_printf(build->arena, "metrics of %s on %s", evaluate->model->name, plan->data->name);
+        if (evaluate->model->roles.count == 0)
+            build_error(build, plan->span, "'%s' is evaluated before it is trained: nothing says how to read its output",
+                        evaluate->model->name);
+        else
+            build_measure(build, &request, &evaluate->measure, NULL);
+    }
+    build->scope = before;
+}
+
+/* ---- first values and predictions -------------------------------------------------------------------------------------------- */
+
+static void build_init(Build *build, ModelInstance *model) {
+    model->init = function_new(build, arena_printf(build->arena, "%s_init", model->name),
+                               arena_printf(build->arena, "the first values of %s's parameters", model->name), model->span, 1);
+    for (int i = 0; i < model->parameters.count; i++) {
+        Tensor *tensor = model->parameters.at[i];
+        *LIST_ADD(build->arena, &model->init->sinks) = (Sink){tensor->init, tensor, NULL, 0};
+    }
+}
+
+static GraphOutput output_of(Build *build, const ModelInstance *model, int i, Node *node) {
+    const OutputRole *role = &model->roles.at[i];
+    GraphOutput output = {.name = model->output_names.at[i], .kind = BP_OUTPUT_NUMBER, .width = (int)node_elements(node), .node = node};
+    const DataColumn *column = role->column_count ? &role->data->columns[role->first_column] : NULL;
+    if (column)
+        output.name = column->name;
+    if (column && column->category && role->link && output.width == column->category_count && output.width > 1)
+        output.kind = BP_OUTPUT_CLASS;
+    else if (column && column->category && output.width == 1 && column->category_count == 2)
+        output.kind = BP_OUTPUT_BINARY;
+    if (output.kind != BP_OUTPUT_NUMBER) {
+        output.classes = column->categories;
+        output.class_count = column->category_count;
+    }
+    int64_t width = output.width;
+    output.buffer = buffer_new(build->arena, arena_printf(build->arena, "predicted_%s", output.name), BUFFER_OUTPUT, SCALAR_F32, true, 1,
+                               &width, model->span);
+    return output;
+}
+
+static void build_predict(Build *build, ModelInstance *model) {
+    ModelUse use = {model->item, model->span};
+    Scope *before = scope_open(build, NULL);
+    Forward forward = build_forward(build, &use, 1, (DataSet *)model->data, false, model->span);
+    if (forward.ok) {
+        model->predict = function_new(build, arena_printf(build->arena, "%s_predict", model->name),
+                                      arena_printf(build->arena, "predictions of %s", model->name), model->span, SWEEP_ROWS);
+        const Term *outputs = &forward.outputs.at[0];
+        for (int i = 0; i < model->roles.count; i++) {
+            const Term *term = outputs->kind == TERM_TUPLE ? &outputs->at[i] : outputs;
+            Node *node = term->kind == TERM_NODE ? build_prediction(build, &model->roles.at[i], term->node, false, model->span) : NULL;
+            if (!node)
+                continue;
+            GraphOutput output = output_of(build, model, i, node);
+            *LIST_ADD(build->arena, &model->outputs) = output;
+            *LIST_ADD(build->arena, &model->predict->sinks) = (Sink){node, NULL, output.buffer, 0};
+        }
+    }
+    build->scope = before;
+}
+
+/* ---- the checkpoint that a model comes from -------------------------------------------------------------------------------------- */
+
+static const char *shape_words(Arena *arena, int rank, const int64_t *dims) {
+    char *text = arena_printf(arena, "[");
+    for (int i = 0; i < rank; i++)
+        text = arena_printf(arena, "%s%s%lld", text, i ? ", " : "", (long long)dims[i]);
+    return arena_printf(arena, "%s]", text);
+}
+
+static bool saved_here(const Build *build, const char *path) {
+    for (int i = 0; i < build->program->actions.count; i++)
+        if (build->program->actions.at[i].kind == BP_DO_SAVE && !strcmp(build->program->actions.at[i].save->path, path))
+            return true;
+    return false;
+}
+
+static void check_loaded(Build *build, const ModelInstance *model, const struct bp_archive *archive, const Tensor *tensor) {
+    const struct bp_archive_entry *entry = bp_archive_find(archive, tensor->name);
+    if (!entry) {
+        Name *names = arena_array(build->arena, Name, archive->entry_count);
+        for (int i = 0; i < archive->entry_count; i++)
+            names[i] = name_of(archive->entries[i].name);
+        Name near = nearest_name(tensor->name, names, archive->entry_count);
+        error_at(tensor->span, "\"%s\" has no tensor '%s'%s%s%s", model->from, tensor->name, near ? "; it has '" : "", near ? near : "",
+                 near ? "'" : "");
+        note_at(model->from_span, "'%s' comes from it: replace the layer, or name it as the checkpoint does", model->name);
+        return;
+    }
+    bool same = entry->rank == tensor->rank;
+    for (int i = 0; same && i < tensor->rank; i++)
+        same = entry->shape[i] == tensor->dims[i];
+    bool transposed = !same && entry->rank == 2 && tensor->rank == 2 && entry->shape[0] == tensor->dims[1] && entry->shape[1] == tensor->dims[0];
+    if (!same) {
+        error_at(tensor->span, "'%s' is %s in \"%s\", but %s here%s", tensor->name, shape_words(build->arena, entry->rank, entry->shape),
+                 model->from, shape_words(build->arena, tensor->rank, tensor->dims), transposed ? ": it is transposed" : "");
+        note_at(model->from_span, "'%s' comes from it: replace the layer, or give it the checkpoint's shape", model->name);
+    } else if ((int)entry->type != BP_F32 && (int)entry->type != BP_F64) {
+        error_at(tensor->span, "'%s' in \"%s\" has the type %s: F32 or F64 is needed", tensor->name, model->from, entry->dtype);
+    }
+}
+
+/* Reads the checkpoint's header where the file is there already; the running program checks again. */
+static void check_checkpoint(Build *build, ModelInstance *model) {
+    if (!model->from || !model->built || saved_here(build, model->from))
+        return;
+    const char *slash = strrchr(build->program->path, '/');
+    const char *path = model->from;
+    if (path[0] != '/' && slash)
+        path = arena_printf(build->arena, "%.*s/%s", (int)(slash - build->program->path), build->program->path, model->from);
+    FILE *file = fopen(path, "rb");
+    if (!file)
+        return;
+    fclose(file);
+    struct bp_archive archive;
+    struct bp_error error;
+    if (!bp_archive_open(&archive, path, &error)) {
+        error_at(model->from_span, "%s", error.text);
+        return;
+    }
+    for (int i = 0; i < model->parameters.count; i++)
+        if (model->parameters.at[i]->loaded)
+            check_loaded(build, model, &archive, model->parameters.at[i]);
+    bp_archive_close(&archive);
+    model->from_path = path;
+}
+
+/* ---- services ------------------------------------------------------------------------------------------------------------------------ */
+
+static void build_logs(Build *build) {
+    for (int i = 0; i < build->program->data.count; i++) {
+        const DataSet *data = build->program->data.at[i];
+        bool wanted = false;
+        for (int j = 0; j < data->column_count; j++)
+            for (int k = 0; k < data->columns[j].transform_count; k++)
+                wanted |= data->columns[j].transforms[k].kind == BP_LOG;
+        *LIST_ADD(build->arena, &build->out->logs) = wanted;
+    }
+}
+
+/* ---- numbering --------------------------------------------------------------------------------------------------------------------------- */
+
+static void add_tensors(GraphProgram *out) {
+    for (int i = 0; i < out->models.count; i++)
+        for (int j = 0; j < out->models.at[i]->parameters.count; j++) {
+            Tensor *tensor = out->models.at[i]->parameters.at[j];
+            tensor->index = out->tensors.count;
+            const char *name = out->models.count > 1 ? arena_printf(out->arena, "%s_%s", out->models.at[i]->name, tensor->name) : tensor->name;
+            tensor->buffer = buffer_new(out->arena, name, BUFFER_PARAMETER, SCALAR_F32, false, tensor->rank, tensor->dims, tensor->span);
+            *LIST_ADD(out->arena, &out->tensors) = tensor;
+        }
+    for (int i = 0; i < out->trains.count; i++)
+        for (int j = 0; j < out->trains.at[i]->states.count; j++) {
+            Tensor *tensor = out->trains.at[i]->states.at[j];
+            tensor->index = out->tensors.count;
+            const char *name = out->trains.count > 1 ? arena_printf(out->arena, "%s_%s", out->trains.at[i]->name, tensor->name) : tensor->name;
+            tensor->buffer = buffer_new(out->arena, name, BUFFER_STATE, SCALAR_F32, false, tensor->rank, tensor->dims, tensor->span);
+            *LIST_ADD(out->arena, &out->tensors) = tensor;
+        }
+}
+
+GraphProgram *graph_build(Arena *arena, Program *program) {
+    GraphProgram *out = arena_new_of(arena, GraphProgram);
+    out->arena = arena;
+    out->program = program;
+    out->graph = graph_new(arena, program);
+    Build build = {.out = out, .program = program, .graph = out->graph, .arena = arena, .user = SPAN_NONE};
+    int errors = error_count();
+    derivatives_start(arena);
+    for (int i = 0; i < program->actions.count; i++) {
+        Action *action = &program->actions.at[i];
+        if (action->kind == BP_DO_TRAIN)
+            build_train(&build, action->train);
+        else if (action->kind == BP_DO_EVALUATE)
+            build_evaluate(&build, action->evaluate);
+        else
+            for (int j = 0; j < action->save->model_count; j++) {
+                ModelInstance *model = model_instance(&build, action->save->models[j].item, action->save->models[j].span);
+                if (model && !model->built && error_count() == errors)
+                    build_error(&build, action->save->models[j].span, "'%s' is saved, but never trained or evaluated before", model->name);
+            }
+    }
+    if (error_count() == errors)
+        for (int i = 0; i < out->models.count; i++) {
+            ModelInstance *model = out->models.at[i];
+            check_checkpoint(&build, model);
+            if (model->built)
+                build_init(&build, model);
+            if (model->built && model->data && model->roles.count)
+                build_predict(&build, model);
+        }
+    if (error_count() > errors)
+        return NULL;
+    add_tensors(out);
+    build_logs(&build);
+    out->scalar_count = BP_SCALAR_COUNT + program->params.count;
+    for (int i = 0; i < program->data.count; i++)
+        out->scalar_count += program->data.at[i]->fitted_count;
+    int64_t count = out->scalar_count;
+    out->scalars = buffer_new(arena, "scalars", BUFFER_SCALARS, SCALAR_F64, false, 1, &count, SPAN_NONE);
+    return out;
+}

@@ -1,0 +1,625 @@
+/* A train statement becomes functions of the graph: the step (forward, backward, update, sums), the validation sweeps, the start of the
+   optimizer's state, the trace of a bad step, and the same loss and gradients once more in double for --check-grad. */
+#include "build.h"
+
+#include <math.h>
+#include <string.h>
+
+/* ---- the loss ------------------------------------------------------------------------------------------------------------- */
+
+/* Which columns a target node stands for. */
+static void target_columns(Build *build, const DataSet *data, const Node *target, OutputRole *role) {
+    for (int i = 0; i < data->group_count; i++) {
+        const DataGroup *group = &data->groups[i];
+        if (!group->target)
+            continue;
+        for (int j = 0; j < group->slot_count; j++) {
+            const DataSlot *slot = &data->slots[group->first_slot + j];
+            if (group->slot_count == 1 && data_group_node(build, data, group) == target) {
+                role->data = data;
+                role->first_column = slot->columns[0];
+                role->column_count = slot->width;
+            }
+            for (int k = 0; k < slot->width; k++) {
+                const Binding *binding = scope_find(build, data->columns[slot->columns[k]].name);
+                if (binding && binding->term.node == target) {
+                    role->data = data;
+                    role->first_column = slot->columns[k];
+                    role->column_count = 1;
+                }
+            }
+        }
+    }
+}
+
+/* What the losses say of each output of the models. */
+static void learn_roles(Build *build, const GraphTrain *train, const Forward *forward) {
+    for (int m = 0; m < train->models.count; m++) {
+        ModelInstance *model = train->models.at[m];
+        const Term *outputs = &forward->outputs.at[m];
+        model->data = train->plan->data;
+        model->roles.count = 0;
+        for (int i = 0; i < model->output_names.count; i++) {
+            OutputRole role = {0};
+            const Term *output = outputs->kind == TERM_TUPLE ? &outputs->at[i] : outputs;
+            for (int j = 0; j < build->losses.count; j++)
+                if (build->losses.at[j].output == output->node) {
+                    role.link = build->losses.at[j].loss->link;
+                    target_columns(build, train->plan->data, build->losses.at[j].target, &role);
+                }
+            *LIST_ADD(build->arena, &model->roles) = role;
+        }
+    }
+}
+
+static bool is_bare_loss(const Term *function) {
+    return function->kind == TERM_FUNCTION && function->item->kind == ITEM_LOSS;
+}
+
+static Term bare_loss(Build *build, const TrainPlan *plan, const Forward *forward, const Term *function, Span span) {
+    Term args[2] = {NOTHING, NOTHING};
+    int targets = 0;
+    for (int i = 0; i < plan->data->group_count; i++)
+        if (plan->data->groups[i].target) {
+            args[1] = term_node(data_group_node(build, plan->data, &plan->data->groups[i]), plan->data->groups[i].span);
+            targets++;
+        }
+    if (targets != 1 || forward->outputs.count != 1 || forward->outputs.at[0].kind != TERM_NODE)
+        return build_error(build, span, "'%s' needs one output and one target, there are %s: write %s(output, target)",
+                           function->item->name, targets == 0 ? "no targets" : "several", function->item->name);
+    args[0] = forward->outputs.at[0];
+    args[0].span = args[1].span = span;
+    return build_apply(build, function, args, 2, NULL, 0, span);
+}
+
+/* The loss of each row, a number; NULL after an error. */
+static Node *build_loss(Build *build, const TrainPlan *plan, const Forward *forward) {
+    const Expr *expr = plan->loss.at[0].value;
+    Term term;
+    if (plan->loss.count != 1 || plan->loss.at[0].name) {
+        build_error(build, plan->loss_span, "one loss is needed: weigh several in one formula, 0.7 * a + 0.3 * b");
+        return NULL;
+    }
+    build->losses.count = 0;
+    term = build_expression(build, expr);
+    if (is_bare_loss(&term))
+        term = bare_loss(build, plan, forward, &term, expr->span);
+    else if (term.kind == TERM_FUNCTION)
+        term = build_error(build, expr->span, "'%s' is not a loss", term.item->name);
+    Node *loss = term_number(build, &term);
+    if (!loss)
+        return NULL;
+    if (node_elements(loss) != 1) {
+        build_error(build, expr->span, "a loss is one number for each row, but this is %s: take its mean or sum",
+                    node_shape(build->arena, loss));
+        return NULL;
+    }
+    if (!loss->batched) {
+        build_error(build, expr->span, "this loss does not depend on the data");
+        return NULL;
+    }
+    node_label(loss, name_of("loss"));
+    return node_reshape(build->graph, loss, 0, NULL);
+}
+
+/* ---- what is trained ------------------------------------------------------------------------------------------------------ */
+
+typedef LIST(Name) Paths;
+
+/* fc1, body[0..9], body[3].fc2, Net.fc1 as path prefixes */
+static bool freeze_paths(Build *build, const GraphTrain *train, const Expr *expr, const char *suffix, Paths *paths) {
+    switch (expr->kind) {
+    case EXPR_NAME:
+        for (int i = 0; i < train->models.count; i++)
+            if (train->models.at[i]->name == expr->name && *suffix) {
+                *LIST_ADD(build->arena, paths) = name_of(suffix + 1);
+                return true;
+            }
+        *LIST_ADD(build->arena, paths) = name_of(arena_printf(build->arena, "%s%s", expr->name, suffix));
+        return true;
+    case EXPR_FIELD:
+        return freeze_paths(build, train, expr->field.base, arena_printf(build->arena, ".%s%s", expr->field.name, suffix),
+                            paths);
+    case EXPR_INDEX: {
+        const Expr *index = expr->index.args.count == 1 ? expr->index.args.at[0].value : NULL;
+        int64_t first, last;
+        if (!index) {
+            build_error(build, expr->span, "one index or range is needed: body[0..9]");
+            return false;
+        }
+        Term low = build_expression(build, index->kind == EXPR_RANGE ? index->binary.left : index);
+        Term high = index->kind == EXPR_RANGE ? build_expression(build, index->binary.right) : low;
+        if (!term_integer(build, &low, "an index", 0, &first) || !term_integer(build, &high, "an index", 0, &last))
+            return false;
+        for (int64_t i = first; i <= last && i < first + 100000; i++)
+            if (!freeze_paths(build, train, expr->index.base, arena_printf(build->arena, ".%lld%s", (long long)i, suffix), paths))
+                return false;
+        return true;
+    }
+    default: build_error(build, expr->span, "a layer's name is needed here: freeze fc1, body[0..9]"); return false;
+    }
+}
+
+static bool path_begins(Name path, Name prefix) {
+    size_t length = strlen(prefix);
+    return !strncmp(path, prefix, length) && (path[length] == 0 || path[length] == '.');
+}
+
+static bool is_frozen_layer(Build *build, const GraphTrain *train, Name prefix, Span span) {
+    LIST(Name) layers = {0};
+    for (int m = 0; m < train->models.count; m++) {
+        const ModelInstance *model = train->models.at[m];
+        for (int i = 0; i < model->layers.count; i++) {
+            if (model->layers.at[i] == prefix)
+                return true;
+            *LIST_ADD(build->arena, &layers) = model->layers.at[i];
+        }
+        for (int i = 0; i < model->parameters.count; i++)
+            if (path_begins(model->parameters.at[i]->name, prefix))
+                return true;
+    }
+    Name near = nearest_name(prefix, layers.at, layers.count);
+    build_error(build, span, "no layer '%s' to freeze%s%s%s", prefix, near ? "; did you mean '" : "", near ? near : "",
+                near ? "'?" : "");
+    return false;
+}
+
+static bool choose_trainable(Build *build, GraphTrain *train) {
+    Paths frozen = {0};
+    bool ok = true;
+    for (int i = 0; i < train->plan->freeze.count; i++) {
+        const Expr *expr = train->plan->freeze.at[i].value;
+        int before = frozen.count;
+        ok = freeze_paths(build, train, expr, "", &frozen) && ok;
+        for (int j = before; ok && j < frozen.count; j++)
+            ok = is_frozen_layer(build, train, frozen.at[j], expr->span);
+    }
+    for (int m = 0; m < train->models.count; m++) {
+        const ModelInstance *model = train->models.at[m];
+        for (int i = 0; i < model->parameters.count; i++) {
+            Tensor *tensor = model->parameters.at[i];
+            bool cold = false;
+            for (int j = 0; j < frozen.count; j++)
+                cold |= path_begins(tensor->name, frozen.at[j]);
+            if (cold)
+                *LIST_ADD(build->arena, &train->frozen) = tensor;
+            else
+                *LIST_ADD(build->arena, &train->trainable) = tensor;
+        }
+    }
+    if (ok && train->trainable.count == 0) {
+        build_error(build, train->plan->span, "nothing is left to train: every parameter is frozen");
+        ok = false;
+    }
+    return ok;
+}
+
+/* l1 and l2 on weights (tensors of two or more axes), not on biases: rate * sum |w|, rate * sum w^2. NULL: none */
+static Node *build_penalty(Build *build, const GraphTrain *train, bool *ok) {
+    Node *penalty = NULL;
+    const Expr *rates[2] = {train->plan->l1, train->plan->l2};
+    for (int kind = 0; kind < 2; kind++) {
+        if (!rates[kind])
+            continue;
+        Term term = build_expression(build, rates[kind]);
+        Node *rate = term_number(build, &term);
+        if (!rate || rate->type != TYPE_WIDE || rate->rank) {
+            if (rate)
+                build_error(build, rates[kind]->span, "the rate of a penalty is a number");
+            *ok = false;
+            continue;
+        }
+        for (int i = 0; i < train->trainable.count; i++) {
+            if (train->trainable.at[i]->rank < 2)
+                continue;
+            Node *w = node_tensor(build->graph, train->trainable.at[i]);
+            Node *size = kind ? node_op(build->graph, OP_MULTIPLY, w, w, NULL) : node_op(build->graph, OP_ABSOLUTE, w, NULL, NULL);
+            Node *part = node_op(build->graph, OP_MULTIPLY, rate, node_sum(build->graph, size, AXIS_ALL), NULL);
+            penalty = penalty ? node_op(build->graph, OP_ADD, penalty, part, NULL) : part;
+        }
+    }
+    return penalty;
+}
+
+/* ---- the optimizer ------------------------------------------------------------------------------------------------------------ */
+
+typedef struct Update {
+    Tensor *tensor;
+    Node *value;
+} Update;
+
+typedef LIST(Update) Updates;
+
+static bool reads_state(Build *build, const Node *node, const Tensor *state, bool *seen) {
+    if (seen[node->id])
+        return false;
+    seen[node->id] = true;
+    if (node->op == OP_TENSOR && node->tensor == state)
+        return true;
+    for (int i = 0; i < node->arg_count; i++)
+        if (reads_state(build, node->args[i], state, seen))
+            return true;
+    return false;
+}
+
+/* States that no new parameter depends on (momentum 0) are not kept. */
+static void drop_dead_states(Build *build, GraphTrain *train, Updates *updates) {
+    for (bool changed = true; changed;) {
+        changed = false;
+        for (int i = 0; i < updates->count; i++) {
+            Tensor *state = updates->at[i].tensor;
+            bool read = !state->state;
+            for (int j = 0; !read && j < updates->count; j++) {
+                bool *seen = arena_array(build->arena, bool, graph_node_count(build->graph));
+                read = j != i && reads_state(build, updates->at[j].value, state, seen);
+            }
+            if (read)
+                continue;
+            memmove(&updates->at[i], &updates->at[i + 1], sizeof(Update) * (size_t)(updates->count - i - 1));
+            updates->count--;
+            for (int j = 0; j < train->states.count; j++)
+                if (train->states.at[j] == state) {
+                    memmove(&train->states.at[j], &train->states.at[j + 1], sizeof(Tensor *) * (size_t)(train->states.count - j - 1));
+                    train->states.count--;
+                }
+            changed = true;
+            break;
+        }
+    }
+}
+
+/* The optimizer's options, evaluated once: positional ones follow w and g. */
+static bool optimizer_options(Build *build, const Expr *expr, const Item *item, BoundOption *options, int *count) {
+    *count = 0;
+    for (int i = 0; expr->kind == EXPR_CALL && i < expr->call.args.count; i++) {
+        const Arg *arg = &expr->call.args.at[i];
+        Name name = arg->name;
+        if (!name && i + 2 < item->params.count)
+            name = item->params.at[i + 2].name;
+        bool known = false;
+        LIST(Name) names = {0};
+        for (int j = 2; j < item->params.count; j++) {
+            known |= item->params.at[j].name == name;
+            *LIST_ADD(build->arena, &names) = item->params.at[j].name;
+        }
+        if (!name) {
+            build_error(build, arg->value->span, "'%s' takes %d options", item->name, item->params.count - 2);
+            return false;
+        }
+        if (!known) {
+            Name near = nearest_name(name, names.at, names.count);
+            build_error(build, arg->name_span, "'%s' has no option '%s'%s%s%s", item->name, name, near ? "; did you mean '" : "",
+                        near ? near : "", near ? "'?" : "");
+            return false;
+        }
+        for (int j = 0; j < *count; j++)
+            if (options[j].name == name) {
+                build_error(build, arg->value->span, "'%s' is given twice", name);
+                return false;
+            }
+        Term *value = arena_new_of(build->arena, Term);
+        *value = build_expression(build, arg->value);
+        if (value->kind == TERM_NOTHING)
+            return false;
+        if (value->kind == TERM_NODE && (value->node->type != TYPE_WIDE || value->node->rank)) {
+            build_error(build, arg->value->span, "an optimizer's option is a number");
+            return false;
+        }
+        options[(*count)++] = (BoundOption){name, arg->value->span, value};
+    }
+    for (int j = 2; j < item->params.count; j++) {
+        bool given = item->params.at[j].fallback != NULL;
+        for (int i = 0; i < *count; i++)
+            given |= options[i].name == item->params.at[j].name;
+        if (!given) {
+            build_error(build, expr->span, "'%s' needs '%s': %s(%s = 0.01)", item->name, item->params.at[j].name, item->name,
+                        item->params.at[j].name);
+            return false;
+        }
+    }
+    return true;
+}
+
+static void update_one(Build *build, const Item *item, Tensor *tensor, Node *gradient, const BoundOption *options, int count,
+                       Updates *updates) {
+    Scope *before = scope_open(build, NULL);
+    build->updated = tensor;
+    int first_state = build->train->states.count;
+    const Param *w = &item->params.at[0], *g = &item->params.at[1];
+    scope_bind(build, w->name, w->span, term_node(node_tensor(build->graph, tensor), w->span));
+    scope_bind(build, g->name, g->span, term_node(gradient, g->span));
+    for (int j = 2; j < item->params.count; j++) {
+        const Param *param = &item->params.at[j];
+        Term value = NOTHING;
+        for (int i = 0; i < count; i++)
+            if (options[i].name == param->name)
+                value = *options[i].value;
+        if (value.kind == TERM_NOTHING)
+            value = build_expression(build, param->fallback);
+        scope_bind(build, param->name, param->span, value);
+    }
+    Span user = graph_set_span(build->graph, build->user);
+    build_body(build, &item->body);
+    graph_set_span(build->graph, user);
+    const Binding *result = scope_find(build, w->name);
+    if (result->term.kind == TERM_NODE && result->term.node->op != OP_TENSOR)
+        *LIST_ADD(build->arena, updates) = (Update){tensor, result->term.node};
+    for (int i = first_state; i < build->train->states.count; i++) {
+        Tensor *state = build->train->states.at[i];
+        const char *name = strrchr(state->name, ':') + 1;
+        const Binding *binding = scope_find(build, name_of(name));
+        if (binding && binding->term.kind == TERM_NODE)
+            *LIST_ADD(build->arena, updates) = (Update){state, binding->term.node};
+    }
+    build->updated = NULL;
+    build->scope = before;
+}
+
+static bool build_updates(Build *build, GraphTrain *train, Updates *updates) {
+    const Expr *expr = train->plan->optimizer, *called = expr->kind == EXPR_CALL ? expr->call.callee : expr;
+    if (called->kind != EXPR_NAME) {
+        build_error(build, expr->span, "an optimizer is needed here: sgd(lr = 0.01), adam(lr = 0.001)");
+        return false;
+    }
+    const Definition *definition = program_find(build->program, called->name);
+    if (!definition || definition->item->kind != ITEM_OPTIMIZER) {
+        LIST(Name) names = {0};
+        for (int i = 0; i < build->program->definitions.count; i++)
+            if (build->program->definitions.at[i].item->kind == ITEM_OPTIMIZER)
+                *LIST_ADD(build->arena, &names) = build->program->definitions.at[i].name;
+        Name near = nearest_name(called->name, names.at, names.count);
+        build_error(build, called->span, "unknown optimizer '%s'%s%s%s", called->name, near ? "; did you mean '" : "",
+                    near ? near : "", near ? "'?" : "");
+        return false;
+    }
+    const Item *item = definition->item;
+    if (item->params.count < 2) {
+        build_error(build, item->name_span, "an optimizer takes a parameter and its gradient first: optimizer %s(w, g, lr)", item->name);
+        return false;
+    }
+    BoundOption *options = arena_array(build->arena, BoundOption, item->params.count + (expr->kind == EXPR_CALL ? expr->call.args.count : 0));
+    int count = 0, errors = error_count();
+    build->schedules = true;
+    build->train = train;
+    Span user = build->user;
+    build->user = expr->span;
+    if (optimizer_options(build, expr, item, options, &count))
+        for (int i = 0; i < train->gradients.count && error_count() == errors; i++)
+            update_one(build, item, train->gradients.at[i].tensor, train->gradients.at[i].value, options, count, updates);
+    build->user = user;
+    build->schedules = false;
+    build->train = NULL;
+    drop_dead_states(build, train, updates);
+    return error_count() == errors;
+}
+
+/* ---- functions ------------------------------------------------------------------------------------------------------------------ */
+
+static const char *function_name(Build *build, const GraphTrain *train, const char *what) {
+    return arena_printf(build->arena, "%s_%s", train->name, what);
+}
+
+static bool build_gradients(Build *build, GraphTrain *train) {
+    int count = train->trainable.count, errors = error_count();
+    Node **wrt = arena_array(build->arena, Node *, count), **gradients = arena_array(build->arena, Node *, count);
+    for (int i = 0; i < count; i++)
+        wrt[i] = node_tensor(build->graph, train->trainable.at[i]);
+    differentiate(build->graph, train->objective, wrt, count, gradients);
+    train->trainable.count = 0;
+    for (int i = 0; i < count; i++) {
+        Tensor *tensor = wrt[i]->tensor;
+        if (!gradients[i]) {
+            warning_at(tensor->span, "the loss does not depend on '%s': it is not trained", tensor->name);
+            continue;
+        }
+        Node *gradient = node_expand(build->graph, gradients[i], gradients[i]->rank ? 0 : tensor->rank, tensor->dims);
+        node_label(gradient, name_of(arena_printf(build->arena, "d_%s", tensor->name)));
+        *LIST_ADD(build->arena, &train->trainable) = tensor;
+        *LIST_ADD(build->arena, &train->gradients) = (Sink){gradient, tensor, NULL, 0};
+    }
+    return error_count() == errors;
+}
+
+static void build_start(Build *build, GraphTrain *train) {
+    if (!train->states.count)
+        return;
+    train->start = function_new(build, function_name(build, train, "start"), "the optimizer's state at the beginning",
+                                train->plan->span, 1);
+    for (int i = 0; i < train->states.count; i++) {
+        Tensor *state = train->states.at[i];
+        Node *first = node_expand(build->graph, state->init, state->rank, state->dims);
+        *LIST_ADD(build->arena, &train->start->sinks) = (Sink){first, state, NULL, 0};
+    }
+}
+
+static void mark_reachable(const Node *node, bool *seen) {
+    if (seen[node->id])
+        return;
+    seen[node->id] = true;
+    for (int i = 0; i < node->arg_count; i++)
+        mark_reachable(node->args[i], seen);
+}
+
+/* Every value of the forward pass that the .bp file names, kept. */
+static void build_trace(Build *build, GraphTrain *train, Node *loss) {
+    train->trace = function_new(build, function_name(build, train, "trace"), "the forward pass with every named value kept",
+                                train->plan->span, train->plan->batch_size);
+    bool *seen = arena_array(build->arena, bool, graph_node_count(build->graph));
+    mark_reachable(loss, seen);
+    for (int id = 0; id <= loss->id; id++) {
+        Node *node = graph_node(build->graph, id);
+        if (!seen[id] || !node->label || node->type != TYPE_REAL || !node->arg_count || !node->batched)
+            continue;
+        Buffer *buffer = buffer_new(build->arena, arena_printf(build->arena, "trace_%s", node->label), BUFFER_OUTPUT, SCALAR_F32, true,
+                                    node->rank, node->dims, node->span);
+        Sink sink = {node, NULL, buffer, 0};
+        *LIST_ADD(build->arena, &train->trace->sinks) = sink;
+        *LIST_ADD(build->arena, &train->trace_points) = sink;
+    }
+}
+
+static void build_check(Build *build, GraphTrain *train) {
+    int64_t one = 1;
+    train->check_loss = function_new(build, function_name(build, train, "check_loss"), "the loss in double, for --check-grad",
+                                     train->plan->span, train->plan->batch_size);
+    train->check_gradient = function_new(build, function_name(build, train, "check_gradient"),
+                                         "the gradients in double, for --check-grad", train->plan->span, train->plan->batch_size);
+    train->check_loss->is_double = train->check_gradient->is_double = true;
+    train->check_loss->check = train->check_gradient->check = train;
+    train->check_loss_buffer = buffer_new(build->arena, "loss", BUFFER_OUTPUT, SCALAR_F64, false, 1, &one, train->plan->span);
+    *LIST_ADD(build->arena, &train->check_loss->sinks) = (Sink){train->objective, NULL, train->check_loss_buffer, 0};
+    for (int m = 0; m < train->models.count; m++)
+        for (int i = 0; i < train->models.at[m]->parameters.count; i++) {
+            Tensor *tensor = train->models.at[m]->parameters.at[i];
+            Buffer *copy = buffer_new(build->arena, tensor->name, BUFFER_PARAMETER, SCALAR_F64, false, tensor->rank, tensor->dims, tensor->span);
+            Buffer *gradient = NULL;
+            for (int j = 0; j < train->gradients.count; j++)
+                if (train->gradients.at[j].tensor == tensor) {
+                    gradient = buffer_new(build->arena, arena_printf(build->arena, "d_%s", tensor->name), BUFFER_OUTPUT, SCALAR_F64,
+                                          false, tensor->rank, tensor->dims, tensor->span);
+                    *LIST_ADD(build->arena, &train->check_gradient->sinks) = (Sink){train->gradients.at[j].value, NULL, gradient, 0};
+                }
+            *LIST_ADD(build->arena, &train->checked) = tensor;
+            *LIST_ADD(build->arena, &train->check_parameters) = copy;
+            *LIST_ADD(build->arena, &train->check_gradients) = gradient;
+        }
+}
+
+/* ---- counting ------------------------------------------------------------------------------------------------------------------------ */
+
+static double contract_flops(const Node *node) {
+    double extent[16] = {0}, flops = 2;
+    for (int side = 0; side < 2; side++)
+        for (int i = 0; i < node->args[side]->rank; i++)
+            extent[(side ? node->contract.right : node->contract.left)[i]] = (double)node->args[side]->dims[i];
+    for (int i = 0; i < 16; i++)
+        flops *= extent[i] > 0 ? extent[i] : 1;
+    return node->args[0]->batched || node->args[1]->batched ? flops : 0;
+}
+
+static double function_flops(Build *build, const GraphFunction *function) {
+    bool *seen = arena_array(build->arena, bool, graph_node_count(build->graph));
+    double flops = 0;
+    for (int i = 0; i < function->sinks.count; i++)
+        mark_reachable(function->sinks.at[i].value, seen);
+    for (int id = 0; id < graph_node_count(build->graph); id++)
+        if (seen[id] && graph_node(build->graph, id)->op == OP_CONTRACT)
+            flops += contract_flops(graph_node(build->graph, id));
+    return flops;
+}
+
+/* ---- early stopping --------------------------------------------------------------------------------------------------------------------- */
+
+static int metric_named(const GraphMeasure *measure, const char *name) {
+    for (int i = 0; i < measure->metrics.count; i++)
+        if (!strcmp(measure->metrics.at[i].name, name))
+            return i;
+    return -1;
+}
+
+static void find_monitor(Build *build, GraphTrain *train) {
+    const TrainPlan *plan = train->plan;
+    train->monitor = -1;
+    if (!plan->early_stopping)
+        return;
+    bool validation = !strncmp(plan->monitor, "val_", 4);
+    const GraphMeasure *measure = validation ? &train->validation : &train->training;
+    if (validation && !train->validation.passes.count) {
+        build_error(build, plan->monitor_span, "'%s' has no validation part: add `validation = 0.1` to its split", plan->data->name);
+        return;
+    }
+    train->monitor = metric_named(measure, plan->monitor + (validation ? 4 : 0));
+    train->monitor_training = !validation;
+    if (train->monitor < 0) {
+        LIST(Name) names = {0};
+        for (int i = 0; i < train->training.metrics.count; i++)
+            *LIST_ADD(build->arena, &names) = train->training.metrics.at[i].name;
+        for (int i = 0; i < train->validation.metrics.count; i++)
+            *LIST_ADD(build->arena, &names) = name_of(arena_printf(build->arena, "val_%s", train->validation.metrics.at[i].name));
+        Name near = nearest_name(plan->monitor, names.at, names.count);
+        build_error(build, plan->monitor_span, "'%s' is not measured: add it to 'metrics'%s%s%s", plan->monitor,
+                    near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+        return;
+    }
+    const GraphMetric *metric = &measure->metrics.at[train->monitor];
+    if (metric->rows * metric->columns != 1) {
+        build_error(build, plan->monitor_span, "'%s' is not one number: it cannot say when to stop", plan->monitor);
+        return;
+    }
+    train->monitor_better = plan->better ? plan->better : metric->better;
+    if (!train->monitor_better)
+        build_error(build, plan->monitor_span, "is a higher or a lower '%s' better? add `mode = max` or `mode = min`", plan->monitor);
+}
+
+/* ---- the statement -------------------------------------------------------------------------------------------------------------------------- */
+
+static Name unique_train_name(Build *build, const TrainPlan *plan) {
+    const char *name = plan->name;
+    int again = 0;
+    for (int i = 0; i < build->out->trains.count; i++)
+        again += build->out->trains.at[i]->plan->name == plan->name;
+    return name_of(again ? arena_printf(build->arena, "%s_%d", name, again + 1) : name);
+}
+
+static bool measure_training(Build *build, GraphTrain *train, Forward *forward, Node *loss, Node *penalty, GraphFunction *step) {
+    MeasureRequest request = {.metrics = &train->plan->metrics, .forward = forward, .models = train->models.at, .data = train->plan->data,
+                              .loss = loss, .penalty = penalty, .name = step->name, .about = "training", .span = train->plan->span,
+                              .capacity = train->plan->batch_size, .step = step};
+    return build_measure(build, &request, &train->training, &step->guard);
+}
+
+static bool measure_validation(Build *build, GraphTrain *train) {
+    TrainPlan *plan = train->plan;
+    Scope *before = scope_open(build, NULL);
+    Forward forward = build_forward(build, plan->models, plan->model_count, plan->data, false, plan->span);
+    Node *loss = forward.ok ? build_loss(build, plan, &forward) : NULL;
+    bool ok = loss != NULL;
+    if (ok) {
+        Node *penalty = build_penalty(build, train, &ok);
+        MeasureRequest request = {.metrics = &plan->metrics, .forward = &forward, .models = train->models.at, .data = plan->data,
+                                  .loss = loss, .penalty = penalty, .name = function_name(build, train, "validation"),
+                                  .about = "the loss and metrics of the validation part", .span = plan->span, .capacity = plan->batch_size};
+        ok = ok && build_measure(build, &request, &train->validation, NULL);
+    }
+    build->scope = before;
+    return ok;
+}
+
+void build_train(Build *build, TrainPlan *plan) {
+    GraphTrain *train = arena_new_of(build->arena, GraphTrain);
+    train->plan = plan;
+    train->name = unique_train_name(build, plan);
+    train->monitor = -1;
+    Scope *before = scope_open(build, NULL);
+    Forward forward = build_forward(build, plan->models, plan->model_count, plan->data, true, plan->span);
+    bool ok = forward.ok;
+    for (int i = 0; ok && i < plan->model_count; i++)
+        *LIST_ADD(build->arena, &train->models) = model_instance(build, plan->models[i].item, plan->models[i].span);
+    Node *loss = ok ? build_loss(build, plan, &forward) : NULL;
+    ok = loss && choose_trainable(build, train);
+    if (ok) {
+        learn_roles(build, train, &forward);
+        Node *penalty = build_penalty(build, train, &ok);
+        Node *mean = node_op(build->graph, OP_DIVIDE, node_batch_sum(build->graph, loss), node_rows(build->graph), NULL);
+        train->objective = penalty ? node_op(build->graph, OP_ADD, mean, penalty, NULL) : mean;
+        Updates updates = {0};
+        ok = ok && build_gradients(build, train) && build_updates(build, train, &updates);
+        if (ok) {
+            GraphFunction *step = function_new(build, function_name(build, train, "step"),
+                                               "one step: forward, backward, update, and the sums of loss and metrics", plan->span, plan->batch_size);
+            ok = measure_training(build, train, &forward, loss, penalty, step);
+            for (int i = 0; i < updates.count; i++)
+                *LIST_ADD(build->arena, &step->sinks) = (Sink){updates.at[i].value, updates.at[i].tensor, NULL, 0};
+            train->flops_per_row = function_flops(build, step);
+            build_start(build, train);
+            build_trace(build, train, loss);
+            build_check(build, train);
+        }
+    }
+    build->scope = before;
+    if (ok && plan->data->has_part[BP_VALIDATION])
+        ok = measure_validation(build, train);
+    if (ok)
+        find_monitor(build, train);
+    *LIST_ADD(build->arena, &build->out->trains) = train;
+}

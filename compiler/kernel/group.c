@@ -1,0 +1,351 @@
+/* Before: a function of the graph. After: which of its values are stored, and in which kernel each is computed.
+   Requires arguments with smaller ids than their users.
+
+   A value that is cheap, or used once at its own point, is inlined. The rest are items. Items over the same domain join
+   one group as early as what they read allows, so that element-by-element work rides on the product or sum before it; a
+   new value of a tensor comes after every reader of the old one. */
+#include "lower.h"
+
+#include <string.h>
+
+Scalar lower_scalar(const GraphFunction *function, const Node *node) {
+    switch (node->type) {
+    case TYPE_REAL:
+        return function->is_double ? SCALAR_F64 : SCALAR_F32;
+    case TYPE_WIDE:
+        return SCALAR_F64;
+    case TYPE_INDEX:
+        return SCALAR_I32;
+    case TYPE_TRUTH:
+        break;
+    }
+    BUG("a condition in memory");
+}
+
+Node *lower_behind(Node *node) {
+    while (node->op == OP_CUSTOM || node->op == OP_DETACH)
+        node = node->args[0];
+    return node;
+}
+
+/* ---- what is needed, how often
+ * ------------------------------------------------------------------------------------------ */
+
+static int op_args(const Node *node) { /* of a custom op only the value is computed */
+    return node->op == OP_CUSTOM ? 1 : node->arg_count;
+}
+
+static void count_uses(LowerPlan *plan, Node *node) {
+    if (plan->uses[node->id]++)
+        return;
+    for (int i = 0; i < op_args(node); i++)
+        count_uses(plan, node->args[i]);
+}
+
+static bool is_leaf(const Node *node) {
+    return op_table[node->op].class == CLASS_LEAF && node->op != OP_RANDOM;
+}
+
+static bool is_element(const Node *node) {
+    OpClass class = op_table[node->op].class;
+    return class == CLASS_ARITHMETIC || class == CLASS_COMPARE || class == CLASS_MATH;
+}
+
+static bool is_root(const Node *node) {
+    switch (node->op) {
+    case OP_SUM:
+    case OP_MAX_OF:
+    case OP_ARGMAX:
+    case OP_CONTRACT:
+    case OP_BATCH_SUM:
+    case OP_LOOKUP:
+    case OP_CONCAT:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Cheap enough to compute again wherever it is used: one or two steps from what is stored. */
+static bool is_cheap(const Node *node, int depth) {
+    node = lower_behind((Node *)node);
+    if (is_leaf(node) || is_root(node))
+        return true;
+    if (node->op == OP_RANDOM || op_table[node->op].class == CLASS_MATH || node->op == OP_DIVIDE ||
+        node->op == OP_SQRT || depth == 0)
+        return false;
+    for (int i = 0; i < op_args(node); i++)
+        if (!is_cheap(node->args[i], depth - 1))
+            return false;
+    return true;
+}
+
+/* A value that a product may read again and again: stored, or a view of what is. */
+static Node *stored_behind(Node *node) {
+    for (;;) {
+        node = lower_behind(node);
+        if (node->op == OP_TRANSPOSE || node->op == OP_RESHAPE || node->op == OP_SLICE || node->op == OP_EXPAND)
+            node = node->args[0];
+        else
+            return node;
+    }
+}
+
+/* Whether 16 neighbouring elements can be computed at once. */
+static bool in_lanes(const LowerPlan *plan, Node *node, const Node *domain) {
+    node = lower_behind(node);
+    if (plan->items[node->id] || is_leaf(node))
+        return node->rank == 0 || node_same_shape(node, domain);
+    if (node->op == OP_EXPAND || node->op == OP_ONE_HOT)
+        return in_lanes(plan, node->args[0], domain);
+    if (!is_element(node))
+        return false;
+    for (int i = 0; i < node->arg_count; i++)
+        if (!in_lanes(plan, node->args[i], domain))
+            return false;
+    return true;
+}
+
+static void make_item(LowerPlan *plan, Node *node) {
+    if (plan->items[node->id])
+        return;
+    LowerItem *item = arena_new_of(plan->arena, LowerItem);
+    item->node = node;
+    item->group = -1;
+    plan->items[node->id] = item;
+}
+
+static void want_stored(LowerPlan *plan, Node *node) {
+    node = stored_behind(node);
+    if (!is_leaf(node))
+        make_item(plan, node);
+}
+
+static void choose_items(LowerPlan *plan, Graph *graph) {
+    for (int id = 0; id < plan->node_count; id++) {
+        Node *node = graph_node(graph, id);
+        if (!plan->uses[id] || is_leaf(node) || node->type == TYPE_TRUTH)
+            continue;
+        if (is_root(node) || (node->op == OP_RANDOM && (plan->uses[id] > 1 || node->batched)))
+            make_item(plan, node);
+        if (node->type == TYPE_WIDE && node->rank == 0 && is_element(node) && plan->uses[id] > 0)
+            make_item(plan, node);
+        if (is_element(node) && plan->uses[id] > 1 && !is_cheap(node, 2))
+            make_item(plan, node);
+        if (node->op == OP_CONTRACT || node->op == OP_LOOKUP)
+            for (int i = 0; i < 2; i++)
+                want_stored(plan, node->args[i]);
+        if (node->op == OP_MAX_OF || node->op == OP_ARGMAX)
+            want_stored(plan, node->args[0]);
+        if (node->op == OP_SUM || node->op == OP_BATCH_SUM) {
+            bool rows = node->op == OP_BATCH_SUM && node->rank == 0;
+            bool lanes = node->op == OP_SUM && (node->integer == AXIS_ALL || node->integer == node->args[0]->rank - 1);
+            if (rows || (lanes && !in_lanes(plan, node->args[0], node->args[0])))
+                make_item(plan, lower_behind(node->args[0]));
+        }
+    }
+    for (int i = 0; i < plan->function->sinks.count; i++) {
+        Sink *sink = &plan->function->sinks.at[i];
+        Node *node = sink->value;
+        make_item(plan, node);
+        *LIST_ADD(plan->arena, &plan->items[node->id]->sinks) = *sink;
+    }
+}
+
+/* ---- groups
+ * ------------------------------------------------------------------------------------------------------------------ */
+
+typedef struct Reading {
+    LowerPlan *plan;
+    const LowerItem *reader;
+    int least; /* the earliest group the reader may be in */
+    void (*tensor)(struct Reading *reading, const Tensor *tensor, bool at_point);
+    void *context;
+} Reading;
+
+static bool same_domain(const Node *a, const Node *b) {
+    return a->batched == b->batched && node_same_shape(a, b);
+}
+
+static void read_node(Reading *reading, Node *node, bool at_point);
+
+static void read_args(Reading *reading, Node *node, bool at_point) {
+    for (int i = 0; i < op_args(node); i++)
+        read_node(reading, node->args[i],
+                  at_point && (is_element(node) || node->op == OP_CUSTOM || node->op == OP_DETACH));
+}
+
+static void read_node(Reading *reading, Node *node, bool at_point) {
+    LowerItem *item = reading->plan->items[node->id];
+    if (item && item != reading->reader) {
+        bool local = at_point && same_domain(item->node, reading->reader->node);
+        if (item->group + !local > reading->least)
+            reading->least = item->group + !local;
+        return;
+    }
+    if (node->op == OP_TENSOR && reading->tensor)
+        reading->tensor(reading, node->tensor,
+                        at_point && !reading->reader->node->batched && node_same_shape(node, reading->reader->node));
+    read_args(reading, node, at_point);
+}
+
+typedef struct TensorReader {
+    const Tensor *tensor;
+    int group;
+    bool at_point;
+} TensorReader;
+
+typedef LIST(TensorReader) TensorReaders;
+
+static void remember_reader(Reading *reading, const Tensor *tensor, bool at_point) {
+    TensorReaders *readers = reading->context;
+    *LIST_ADD(reading->plan->arena, readers) = (TensorReader){tensor, -1, at_point};
+}
+
+static int join_group(LowerPlan *plan, LowerItem *item, int least) {
+    const Node *node = item->node;
+    bool alone = node->op == OP_CONCAT;
+    for (int i = least; i < plan->groups.count; i++) {
+        LowerGroup *group = &plan->groups.at[i];
+        bool same = !alone && !group->alone && group->batched == node->batched && group->rank == node->rank;
+        for (int j = 0; same && j < node->rank; j++)
+            same = group->dims[j] == node->dims[j];
+        if (same) {
+            *LIST_ADD(plan->arena, &group->items) = item;
+            return i;
+        }
+    }
+    LowerGroup *group = LIST_ADD(plan->arena, &plan->groups);
+    memset(group, 0, sizeof *group);
+    group->batched = node->batched;
+    group->rank = node->rank;
+    memcpy(group->dims, node->dims, sizeof group->dims);
+    group->alone = alone;
+    *LIST_ADD(plan->arena, &group->items) = item;
+    return plan->groups.count - 1;
+}
+
+static bool changes_tensor(const LowerItem *item) {
+    for (int i = 0; i < item->sinks.count; i++)
+        if (item->sinks.at[i].tensor)
+            return true;
+    return false;
+}
+
+static void form_groups(LowerPlan *plan, Graph *graph, TensorReaders *readers) {
+    plan->guard_group = -1;
+    const Node *guard = plan->function->guard;
+    for (int id = 0; id < plan->node_count; id++) {
+        LowerItem *item = plan->items[id];
+        if (!item || !plan->uses[id])
+            continue;
+        int first_reader = readers->count;
+        Reading reading = {plan, item, 0, remember_reader, readers};
+        read_args(&reading, graph_node(graph, id), true);
+        if (op_table[item->node->op].class == CLASS_LEAF && item->node->op == OP_TENSOR) /* a copy of a tensor */
+            remember_reader(&reading, item->node->tensor, true);
+        if (changes_tensor(item) && plan->guard_group + 1 > reading.least)
+            reading.least = plan->guard_group + 1;
+        for (int i = 0; i < item->sinks.count; i++)
+            for (int j = 0; j < first_reader && item->sinks.at[i].tensor; j++)
+                if (readers->at[j].tensor == item->sinks.at[i].tensor &&
+                    readers->at[j].group + !readers->at[j].at_point > reading.least)
+                    reading.least = readers->at[j].group + !readers->at[j].at_point;
+        item->group = join_group(plan, item, reading.least);
+        for (int j = first_reader; j < readers->count; j++)
+            readers->at[j].group = item->group;
+        if (item->node == guard)
+            plan->guard_group = item->group;
+    }
+}
+
+/* A tensor that something reads after its new value is there: the new value waits in a buffer and is copied at the end.
+ */
+static void delay_updates(LowerPlan *plan, const TensorReaders *readers) {
+    for (int id = 0; id < plan->node_count; id++) {
+        LowerItem *item = plan->items[id];
+        for (int i = 0; item && plan->uses[id] && i < item->sinks.count; i++) {
+            const Tensor *tensor = item->sinks.at[i].tensor;
+            bool late = false;
+            for (int j = 0; tensor && j < readers->count; j++)
+                late |= readers->at[j].tensor == tensor &&
+                        (readers->at[j].group > item->group ||
+                         (readers->at[j].group == item->group && !readers->at[j].at_point));
+            if (!late)
+                continue;
+            *LIST_ADD(plan->arena, &plan->copies) = item->sinks.at[i];
+            item->read_outside = true;
+            item->sinks.at[i] = item->sinks.at[--item->sinks.count];
+            i--;
+        }
+    }
+}
+
+/* ---- buffers
+ * ----------------------------------------------------------------------------------------------------------------------
+ */
+
+static void mark_read(Reading *reading, Node *node, bool at_point) {
+    LowerItem *item = reading->plan->items[node->id];
+    if (item && item != reading->reader) {
+        if (!at_point || item->group != reading->reader->group)
+            item->read_outside = true;
+        return;
+    }
+    for (int i = 0; i < op_args(node); i++)
+        mark_read(reading, node->args[i],
+                  at_point && (is_element(node) || node->op == OP_CUSTOM || node->op == OP_DETACH));
+}
+
+static void name_buffers(LowerPlan *plan) {
+    int unnamed = 0;
+    for (int id = 0; id < plan->node_count; id++) {
+        LowerItem *item = plan->items[id];
+        if (!item || !plan->uses[id] || !item->read_outside)
+            continue;
+        const Node *node = item->node;
+        const char *shown =
+            node->label ? node->label : arena_printf(plan->arena, "%s_%d", op_table[node->op].name, unnamed++);
+        Buffer *buffer = arena_new_of(plan->arena, Buffer);
+        Text safe = {0};
+        for (const char *c = shown; *c; c++)
+            text_printf(&safe, "%c",
+                        (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') ? *c : '_');
+        buffer->name = name_of(safe.at);
+        text_free(&safe);
+        buffer->shown = name_of(shown);
+        buffer->role = BUFFER_TEMPORARY;
+        buffer->scalar = lower_scalar(plan->function, node);
+        buffer->per_row = node->batched;
+        buffer->rank = node->rank;
+        memcpy(buffer->dims, node->dims, sizeof buffer->dims);
+        buffer->elements = node_elements(node) * (node->batched ? plan->function->capacity : 1);
+        buffer->span = node->span;
+        item->buffer = buffer;
+    }
+}
+
+LowerPlan *lower_plan(Arena *arena, GraphProgram *program, GraphFunction *function) {
+    LowerPlan *plan = arena_new_of(arena, LowerPlan);
+    plan->arena = arena;
+    plan->function = function;
+    plan->node_count = graph_node_count(program->graph);
+    plan->items = arena_array(arena, LowerItem *, plan->node_count);
+    plan->uses = arena_array(arena, int, plan->node_count);
+    for (int i = 0; i < function->sinks.count; i++)
+        count_uses(plan, function->sinks.at[i].value);
+    choose_items(plan, program->graph);
+    TensorReaders readers = {0};
+    form_groups(plan, program->graph, &readers);
+    delay_updates(plan, &readers);
+    for (int id = 0; id < plan->node_count; id++)
+        if (plan->items[id] && plan->uses[id]) {
+            Reading reading = {plan, plan->items[id], 0, NULL, NULL};
+            for (int i = 0; i < op_args(graph_node(program->graph, id)); i++)
+                mark_read(&reading, graph_node(program->graph, id)->args[i],
+                          is_element(graph_node(program->graph, id)) ||
+                              lower_behind(graph_node(program->graph, id)) != graph_node(program->graph, id));
+        }
+    name_buffers(plan);
+    return plan;
+}

@@ -1,0 +1,195 @@
+/* Before: functions whose buffers have no place. After: every buffer has an offset, and barriers stand between kernels that touch the same
+   bytes. Requires kernels in their final order.
+
+   Persistent buffers (scalars, parameters, state, totals, outputs that outlive a call) get places of their own; temporaries and
+   feeds of all functions share the room behind them, since one function runs at a time, and within a function a buffer gives
+   its room back after its last use. The double functions of --check-grad live in a block of their own. */
+#include "../graph/graph.h"
+
+#include <string.h>
+
+#define ALIGNMENT 64
+#define SPARE_LANES 16 /* a load of lanes may pass the end of a buffer */
+
+static uint64_t buffer_bytes(const Buffer *buffer) {
+    uint64_t bytes = ((uint64_t)buffer->elements + SPARE_LANES) * (uint64_t)scalar_bytes(buffer->scalar);
+    return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+static uint64_t place(Buffer *buffer, uint64_t at) {
+    buffer->offset = at;
+    return at + buffer_bytes(buffer);
+}
+
+/* ---- lifetimes ----------------------------------------------------------------------------------------------------------- */
+
+static bool shares_room(const Buffer *buffer) {
+    return buffer->role == BUFFER_TEMPORARY || buffer->role == BUFFER_FEED;
+}
+
+static void find_lifetimes(Function *function) {
+    for (int i = 0; i < function->buffer_count; i++) {
+        Buffer *buffer = function->buffers[i];
+        buffer->first_use = buffer->role == BUFFER_FEED ? -1 : INT32_MAX; /* the runtime fills feeds before the call */
+        buffer->last_use = -1;
+        for (int s = 0; s < function->step_count; s++) {
+            const Kernel *kernel = function->steps[s].kernel;
+            for (int k = 0; kernel && k < kernel->buffer_count; k++)
+                if (kernel->buffers[k] == buffer) {
+                    if (s < buffer->first_use)
+                        buffer->first_use = s;
+                    buffer->last_use = s;
+                }
+        }
+    }
+}
+
+static bool alive_together(const Buffer *a, const Buffer *b) {
+    return a->first_use <= b->last_use && b->first_use <= a->last_use;
+}
+
+/* First fit, the largest first: each shared buffer at the lowest place free during its life. Returns where the room ends. */
+static uint64_t place_shared(Arena *arena, Function *function, uint64_t base) {
+    Buffer **order = arena_array(arena, Buffer *, function->buffer_count + 1);
+    int count = 0;
+    for (int i = 0; i < function->buffer_count; i++) {
+        if (!shares_room(function->buffers[i]))
+            continue;
+        int at = count++;
+        for (; at > 0 && buffer_bytes(order[at - 1]) < buffer_bytes(function->buffers[i]); at--)
+            order[at] = order[at - 1];
+        order[at] = function->buffers[i];
+    }
+    uint64_t end = base;
+    for (int i = 0; i < count; i++) {
+        uint64_t at = base;
+        for (bool moved = true; moved;) {
+            moved = false;
+            for (int j = 0; j < i; j++) {
+                uint64_t other_end = order[j]->offset + buffer_bytes(order[j]);
+                if (alive_together(order[i], order[j]) && at < other_end && order[j]->offset < at + buffer_bytes(order[i])) {
+                    at = other_end;
+                    moved = true;
+                }
+            }
+        }
+        uint64_t buffer_end = place(order[i], at);
+        end = buffer_end > end ? buffer_end : end;
+    }
+    return end;
+}
+
+/* ---- barriers ---------------------------------------------------------------------------------------------------------------- */
+
+static bool overlap(const Buffer *a, const Buffer *b) {
+    if (a->role == BUFFER_ARGUMENT || b->role == BUFFER_ARGUMENT)
+        return a == b;
+    return a->offset < b->offset + buffer_bytes(b) && b->offset < a->offset + buffer_bytes(a);
+}
+
+static bool touches(Buffer *const *some, int some_count, Buffer *const *others, int count) {
+    for (int i = 0; i < some_count; i++)
+        for (int j = 0; j < count; j++)
+            if (overlap(some[i], others[j]))
+                return true;
+    return false;
+}
+
+static bool depends(const Kernel *before, const Kernel *after) {
+    return touches(before->written, before->written_count, after->buffers, after->buffer_count) ||
+           touches(after->written, after->written_count, before->buffers, before->buffer_count);
+}
+
+static void place_barriers(Arena *arena, Function *function) {
+    Step *steps = arena_array(arena, Step, function->step_count * 2 + 1);
+    int count = 0, since = 0; /* kernels since the last barrier begin at steps[since] */
+    for (int s = 0; s < function->step_count; s++) {
+        const Step *step = &function->steps[s];
+        bool wait = step->kind == STEP_GUARD;
+        for (int i = since; i < count && step->kernel; i++)
+            wait |= steps[i].kernel && depends(steps[i].kernel, step->kernel);
+        if (wait && count > 0) {
+            steps[count++] = (Step){STEP_BARRIER, NULL, NULL, 0};
+            since = count;
+        }
+        steps[count++] = *step;
+    }
+    function->steps = steps;
+    function->step_count = count;
+}
+
+/* ---- the whole ------------------------------------------------------------------------------------------------------------------ */
+
+static uint64_t place_persistent(GraphProgram *program, Module *module) {
+    uint64_t at = place(program->scalars, 0);
+    for (int i = 0; i < program->tensors.count; i++)
+        at = place(program->tensors.at[i]->buffer, at);
+    for (int i = 0; i < module->functions.count; i++) {
+        Function *function = module->functions.at[i];
+        if (function->is_double)
+            continue;
+        for (int j = 0; j < function->buffer_count; j++) {
+            Buffer *buffer = function->buffers[j];
+            bool own = buffer->role == BUFFER_OUTPUT || buffer->role == BUFFER_TOTALS;
+            if (own && buffer->offset == 0)
+                at = place(buffer, at);
+        }
+    }
+    return at;
+}
+
+/* Totals that no finish function reads are written by the runtime all the same. */
+static uint64_t place_measure(const GraphMeasure *measure, uint64_t at) {
+    for (int i = 0; i < measure->passes.count; i++) {
+        if (measure->passes.at[i].totals->offset == 0)
+            at = place(measure->passes.at[i].totals, at);
+        if (measure->passes.at[i].sums->offset == 0)
+            at = place(measure->passes.at[i].sums, at);
+    }
+    return at;
+}
+
+static void plan_check(GraphProgram *program, GraphTrain *train) {
+    if (!train->check_loss)
+        return;
+    uint64_t scalars = buffer_bytes(program->scalars), at = scalars; /* the check's block begins with the scalars, too */
+    at = place(train->check_loss_buffer, at);
+    for (int i = 0; i < train->checked.count; i++) {
+        at = place(train->check_parameters.at[i], at);
+        if (train->check_gradients.at[i])
+            at = place(train->check_gradients.at[i], at);
+    }
+    Function *functions[2] = {train->check_loss->kernels, train->check_gradient->kernels};
+    uint64_t end = at;
+    for (int i = 0; i < 2; i++) {
+        find_lifetimes(functions[i]);
+        uint64_t used = place_shared(program->arena, functions[i], at);
+        end = used > end ? used : end;
+    }
+    train->check_bytes = end;
+}
+
+void plan_memory(GraphProgram *program, Module *module) {
+    uint64_t at = place_persistent(program, module), end;
+    for (int i = 0; i < program->trains.count; i++) {
+        at = place_measure(&program->trains.at[i]->training, at);
+        at = place_measure(&program->trains.at[i]->validation, at);
+    }
+    for (int i = 0; i < program->evaluates.count; i++)
+        at = place_measure(&program->evaluates.at[i]->measure, at);
+    end = at;
+    for (int i = 0; i < module->functions.count; i++) {
+        Function *function = module->functions.at[i];
+        if (function->is_double || function->is_map)
+            continue;
+        find_lifetimes(function);
+        uint64_t used = place_shared(program->arena, function, at);
+        end = used > end ? used : end;
+    }
+    module->memory_bytes = end;
+    for (int i = 0; i < program->trains.count; i++)
+        plan_check(program, program->trains.at[i]);
+    for (int i = 0; i < module->functions.count; i++)
+        if (!module->functions.at[i]->is_map)
+            place_barriers(program->arena, module->functions.at[i]);
+}

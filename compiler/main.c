@@ -1,0 +1,174 @@
+/* The command line. */
+#include "check/describe.h"
+#include "pipeline.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char help[] =
+    "usage: bpc FILE.bp -o PROGRAM          compile to a native program\n"
+    "       bpc --emit=WHAT FILE.bp [-o F]  write a stage: ast graph gradient kernel c dot mermaid\n"
+    "       bpc check FILE.bp               diagnostics only\n"
+    "       bpc describe FILE.csv           what the table holds, as lines to paste\n"
+    "\n"
+    "FILE.bp may be - for standard input. --emit=c writes one file that needs nothing else:\n"
+    "cc -O3 -march=native -fopenmp FILE.c -lm\n"
+    "\n"
+    "  -o FILE           where to write\n"
+    "  -D NAME=VALUE     override a const of the file\n"
+    "  -O0 … -O3, -g     passed to the C compiler (default -O3); CC says which\n"
+    "  --march=CPU       passed to the C compiler (default native)\n"
+    "  --threads=WHEN    auto (where worth it), never or always: which kernels use threads\n"
+    "  --dump=STAGE      print a stage to stderr on the way: ast checked graph gradient kernel c\n"
+    "  --time            how long each stage took\n"
+    "  --verify          check every stage's invariants\n"
+    "  --verbose         show the commands that are run\n"
+    "  --help, --version\n";
+
+static int wrong(const char *format, const char *what) {
+    fputs("bpc: ", stderr);
+    fprintf(stderr, format, what); /* formats are literals of this file */
+    fputs("; try bpc --help\n", stderr);
+    return 2;
+}
+
+static bool begins(const char *text, const char *prefix, const char **rest) {
+    size_t length = strlen(prefix);
+    if (strncmp(text, prefix, length) != 0)
+        return false;
+    *rest = text + length;
+    return true;
+}
+
+static bool emit_named(const char *name, Emit *emit) {
+    static const struct {
+        const char *name;
+        Emit emit;
+    } known[] = {{"ast", EMIT_AST}, {"graph", EMIT_GRAPH},     {"gradient", EMIT_GRADIENT}, {"kernel", EMIT_KERNEL},
+                 {"c", EMIT_C},     {"dot", EMIT_DOT},         {"mermaid", EMIT_MERMAID}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (!strcmp(known[i].name, name)) {
+            *emit = known[i].emit;
+            return true;
+        }
+    return false;
+}
+
+static bool stage_named(const char *name, CompileOptions *options) {
+    for (int i = 0; i < STAGE_COUNT; i++)
+        if (!strcmp(stage_names[i], name)) {
+            options->dump[i] = true;
+            return true;
+        }
+    return false;
+}
+
+static bool threads_named(const char *name, LowerOptions *options) {
+    if (!strcmp(name, "auto"))
+        options->threads = LOWER_THREADS_WHERE_WORTH;
+    else if (!strcmp(name, "never"))
+        options->threads = LOWER_THREADS_NEVER;
+    else if (!strcmp(name, "always"))
+        options->threads = LOWER_THREADS_ALWAYS;
+    else
+        return false;
+    return true;
+}
+
+static int describe(int argc, char **argv) {
+    char why[1024];
+    Text text = {0};
+    if (argc != 3)
+        return wrong("describe needs %s", "one file: bpc describe FILE.csv");
+    names_start();
+    bool done = describe_file(argv[2], &text, why, sizeof why);
+    if (done)
+        fwrite(text.at ? text.at : "", 1, text.length, stdout);
+    else
+        error_plain("%s", why);
+    text_free(&text);
+    names_end();
+    return done && fflush(stdout) == 0 ? 0 : 1;
+}
+
+/* -o OUT and the like: the value in the same word or the next. */
+static const char *value_of(const char *rest, int argc, char **argv, int *i) {
+    if (*rest)
+        return rest;
+    return *i + 1 < argc ? argv[++*i] : NULL;
+}
+
+int main(int argc, char **argv) {
+    CompileOptions options = {.native = NATIVE_DEFAULT};
+    bool emit_given = false;
+    int first = 1;
+    Arena *arena = NULL;
+    if (argc > 1 && !strcmp(argv[1], "describe"))
+        return describe(argc, argv);
+    if (argc > 1 && !strcmp(argv[1], "run"))
+        return wrong("'%s' is not there yet: compile with -o and start the program", "run");
+    if (argc > 1 && !strcmp(argv[1], "check")) {
+        options.emit = EMIT_NOTHING;
+        emit_given = true;
+        first = 2;
+    }
+    arena = arena_new();
+    int code = -1;
+    for (int i = first; i < argc && code < 0; i++) {
+        const char *word = argv[i], *rest, *value;
+        if (!strcmp(word, "--help")) {
+            fputs(help, stdout);
+            code = 0;
+        } else if (!strcmp(word, "--version")) {
+            puts("bpc " BPC_VERSION);
+            code = 0;
+        } else if (begins(word, "--emit=", &rest)) {
+            if (!emit_named(rest, &options.emit))
+                code = wrong("unknown stage '%s': ast graph gradient kernel c dot mermaid", rest);
+            emit_given = true;
+        } else if (begins(word, "--dump=", &rest)) {
+            if (!stage_named(rest, &options))
+                code = wrong("unknown stage '%s': ast checked graph gradient kernel c", rest);
+        } else if (begins(word, "--threads=", &rest)) {
+            if (!threads_named(rest, &options.lower))
+                code = wrong("--threads is auto, never or always, not '%s'", rest);
+        } else if (begins(word, "--march=", &rest)) {
+            options.native.march = rest;
+        } else if (!strcmp(word, "--time")) {
+            options.time = true;
+        } else if (!strcmp(word, "--verify")) {
+            options.verify = true;
+        } else if (!strcmp(word, "--verbose")) {
+            options.native.verbose = true;
+        } else if (!strcmp(word, "-g")) {
+            options.native.debug = true;
+        } else if (word[0] == '-' && word[1] == 'O' && word[2] >= '0' && word[2] <= '3' && !word[3]) {
+            options.native.level = word[2] - '0';
+        } else if (begins(word, "-o", &rest)) {
+            value = value_of(rest, argc, argv, &i);
+            if (!value)
+                code = wrong("%s needs a file", "-o");
+            options.output = value;
+        } else if (begins(word, "-D", &rest)) {
+            value = value_of(rest, argc, argv, &i);
+            if (!value || !strchr(value, '='))
+                code = wrong("%s needs NAME=VALUE", "-D");
+            else
+                *LIST_ADD(arena, &options.defines) = value;
+        } else if (word[0] == '-' && word[1]) {
+            code = wrong("unknown option '%s'", word);
+        } else if (options.input) {
+            code = wrong("one file at a time: '%s' is one too many", word);
+        } else {
+            options.input = word;
+        }
+    }
+    if (code < 0 && !options.input)
+        code = argc == 1 ? (fputs(help, stderr), 2) : wrong("which %s?", "file");
+    if (code < 0 && !emit_given && !options.output)
+        code = wrong("where to? say %s", "-o PROGRAM, or --emit=c");
+    if (code < 0)
+        code = compile(&options);
+    arena_free(arena);
+    return code;
+}

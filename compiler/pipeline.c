@@ -1,0 +1,198 @@
+/* source -> AST -> checked program -> graph, differentiated -> kernels -> memory plan -> C -> executable */
+#include "pipeline.h"
+
+#include "emit/program.h"
+
+#include <string.h>
+#include <time.h>
+
+const char *const stage_names[STAGE_COUNT] = {"ast", "checked", "graph", "gradient", "kernel", "c"};
+
+typedef struct Compilation {
+    const CompileOptions *options;
+    Arena *arena;
+    Ast *ast;
+    Program *program;
+    GraphProgram *graph;
+    Module *module;
+    const struct bp_program *described;
+    Text c;
+    double started;
+} Compilation;
+
+static double seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static void tell_time(Compilation *c, const char *stage) {
+    double now = seconds();
+    if (c->options->time)
+        fprintf(stderr, "%-10s %8.2f ms\n", stage, (now - c->started) * 1e3);
+    c->started = now;
+}
+
+static void print_stage(const Compilation *c, Stage stage, Text *out) {
+    switch (stage) {
+    case STAGE_AST: ast_print(c->ast, out); break;
+    case STAGE_CHECKED: program_print(c->program, out); break;
+    case STAGE_GRAPH: graph_print(c->graph, out); break;
+    case STAGE_GRADIENT: graph_print_gradient(c->graph, out); break;
+    case STAGE_KERNEL: module_print(c->module, out); break;
+    case STAGE_C: text_add_bytes(out, c->c.at ? c->c.at : "", c->c.length); break;
+    case STAGE_COUNT: break;
+    }
+}
+
+static void finish_stage(Compilation *c, Stage stage) {
+    tell_time(c, stage_names[stage]);
+    if (!c->options->dump[stage])
+        return;
+    Text text = {0};
+    print_stage(c, stage, &text);
+    fwrite(text.at ? text.at : "", 1, text.length, stderr);
+    text_free(&text);
+}
+
+/* ---- the stages ------------------------------------------------------------------------------------------------------------- */
+
+static bool read_source(Compilation *c) {
+    char why[512];
+    size_t length;
+    char *text = file_read_whole(c->options->input, &length, why, sizeof why);
+    if (!text) {
+        error_plain("%s", why);
+        return false;
+    }
+    int source = source_add(strcmp(c->options->input, "-") ? c->options->input : "stdin", text, length);
+    free(text);
+    c->ast = parse_source(c->arena, source);
+    finish_stage(c, STAGE_AST);
+    if (error_count())
+        return false;
+    if (c->options->verify)
+        ast_verify(c->ast);
+    return true;
+}
+
+static bool check(Compilation *c) {
+    CheckOptions options = {.record_paths = c->options->emit != EMIT_C, .defines = c->options->defines.at,
+                            .define_count = c->options->defines.count};
+    c->program = check_program(c->arena, c->ast, &options);
+    if (c->program)
+        finish_stage(c, STAGE_CHECKED);
+    return c->program && !error_count();
+}
+
+static bool build(Compilation *c) {
+    c->graph = graph_build(c->arena, c->program);
+    if (!c->graph || error_count())
+        return false;
+    if (c->options->verify)
+        graph_verify(c->graph->graph);
+    finish_stage(c, STAGE_GRAPH);
+    finish_stage(c, STAGE_GRADIENT);
+    return true;
+}
+
+static void make_kernels(Compilation *c) {
+    c->module = lower(c->arena, c->graph, &c->options->lower);
+    plan_memory(c->graph, c->module);
+    if (c->options->verify)
+        kernel_verify(c->module);
+    finish_stage(c, STAGE_KERNEL);
+}
+
+static void make_c(Compilation *c, CKind kind) {
+    c->described = describe_program(c->arena, c->graph, c->module, kind == C_LINKED);
+    print_c(c->module, c->described, kind, &c->c);
+    finish_stage(c, STAGE_C);
+}
+
+/* ---- what is written --------------------------------------------------------------------------------------------------------- */
+
+static int write_text(const Compilation *c, const Text *text) {
+    char why[512];
+    const char *path = c->options->output ? c->options->output : "-";
+    if (file_write_whole(path, text->at ? text->at : "", text->length, why, sizeof why))
+        return 0;
+    error_plain("%s", why);
+    return 1;
+}
+
+static int write_stage(const Compilation *c, void (*print)(const Compilation *c, Text *out)) {
+    Text text = {0};
+    print(c, &text);
+    int code = write_text(c, &text);
+    text_free(&text);
+    return code;
+}
+
+static void print_ast(const Compilation *c, Text *out) {
+    print_stage(c, STAGE_AST, out);
+}
+
+static void print_graph(const Compilation *c, Text *out) {
+    print_stage(c, STAGE_GRAPH, out);
+}
+
+static void print_gradient(const Compilation *c, Text *out) {
+    print_stage(c, STAGE_GRADIENT, out);
+}
+
+static void print_kernel(const Compilation *c, Text *out) {
+    print_stage(c, STAGE_KERNEL, out);
+}
+
+static void print_dot(const Compilation *c, Text *out) {
+    graph_print_dot(c->graph, out);
+}
+
+static void print_mermaid(const Compilation *c, Text *out) {
+    graph_print_mermaid(c->graph, out);
+}
+
+static int run_stages(Compilation *c) {
+    Emit emit = c->options->emit;
+    if (!read_source(c))
+        return 1;
+    if (emit == EMIT_AST)
+        return write_stage(c, print_ast);
+    if (!check(c) || !build(c))
+        return 1;
+    switch (emit) {
+    case EMIT_GRAPH: return write_stage(c, print_graph);
+    case EMIT_GRADIENT: return write_stage(c, print_gradient);
+    case EMIT_DOT: return write_stage(c, print_dot);
+    case EMIT_MERMAID: return write_stage(c, print_mermaid);
+    default: break;
+    }
+    if (emit != EMIT_NOTHING && c->graph->functions.count == 0) {
+        error_plain("%s: nothing to do: add a train or finetune block", c->options->input);
+        return 1;
+    }
+    make_kernels(c);
+    if (emit == EMIT_NOTHING)
+        return 0;
+    if (emit == EMIT_KERNEL)
+        return write_stage(c, print_kernel);
+    make_c(c, emit == EMIT_C ? C_STANDALONE : C_LINKED);
+    if (emit == EMIT_C)
+        return write_text(c, &c->c);
+    bool built = native_build(&c->c, c->options->output, &c->options->native);
+    tell_time(c, "cc");
+    return built ? 0 : 1;
+}
+
+int compile(const CompileOptions *options) {
+    Compilation c = {.options = options, .arena = arena_new()};
+    c.started = seconds();
+    names_start();
+    int code = run_stages(&c);
+    text_free(&c.c);
+    arena_free(c.arena);
+    sources_end();
+    names_end();
+    return code;
+}

@@ -1,0 +1,40 @@
+/* The stages of a compilation, in order. */
+#ifndef BPC_PIPELINE_H
+#define BPC_PIPELINE_H
+
+#include "emit/emit.h"
+#include "graph/graph.h"
+
+typedef enum Stage {
+    STAGE_AST,      /* what was written */
+    STAGE_CHECKED,  /* names, data, settings */
+    STAGE_GRAPH,    /* values */
+    STAGE_GRADIENT, /* their derivatives */
+    STAGE_KERNEL,   /* loops, with places in memory */
+    STAGE_C,
+    STAGE_COUNT,
+} Stage;
+
+typedef enum Emit {
+    EMIT_PROGRAM, /* a native program: -o */
+    EMIT_NOTHING, /* bpc check */
+    EMIT_AST, EMIT_GRAPH, EMIT_GRADIENT, EMIT_KERNEL, EMIT_C, EMIT_DOT, EMIT_MERMAID,
+} Emit;
+
+typedef struct CompileOptions {
+    const char *input;  /* "-": stdin */
+    const char *output; /* NULL: stdout for text */
+    Emit emit;
+    bool dump[STAGE_COUNT]; /* to stderr, on the way */
+    bool time, verify;
+    LowerOptions lower;
+    NativeOptions native;
+    LIST(const char *) defines; /* "width=64" */
+} CompileOptions;
+
+extern const char *const stage_names[STAGE_COUNT];
+
+/* Reads, checks, builds, lowers, writes. Returns the exit code: 0, or 1 where the input was wrong (and said so). */
+int compile(const CompileOptions *options);
+
+#endif
