@@ -3,6 +3,7 @@
 
 #include "emit/program.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 

@@ -24,7 +24,15 @@ typedef struct Evaluation {
 
 static bool evaluate(Evaluation *evaluation, const Expr *expr, double *number);
 
-static bool evaluate_const(Evaluation *evaluation, const Item *item, const Expr *expr, double *number) {
+static Expr *number_expr(Arena *arena, Span span, double number) {
+    Expr *expr = arena_new_of(arena, Expr);
+    *expr = (Expr){.kind = EXPR_NUMBER, .height = 1, .span = span, .number = number};
+    return expr;
+}
+
+/* A const becomes its number once, so that consts that stand on each other cost no more than their lines; one that
+   cannot becomes 0, so that it is reported once. */
+static bool evaluate_const(Evaluation *evaluation, Item *item, const Expr *expr, double *number) {
     if (item->value->kind == EXPR_NUMBER) {
         *number = item->value->number;
         return true;
@@ -34,15 +42,17 @@ static bool evaluate_const(Evaluation *evaluation, const Item *item, const Expr 
             error_at(expr->span, "const '%s' stands on itself", item->name);
             return false;
         }
-    if (evaluation->height + item->value->height > EVALUATION_HEIGHT_MAX) {
+    const int height = item->value->height;
+    if (evaluation->height + height > EVALUATION_HEIGHT_MAX) {
         error_at(expr->span, "too many consts stand on each other; write them in order");
         return false;
     }
     evaluation->open[evaluation->depth++] = item;
-    evaluation->height += item->value->height;
+    evaluation->height += height;
     bool done = evaluate(evaluation, item->value, number);
     evaluation->depth--;
-    evaluation->height -= item->value->height;
+    evaluation->height -= height;
+    item->value = number_expr(evaluation->program->arena, item->value->span, done ? *number : 0);
     return done;
 }
 
@@ -154,12 +164,6 @@ bool check_integer(const Program *program, const Expr *expr, const char *what, i
 
 /* ---- Consts, params, -D --------------------------------------------------------------------------------------------
  */
-static Expr *number_expr(Arena *arena, Span span, double number) {
-    Expr *expr = arena_new_of(arena, Expr);
-    *expr = (Expr){.kind = EXPR_NUMBER, .height = 1, .span = span, .number = number};
-    return expr;
-}
-
 static Item *find_const(Checker *checker, Name name) {
     const Definition *definition = program_find(checker->program, name);
     return definition && definition->item->kind == ITEM_CONST ? definition->item : NULL;
@@ -194,17 +198,16 @@ static void apply_define(Checker *checker, const char *define) {
         item->value = number_expr(checker->arena, item->value->span, number);
 }
 
-/* Each const becomes its number once, so that consts that stand on each other cost no more than their lines. */
 void check_constants(Checker *checker) {
+    const Item *open[EVALUATION_HEIGHT_MAX];
     for (int i = 0; i < checker->options->define_count; i++)
         apply_define(checker, checker->options->defines[i]);
     for (int i = 0; i < checker->program->definitions.count; i++) {
         Item *item = checker->program->definitions.at[i].item;
-        double number = 0;
-        if (item->kind != ITEM_CONST || item->value->kind == EXPR_NUMBER)
-            continue;
-        check_number(checker->program, item->value, "a const", &number);
-        item->value = number_expr(checker->arena, item->value->span, number);
+        Evaluation evaluation = {checker->program, "a const", open, 0, 0};
+        double number;
+        if (item->kind == ITEM_CONST)
+            evaluate_const(&evaluation, item, item->value, &number);
     }
 }
 

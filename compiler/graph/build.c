@@ -58,7 +58,7 @@ static GraphOutput output_of(Build *build, const ModelInstance *model, int i, No
         output.class_count = column->category_count;
     }
     int64_t width = output.width;
-    output.buffer = buffer_new(build->arena, arena_printf(build->arena, "predicted_%s", output.name), BUFFER_OUTPUT, SCALAR_F32, true, 1,
+    output.buffer = buffer_new(build->arena, arena_printf(build->arena, "predicted_%s", output.name), BUFFER_OUTPUT, SCALAR_F32, SWEEP_ROWS, 1,
                                &width, model->span);
     return output;
 }
@@ -171,7 +171,7 @@ static void add_tensors(GraphProgram *out) {
             Tensor *tensor = out->models.at[i]->parameters.at[j];
             tensor->index = out->tensors.count;
             const char *name = out->models.count > 1 ? arena_printf(out->arena, "%s_%s", out->models.at[i]->name, tensor->name) : tensor->name;
-            tensor->buffer = buffer_new(out->arena, name, BUFFER_PARAMETER, SCALAR_F32, false, tensor->rank, tensor->dims, tensor->span);
+            tensor->buffer = buffer_new(out->arena, name, BUFFER_PARAMETER, SCALAR_F32, 0, tensor->rank, tensor->dims, tensor->span);
             *LIST_ADD(out->arena, &out->tensors) = tensor;
         }
     for (int i = 0; i < out->trains.count; i++)
@@ -179,7 +179,7 @@ static void add_tensors(GraphProgram *out) {
             Tensor *tensor = out->trains.at[i]->states.at[j];
             tensor->index = out->tensors.count;
             const char *name = out->trains.count > 1 ? arena_printf(out->arena, "%s_%s", out->trains.at[i]->name, tensor->name) : tensor->name;
-            tensor->buffer = buffer_new(out->arena, name, BUFFER_STATE, SCALAR_F32, false, tensor->rank, tensor->dims, tensor->span);
+            tensor->buffer = buffer_new(out->arena, name, BUFFER_STATE, SCALAR_F32, 0, tensor->rank, tensor->dims, tensor->span);
             *LIST_ADD(out->arena, &out->tensors) = tensor;
         }
 }
@@ -222,6 +222,6 @@ GraphProgram *graph_build(Arena *arena, Program *program) {
     for (int i = 0; i < program->data.count; i++)
         out->scalar_count += program->data.at[i]->fitted_count;
     int64_t count = out->scalar_count;
-    out->scalars = buffer_new(arena, "scalars", BUFFER_SCALARS, SCALAR_F64, false, 1, &count, SPAN_NONE);
+    out->scalars = buffer_new(arena, "scalars", BUFFER_SCALARS, SCALAR_F64, 0, 1, &count, SPAN_NONE);
     return out;
 }

@@ -122,7 +122,7 @@ Term build_expression(Build *build, const Expr *expr);
 Term build_binary(Build *build, Op op, Term a, Term b, Span span);
 Term build_body(Build *build, const Body *body); /* statements in order; what `return` gives */
 /* Elementwise with the shapes checked: [1] is a number. Reports and returns NULL. */
-Node *build_op(Build *build, Op op, Node **args, const Span *spans, int count, Span span);
+Node *build_op(Build *build, Op op, Node **args, int count, Span span);
 
 /* ---- model.c --------------------------------------------------------------------------------------------------------------- */
 Term build_parameter(Build *build, Name name, Term *dims, int rank, const Expr *init, Span span);
@@ -166,7 +166,8 @@ int scalar_of_param(const Program *program, int param);
 int scalar_of_fitted(const Program *program, const DataSet *data, int fitted);
 
 GraphFunction *function_new(Build *build, const char *name, const char *about, Span span, int64_t capacity);
-Buffer *buffer_new(Arena *arena, const char *name, BufferRole role, Scalar scalar, bool per_row, int rank, const int64_t *dims,
+/* rows: the capacity where it has a value for each row, else 0 */
+Buffer *buffer_new(Arena *arena, const char *name, BufferRole role, Scalar scalar, int64_t rows, int rank, const int64_t *dims,
                    Span span);
 
 /* Metrics over a forward pass that build->scope and `forward` hold. rows_loss: the loss of each row and the penalty that

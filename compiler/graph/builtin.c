@@ -23,8 +23,7 @@ static Term choose_where(Build *build, const Expr *call) {
         return build_error(build, condition.span, "'where' needs a condition first, such as x > 0");
     Term yes = build_expression(build, args->at[1].value), no = build_expression(build, args->at[2].value);
     Node *nodes[3] = {truth, term_number(build, &yes), term_number(build, &no)};
-    Span spans[3] = {condition.span, yes.span, no.span};
-    return term_node(build_op(build, OP_WHERE, nodes, spans, 3, call->span), call->span);
+    return term_node(build_op(build, OP_WHERE, nodes, 3, call->span), call->span);
 }
 
 /* choose(average, macro = a, micro = b): the value whose name is the word */
@@ -126,9 +125,8 @@ static Term apply_extreme(Build *build, Op op, Term *args, int count, BoundOptio
     if (!nodes[0] || (count > 1 && !nodes[1]))
         return NOTHING;
     if (count == 2) {
-        Span spans[2] = {args[0].span, args[1].span};
         return no_options(build, who, options, option_count)
-                   ? term_node(build_op(build, op, nodes, spans, 2, span), span)
+                   ? term_node(build_op(build, op, nodes, 2, span), span)
                    : NOTHING;
     }
     int axis;

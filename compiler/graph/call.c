@@ -209,8 +209,8 @@ Term build_apply(Build *build, const Term *function, Term *positional, int count
     case TERM_FUNCTION: {
         int all = function->option_count + option_count;
         BoundOption *joined = arena_array(build->arena, BoundOption, all ? all : 1);
-        memcpy(joined, options, sizeof(BoundOption) * (size_t)option_count);
-        memcpy(joined + option_count, function->options, sizeof(BoundOption) * (size_t)function->option_count);
+        for (int i = 0; i < all; i++)
+            joined[i] = i < option_count ? options[i] : function->options[i - option_count];
         return invoke(build, function->item, positional, count, joined, all, span);
     }
     case TERM_BUILTIN: {
@@ -232,12 +232,10 @@ Term build_apply(Build *build, const Term *function, Term *positional, int count
         if (option_count)
             return build_error(build, options[0].span, "'%s' has no option '%s'", builtin->name, options[0].name);
         Node *args[3] = {NULL};
-        Span spans[3] = {SPAN_NONE, SPAN_NONE, SPAN_NONE};
         for (int i = 0; i < count; i++) {
             args[i] = builtin->op == OP_REAL ? term_value(build, &positional[i]) : term_number(build, &positional[i]);
-            spans[i] = positional[i].span;
         }
-        return term_node(build_op(build, builtin->op, args, spans, count, span), span);
+        return term_node(build_op(build, builtin->op, args, count, span), span);
     }
     case TERM_MODEL:
         if (option_count)
@@ -303,6 +301,8 @@ static Build formula_build(Graph *graph, Span user) {
 
 Node *build_derivative(Graph *graph, const Item *formula, Node *node, Node *d) {
     Build build = formula_build(graph, node->span);
+    Program nothing = {0}; /* a user's def called sign or cos is not what the op table means */
+    build.program = &nothing;
     scope_open(&build, NULL);
     static const char *const names[3] = {"a", "b", "c"};
     for (int i = 0; i < node->arg_count; i++)

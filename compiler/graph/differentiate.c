@@ -85,24 +85,18 @@ static Node *contract_adjoint(Graph *graph, Node *node, Node *d, int side) {
     ContractSpec spec = {0};
     memcpy(spec.left, node->contract.out, sizeof spec.left);
     memcpy(spec.right, other_letters, sizeof spec.right);
-    /* an axis of x that neither y nor the other has was summed alone: it comes back as copies */
-    int8_t kept[4];
-    int64_t dims[4];
+    /* an axis of one element that neither y nor the other has comes back by a reshape */
     int rank = 0;
     for (int i = 0; i < x->rank; i++)
-        if (letter_in(spec.left, node->rank, x_letters[i]) || letter_in(spec.right, other->rank, x_letters[i])) {
-            dims[rank] = x->dims[i];
-            kept[rank++] = x_letters[i];
-        }
-    if (rank != x->rank)
-        BUG("the derivative of a contract that sums an axis of one side only");
-    (void)dims;
-    memcpy(spec.out, kept, sizeof(int8_t) * (size_t)rank);
+        if (letter_in(spec.left, node->rank, x_letters[i]) || letter_in(spec.right, other->rank, x_letters[i]))
+            spec.out[rank++] = x_letters[i];
+        else if (x->dims[i] != 1)
+            BUG("the derivative of a contract that sums an axis of one side only");
     spec.over_batch = !x->batched && (d->batched || other->batched);
+    Node *gradient = node_contract(graph, d, other, spec, rank);
     if (!x->batched && !spec.over_batch && node->batched)
-        return node_batch_sum(graph, node_contract(graph, d, other, spec, rank));
-    /* letters are the order of the chain: the batch, then what is contracted */
-    return node_contract(graph, d, other, spec, rank);
+        gradient = node_batch_sum(graph, gradient);
+    return node_reshape(graph, gradient, x->rank, x->dims);
 }
 
 /* Along an axis: d (without it) to every place of x's shape. */
@@ -152,6 +146,12 @@ static Node *max_of_adjoint(Graph *graph, Node *node, Node *d) { /* ties share a
     Node *here = node_op(graph, OP_REAL, node_op(graph, OP_EQUAL, x, spread(graph, node, x, axis), NULL), NULL, NULL);
     Node *share = node_op(graph, OP_DIVIDE, d, node_sum(graph, here, axis), NULL);
     return node_op(graph, OP_MULTIPLY, spread(graph, share, x, axis), here, NULL);
+}
+
+/* one_hot(index)[i] * d[j]; index -1 is all zeros there too */
+static Node *lookup_adjoint(Graph *graph, Node *node, Node *d) {
+    ContractSpec spec = {.left = {0}, .right = {1}, .out = {0, 1}};
+    return node_contract(graph, node_one_hot(graph, node->args[1], node->args[0]->dims[0]), d, spec, 2);
 }
 
 static void custom_adjoint(Pass *pass, Node *node, Node *d) {
@@ -206,6 +206,9 @@ static void shape_adjoint(Pass *pass, Node *node, Node *d) {
     case OP_CUSTOM:
         custom_adjoint(pass, node, d);
         break;
+    case OP_LOOKUP: /* each row's derivative goes to the row of the table that it read */
+        add_adjoint(pass, x, unbroadcast(graph, lookup_adjoint(graph, node, d), node, x));
+        break;
     case OP_DETACH: case OP_ARGMAX: case OP_ONE_HOT: /* no derivative passes */
         break;
     default:
@@ -228,6 +231,11 @@ static void element_adjoint(Pass *pass, Node *node, Node *d) {
     }
 }
 
+/* floor(x) and the like pass nothing on, so what is behind them needs no adjoint. */
+static bool passes(const Node *node, int argument) {
+    return op_table[node->op].arity < 0 || strcmp(op_table[node->op].derivative[argument], "0") != 0;
+}
+
 /* Which nodes depend on something wanted, through ops that let a derivative pass. */
 static void mark_active(Pass *pass, Node *root, Node **wrt, int count) {
     for (int i = 0; i < count; i++)
@@ -238,7 +246,7 @@ static void mark_active(Pass *pass, Node *root, Node **wrt, int count) {
         if (node->op == OP_DETACH || node->type == TYPE_INDEX || node->type == TYPE_TRUTH)
             continue;
         for (int i = 0; i < node->arg_count; i++)
-            pass->active[id] |= pass->active[node->args[i]->id];
+            pass->active[id] |= pass->active[node->args[i]->id] && passes(node, i);
     }
 }
 

@@ -13,40 +13,35 @@ static const char *node_words(Build *build, const Node *node) {
 }
 
 /* Shapes must be equal, but for numbers; [1] is a number. */
-static bool shapes_fit(Build *build, Node **args, const Span *spans, int count, Span span) {
+static bool shapes_fit(Build *build, Node **args, int count, Span span) {
     Node *shaped = NULL;
-    int at = 0;
     for (int i = 0; i < count; i++) {
         if (node_elements(args[i]) == 1)
             continue;
         if (!shaped) {
             shaped = args[i];
-            at = i;
         } else if (!node_same_shape(shaped, args[i])) {
             build_error(build, span, "shapes do not fit: %s, but %s", node_words(build, shaped), node_words(build, args[i]));
             build_note(build, shaped->span, "%s is made here", node_shape(build->arena, shaped));
             build_note(build, args[i]->span, "%s is made here", node_shape(build->arena, args[i]));
-            (void)spans;
-            (void)at;
             return false;
         }
     }
-    for (int i = 0; i < count; i++) /* beside a shape, or beside plain numbers, [1] and [1, 1] are numbers */
-        if (args[i]->rank && node_elements(args[i]) == 1) {
-            bool alike = !shaped;
-            for (int j = 0; alike && j < count; j++)
-                alike = node_same_shape(args[i], args[j]);
-            if (!alike)
-                args[i] = node_reshape(build->graph, args[i], 0, NULL);
-        }
+    for (int i = 0; i < count; i++) { /* a number broadcasts as it is; [1] beside another shape, [1, 1] too, becomes one */
+        bool alone = args[i]->rank > 0 && node_elements(args[i]) == 1 && shaped != NULL;
+        for (int j = 0; j < count && !shaped; j++)
+            alone |= args[i]->rank > 0 && args[i]->rank != args[j]->rank && args[j]->type == TYPE_REAL;
+        if (alone)
+            args[i] = node_reshape(build->graph, args[i], 0, NULL);
+    }
     return true;
 }
 
-Node *build_op(Build *build, Op op, Node **args, const Span *spans, int count, Span span) {
+Node *build_op(Build *build, Op op, Node **args, int count, Span span) {
     for (int i = 0; i < count; i++)
         if (!args[i])
             return NULL;
-    if (!shapes_fit(build, args, spans, count, span))
+    if (!shapes_fit(build, args, count, span))
         return NULL;
     Span before = graph_set_span(build->graph, build->user);
     Node *node = node_op(build->graph, op, args[0], count > 1 ? args[1] : NULL, count > 2 ? args[2] : NULL);
@@ -60,7 +55,6 @@ static bool is_comparison(Op op) {
 
 Term build_binary(Build *build, Op op, Term a, Term b, Span span) {
     Node *args[2];
-    Span spans[2] = {a.span, b.span};
     bool indices = is_comparison(op) && a.kind == TERM_NODE && b.kind == TERM_NODE && a.node->type == TYPE_INDEX &&
                    b.node->type == TYPE_INDEX;
     bool truths = (op == OP_AND || op == OP_OR);
@@ -80,7 +74,7 @@ Term build_binary(Build *build, Op op, Term a, Term b, Span span) {
         return NOTHING;
     if (is_comparison(op) && args[0]->op == OP_CONSTANT && args[1]->op == OP_CONSTANT && !indices && !truths)
         return term_node(node_constant(build->graph, op_evaluate(op, args[0]->number, args[1]->number, 0)), span);
-    return term_node(build_op(build, op, args, spans, 2, span), span);
+    return term_node(build_op(build, op, args, 2, span), span);
 }
 
 /* ---- products ------------------------------------------------------------------------------------------------------------ */
@@ -89,7 +83,12 @@ static Term build_matmul(Build *build, Term left, Term right, Span span) {
     Node *a = term_number(build, &left), *b = term_number(build, &right);
     if (!a || !b)
         return NOTHING;
-    if (a->rank == 0 || b->rank == 0 || a->rank > 2 || b->rank > 2) {
+    int64_t one = 1;
+    if (b->rank == 0) /* a number is [1] */
+        b = node_reshape(build->graph, b, 1, &one);
+    if (a->rank == 0)
+        a = node_reshape(build->graph, a, 1, &one);
+    if (a->rank > 2 || b->rank > 2) {
         build_error(build, span, "@ needs vectors or matrices: %s, %s", node_words(build, a), node_words(build, b));
         return NOTHING;
     }
@@ -102,7 +101,7 @@ static Term build_matmul(Build *build, Term left, Term right, Span span) {
     ContractSpec spec = {0};
     int out = 0;
     int8_t k = 3; /* the contracted letter */
-    if (a->rank == 2)
+    if (a->rank == 2 && (a->dims[0] > 1 || b->rank == 2)) /* one row by a vector is a number */
         spec.out[out++] = spec.left[0] = 0;
     spec.left[a->rank - 1] = k;
     spec.right[0] = k;
@@ -339,7 +338,7 @@ static Term build_operator(Build *build, const Expr *expr) {
     Term left = build_expression(build, expr->binary.left);
     if (expr->kind == EXPR_UNARY) {
         Node *args[1] = {term_number(build, &left)};
-        return args[0] ? term_node(build_op(build, OP_NEGATE, args, &left.span, 1, expr->span), expr->span) : NOTHING;
+        return args[0] ? term_node(build_op(build, OP_NEGATE, args, 1, expr->span), expr->span) : NOTHING;
     }
     Term right = build_expression(build, expr->binary.right);
     Operator operator = expr->binary.op;

@@ -124,7 +124,7 @@ static Interval interval_leaf(const Node *node) {
     case OP_CONSTANT:
         return isnan(node->number) ? UNKNOWN : (Interval){node->number, node->number};
     case OP_INPUT: /* -1 is a category that the training part did not have */
-        return node->type == TYPE_INDEX ? (Interval){-1, node->classes ? node->classes - 1 : INFINITY} : UNKNOWN;
+        return node->type == TYPE_INDEX ? (Interval){-1, node->classes ? (double)node->classes - 1 : INFINITY} : UNKNOWN;
     case OP_SCALAR:
         return is_rows(node)                          ? (Interval){1, INFINITY}
                : node->integer < (int)BP_SCALAR_COUNT ? (Interval){0, INFINITY}

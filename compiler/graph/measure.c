@@ -197,7 +197,7 @@ static Buffer *pass_buffer(Build *build, const MeasureRequest *request, const ch
                            int64_t elements) {
     const char *name = pass ? arena_printf(build->arena, "%s_%s_%d", request->name, what, pass + 1)
                             : arena_printf(build->arena, "%s_%s", request->name, what);
-    return buffer_new(build->arena, name, role, scalar, false, 1, &elements, request->span);
+    return buffer_new(build->arena, name, role, scalar, 0, 1, &elements, request->span);
 }
 
 static void build_pass(Staging *staging, const MeasureRequest *request, int depth, Node *loss_sum, GraphPass *pass) {
@@ -252,7 +252,7 @@ static void build_finish(Staging *staging, const MeasureRequest *request, Root *
         GraphMetric metric = roots[i].metric;
         int64_t dims[2] = {metric.rows, metric.columns};
         metric.buffer = buffer_new(build->arena, arena_printf(build->arena, "%s_%s", request->name, metric.name), BUFFER_OUTPUT,
-                                   SCALAR_F64, false, 2, dims, roots[i].span);
+                                   SCALAR_F64, 0, 2, dims, roots[i].span);
         *LIST_ADD(build->arena, &last->finish->sinks) = (Sink){value, NULL, metric.buffer, 0};
         *LIST_ADD(build->arena, &measure->metrics) = metric;
     }

@@ -295,10 +295,10 @@ Node *node_op(Graph *graph, Op op, Node *a, Node *b, Node *c) {
 /* ---- shapes -------------------------------------------------------------------------------------------------------------- */
 
 Node *node_expand(Graph *graph, Node *number, int rank, const int64_t *dims) {
+    if (rank == 0) /* nothing to do: callers ask for rank 0 where the shape is there already */
+        return number;
     if (number->rank)
         BUG("expand of %s", node_shape(graph->arena, number));
-    if (rank == 0)
-        return number;
     return intern(graph, draft_of(OP_EXPAND, number->type, number->batched, rank, dims), &number, 1);
 }
 
@@ -312,6 +312,8 @@ Node *node_reshape(Graph *graph, Node *x, int rank, const int64_t *dims) {
         return node_reshape(graph, x->args[0], rank, dims);
     if (x->op == OP_EXPAND)
         return node_expand(graph, x->args[0], rank, dims);
+    if (x->rank == 0 && x->op != OP_INPUT) /* a number as [1] */
+        return node_expand(graph, x, rank, dims);
     return intern(graph, draft, &x, 1);
 }
 
@@ -452,12 +454,16 @@ Node *node_sum(Graph *graph, Node *x, int axis) {
         return node_op(graph, OP_MULTIPLY, x->args[0], node_constant(graph, (double)node_elements(x)), NULL);
     if (x->op == OP_RESHAPE && axis == AXIS_ALL)
         return node_sum(graph, x->args[0], AXIS_ALL);
+    if (axis == AXIS_ALL && node_elements(x) == 1)
+        return node_reshape(graph, x, 0, NULL);
     return reduced(graph, OP_SUM, x, axis);
 }
 
 Node *node_max_of(Graph *graph, Node *x, int axis) {
     if (x->op == OP_EXPAND && axis == AXIS_ALL)
         return x->args[0];
+    if (axis == AXIS_ALL && node_elements(x) == 1)
+        return node_reshape(graph, x, 0, NULL);
     return reduced(graph, OP_MAX_OF, x, axis);
 }
 

@@ -19,7 +19,10 @@ static Node *rebuild(Graph *graph, Node *node, Node **args) {
     case OP_CONCAT: return node_concat(graph, args, node->arg_count);
     case OP_CONTRACT: {
         ContractSpec spec = node->contract;
-        spec.over_batch = spec.over_batch && (args[0]->batched || args[1]->batched);
+        if (spec.over_batch && !args[0]->batched && !args[1]->batched) { /* the same product in every row */
+            spec.over_batch = false;
+            return node_batch_sum(graph, node_contract(graph, args[0], args[1], spec, node->rank));
+        }
         return node_contract(graph, args[0], args[1], spec, node->rank);
     }
     case OP_SUM: return node_sum(graph, args[0], (int)node->integer);

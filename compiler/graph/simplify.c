@@ -24,7 +24,7 @@ static Node *negate(Graph *graph, Node *x) {
     return node_op(graph, OP_NEGATE, x, NULL, NULL);
 }
 
-/* The x of a formula 1 / (1 + exp(-x)), seen through a def with its own derivative; NULL otherwise. */
+/* The z of a formula 1 / (1 + exp(z)) = sigmoid(-z), seen through a def with its own derivative; NULL otherwise. */
 static Node *sigmoid_argument(Node *node) {
     if (node->op == OP_CUSTOM)
         node = node->args[0];
@@ -34,9 +34,7 @@ static Node *sigmoid_argument(Node *node) {
     if (sum->op != OP_ADD)
         return NULL;
     Node *power = is(sum->args[0], 1) ? sum->args[1] : is(sum->args[1], 1) ? sum->args[0] : NULL;
-    if (!power || power->op != OP_EXP || power->args[0]->op != OP_NEGATE)
-        return NULL;
-    return power->args[0]->args[0];
+    return power && power->op == OP_EXP ? power->args[0] : NULL;
 }
 
 /* log(1 + exp(x)) without overflow: max(x, 0) + log1p(exp(-|x|)) (Maechler, Accurately computing log(1 - exp(-|a|)), 2012) */
@@ -47,11 +45,11 @@ static Node *softplus(Graph *graph, Node *x) {
 }
 
 static Node *simplify_log(Graph *graph, Node *a) {
-    Node *x = sigmoid_argument(a);
-    if (x) /* stable: log(sigmoid(x)) = -softplus(-x) */
-        return negate(graph, softplus(graph, negate(graph, x)));
-    if (a->op == OP_SUBTRACT && is(a->args[0], 1) && (x = sigmoid_argument(a->args[1])))
-        return negate(graph, softplus(graph, x)); /* stable: log(1 - sigmoid(x)) = -softplus(x) */
+    Node *z = sigmoid_argument(a);
+    if (z) /* stable: log(sigmoid(-z)) = -softplus(z) */
+        return negate(graph, softplus(graph, z));
+    if (a->op == OP_SUBTRACT && is(a->args[0], 1) && (z = sigmoid_argument(a->args[1])))
+        return negate(graph, softplus(graph, negate(graph, z))); /* stable: log(1 - sigmoid(-z)) = -softplus(-z) */
     Node *quotient = a->op == OP_CUSTOM ? a->args[0] : a;
     if (quotient->op == OP_DIVIDE && quotient->args[0]->op == OP_EXP && quotient->args[1]->op == OP_SUM)
         return node_op(graph, OP_SUBTRACT, quotient->args[0]->args[0],
@@ -62,6 +60,8 @@ static Node *simplify_log(Graph *graph, Node *a) {
 }
 
 static Node *simplify_power(Graph *graph, Node *a, Node *b) {
+    if (b->rank) /* the result has b's shape, a may not have it */
+        return NULL;
     if (is(b, 1)) /* exact */
         return a;
     if (is(b, 2)) /* exact, and pow itself is only near */
@@ -158,7 +158,7 @@ Node *simplify(Graph *graph, Op op, Node *a, Node *b, Node *c) {
     case OP_WHERE:
         if (a->op == OP_CONSTANT && a->rank == 0 && b->rank == 0 && c->rank == 0)
             return a->number != 0 ? b : c;
-        if (b == c) /* exact */
+        if (b == c && same_extent(b, a, b)) /* exact */
             return b;
         return NULL;
     case OP_REAL:

@@ -155,7 +155,7 @@ GraphFunction *function_new(Build *build, const char *name, const char *about, S
     return function;
 }
 
-Buffer *buffer_new(Arena *arena, const char *name, BufferRole role, Scalar scalar, bool per_row, int rank, const int64_t *dims,
+Buffer *buffer_new(Arena *arena, const char *name, BufferRole role, Scalar scalar, int64_t rows, int rank, const int64_t *dims,
                    Span span) {
     Buffer *buffer = arena_new_of(arena, Buffer);
     Text safe = {0};
@@ -166,9 +166,9 @@ Buffer *buffer_new(Arena *arena, const char *name, BufferRole role, Scalar scala
     buffer->shown = name_of(name);
     buffer->role = role;
     buffer->scalar = scalar;
-    buffer->per_row = per_row;
+    buffer->per_row = rows > 0;
     buffer->rank = rank;
-    buffer->elements = 1;
+    buffer->elements = rows > 0 ? rows : 1;
     for (int i = 0; i < rank; i++) {
         buffer->dims[i] = dims[i];
         buffer->elements *= dims[i];

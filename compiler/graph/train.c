@@ -450,7 +450,7 @@ static void build_trace(Build *build, GraphTrain *train, Node *loss) {
         Node *node = graph_node(build->graph, id);
         if (!seen[id] || !node->label || node->type != TYPE_REAL || !node->arg_count || !node->batched)
             continue;
-        Buffer *buffer = buffer_new(build->arena, arena_printf(build->arena, "trace_%s", node->label), BUFFER_OUTPUT, SCALAR_F32, true,
+        Buffer *buffer = buffer_new(build->arena, arena_printf(build->arena, "trace_%s", node->label), BUFFER_OUTPUT, SCALAR_F32, train->plan->batch_size,
                                     node->rank, node->dims, node->span);
         Sink sink = {node, NULL, buffer, 0};
         *LIST_ADD(build->arena, &train->trace->sinks) = sink;
@@ -466,17 +466,17 @@ static void build_check(Build *build, GraphTrain *train) {
                                          "the gradients in double, for --check-grad", train->plan->span, train->plan->batch_size);
     train->check_loss->is_double = train->check_gradient->is_double = true;
     train->check_loss->check = train->check_gradient->check = train;
-    train->check_loss_buffer = buffer_new(build->arena, "loss", BUFFER_OUTPUT, SCALAR_F64, false, 1, &one, train->plan->span);
+    train->check_loss_buffer = buffer_new(build->arena, "loss", BUFFER_OUTPUT, SCALAR_F64, 0, 1, &one, train->plan->span);
     *LIST_ADD(build->arena, &train->check_loss->sinks) = (Sink){train->objective, NULL, train->check_loss_buffer, 0};
     for (int m = 0; m < train->models.count; m++)
         for (int i = 0; i < train->models.at[m]->parameters.count; i++) {
             Tensor *tensor = train->models.at[m]->parameters.at[i];
-            Buffer *copy = buffer_new(build->arena, tensor->name, BUFFER_PARAMETER, SCALAR_F64, false, tensor->rank, tensor->dims, tensor->span);
+            Buffer *copy = buffer_new(build->arena, tensor->name, BUFFER_PARAMETER, SCALAR_F64, 0, tensor->rank, tensor->dims, tensor->span);
             Buffer *gradient = NULL;
             for (int j = 0; j < train->gradients.count; j++)
                 if (train->gradients.at[j].tensor == tensor) {
                     gradient = buffer_new(build->arena, arena_printf(build->arena, "d_%s", tensor->name), BUFFER_OUTPUT, SCALAR_F64,
-                                          false, tensor->rank, tensor->dims, tensor->span);
+                                          0, tensor->rank, tensor->dims, tensor->span);
                     *LIST_ADD(build->arena, &train->check_gradient->sinks) = (Sink){train->gradients.at[j].value, NULL, gradient, 0};
                 }
             *LIST_ADD(build->arena, &train->checked) = tensor;

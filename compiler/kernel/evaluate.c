@@ -261,8 +261,12 @@ static double *buffer_memory(const Machine *m, const Buffer *buffer, int64_t ind
 }
 
 static void evaluate_load(const Machine *m, const Value *value, int64_t index, Number *out) {
-    const double *from = buffer_memory(m, value->buffer, index, value->type.lanes);
+    const double *from = buffer_memory(m, value->buffer, index, 1);
     for (int lane = 0; lane < value->type.lanes; lane++) {
+        if (index + lane >= value->buffer->elements) { /* past the end, where a kernel masks what it reads */
+            out[lane] = (Number){.integer = 0};
+            continue;
+        }
         if (value->type.scalar == SCALAR_I32)
             out[lane].integer = (int64_t)from[lane];
         else

