@@ -13,6 +13,7 @@ enum options_id {
     OPTIONS_SEED,
     OPTIONS_THREADS,
     OPTIONS_LOG,
+    OPTIONS_LOG_STEPS,
     OPTIONS_RESUME,
     OPTIONS_SET,
     OPTIONS_PHASE,
@@ -38,6 +39,7 @@ static const struct options_row {
     [OPTIONS_SEED] = {"--seed", "N", "the seed of weights, order and draws; never of a split (0)", OPTIONS_RUN},
     [OPTIONS_THREADS] = {"--threads", "N", "use N threads; results do not depend on it", OPTIONS_BOTH},
     [OPTIONS_LOG] = {"--log", "FILE.jsonl", "write what happens to FILE, one JSON object a line", OPTIONS_RUN},
+    [OPTIONS_LOG_STEPS] = {"--log-steps", NULL, "write the loss of each step to the log, too", OPTIONS_RUN},
     [OPTIONS_RESUME] = {"--resume", "FILE", "go on from a checkpoint", OPTIONS_RUN},
     [OPTIONS_SET] = {"--set", "NAME=VALUE", "give the param NAME another value", OPTIONS_RUN},
     [OPTIONS_PHASE] = {"--phase", "NAME", "train this phase alone", OPTIONS_RUN},
@@ -243,6 +245,9 @@ static int options_one(struct bp_options *options, const struct bp_program *prog
         return 1;
     case OPTIONS_OUTPUT:
         options->output = value;
+        return 1;
+    case OPTIONS_LOG_STEPS:
+        options->log_steps = 1;
         return 1;
     case OPTIONS_QUIET:
         options->quiet = 1;

@@ -191,7 +191,7 @@ int32_t bp_default_threads(void); /* OMP_NUM_THREADS, else the cores this proces
 enum bp_command { BP_COMMAND_RUN, BP_COMMAND_PREDICT };
 struct bp_options { /* options.c */
     enum bp_command command;
-    int help, version, quiet, check_grad;
+    int help, version, quiet, check_grad, log_steps;
     int seed_given, threads_given;
     uint64_t seed;
     int32_t threads; /* 1 .. BP_MAX_THREADS */

@@ -141,6 +141,22 @@ static int train_loss_is_finite(struct train_run *run, const struct bp_sweep *sw
     return isfinite(run->training[0]);
 }
 
+/* --log-steps: the loss of the batch that is done. */
+static int train_tell_step(void *argument, int64_t place, int64_t rows) {
+    struct train_run *run = argument;
+    struct bp_error ignored; /* a log that cannot be written is told with the next epoch */
+    bp_measure_finish(run->instance, train_pass(run), run->last_sums, rows);
+    bp_measure_copy(run->instance, &run->train->training, run->training);
+    struct bp_text json = {0};
+    bp_text_printf(&json, "{\"event\":\"step\",\"phase\":");
+    bp_text_json(&json, run->train->name);
+    long long before = (long long)(run->progress.epoch * run->progress.batches);
+    bp_text_printf(&json, ",\"step\":%lld,\"loss\":", before + (long long)(place / run->train->batch_size) + 1);
+    bp_log_number(&json, run->training[0]);
+    bp_text_add(&json, "}", 1);
+    return bp_log_line(run->instance->log, &json, &ignored);
+}
+
 static enum bp_outcome train_batches(struct train_run *run, struct bp_error *error) {
     struct bp_progress *progress = &run->progress;
     struct bp_sweep sweep = {0};
@@ -158,6 +174,10 @@ static enum bp_outcome train_batches(struct train_run *run, struct bp_error *err
     sweep.sum_count = progress->sum_count;
     sweep.totals = progress->totals;
     sweep.last_sums = run->last_sums;
+    if (run->instance->options->log_steps) {
+        sweep.after = train_tell_step;
+        sweep.argument = run;
+    }
     for (;;) {
         sweep.first = progress->batch;
         sweep.step = (uint64_t)(progress->epoch * progress->batches + progress->batch);
@@ -167,6 +187,10 @@ static enum bp_outcome train_batches(struct train_run *run, struct bp_error *err
             return BP_OK;
         if (sweep.end == BP_SWEEP_INTERRUPTED)
             return BP_INTERRUPTED;
+        if (sweep.end == BP_SWEEP_FAILED) {
+            bp_fail(error, "cannot write %s", run->instance->log->path);
+            return BP_FAILED;
+        }
         if (!train_loss_is_finite(run, &sweep)) {
             bp_train_explain(run->instance, &sweep, run->train, progress->epoch, error);
             return BP_FAILED;

@@ -1,0 +1,115 @@
+"""Running things for tests: bpc, the programs that it builds, C compilers. Every command runs with the sanitizers' reports
+sent to a folder that must stay empty, since a leak or an undefined shift may leave an exit code of 0."""
+import contextlib
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import tempfile
+
+TESTS = pathlib.Path(__file__).resolve().parent
+ROOT = TESTS.parent
+
+
+class Failure(Exception):
+    """The reason why a test fails, in one line."""
+
+
+class Skipped(Exception):
+    """Why a test cannot run here."""
+
+
+def expect(condition, reason):
+    if not condition:
+        raise Failure(reason)
+
+
+def first_line(text):
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    return lines[0][:300] if lines else "(nothing was said)"
+
+
+class Outcome:
+    def __init__(self, code, out, err):
+        self.code, self.out, self.err = code, out, err
+
+
+class Build:
+    """A build folder: its bpc, and whether it is sanitized."""
+
+    def __init__(self, folder):
+        self.folder = pathlib.Path(folder).resolve()
+        self.bpc = self.folder / "bpc"
+        cache = self.folder / "CMakeCache.txt"
+        text = cache.read_text() if cache.exists() else ""
+        self.sanitized = re.search(r"^BPC_SANITIZE:BOOL=(ON|1|TRUE)$", text, re.MULTILINE) is not None
+
+    def run(self, command, cwd=None, timeout=300, environment=None, stdin=None):
+        """Runs a command; a sanitizer's report, a signal or the time limit are failures."""
+        with tempfile.TemporaryDirectory(prefix="bpc-reports-") as reports:
+            env = dict(os.environ, LC_ALL="C", NO_COLOR="1", **(environment or {}))
+            env["ASAN_OPTIONS"] = f"log_path={reports}/asan:detect_leaks=1:abort_on_error=0"
+            env["UBSAN_OPTIONS"] = f"log_path={reports}/ubsan:print_stacktrace=1"
+            words = [str(word) for word in command]
+            try:
+                done = subprocess.run(words, cwd=cwd, env=env, capture_output=True, timeout=timeout, input=stdin or b"")
+            except subprocess.TimeoutExpired:
+                raise Failure(f"{shown(words)}: not done after {timeout} s") from None
+            for report in sorted(pathlib.Path(reports).iterdir()):
+                text = report.read_text(errors="replace")
+                found = re.search(r"^.*(ERROR: .*|runtime error: .*)$", text, re.MULTILINE)
+                raise Failure(f"{shown(words)}: {found.group(0).strip() if found else first_line(text)}")
+            outcome = Outcome(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+            expect(outcome.code >= 0, f"{shown(words)}: ended by signal {-outcome.code}: {first_line(outcome.err)}")
+            return outcome
+
+    def succeed(self, command, **more):
+        outcome = self.run(command, **more)
+        expect(outcome.code == 0, f"{shown(command)}: exit code {outcome.code}: {first_line(outcome.err)}")
+        return outcome
+
+    def compile(self, source, program, *options, cwd=None):
+        """bpc SOURCE -o PROGRAM; says nothing where all is well."""
+        options = [*options, "--verify"]
+        self.succeed([self.bpc, source, "-o", program, *options], cwd=cwd)
+        return pathlib.Path(cwd or ".") / program
+
+
+def shown(command):
+    return " ".join(pathlib.Path(str(word)).name if os.path.isabs(str(word)) else str(word) for word in command[:6])
+
+
+@contextlib.contextmanager
+def copied(*folders):
+    """A temporary folder with a copy of what lies in these."""
+    with tempfile.TemporaryDirectory(prefix="bpc-test-") as place:
+        for folder in folders:
+            for path in sorted(pathlib.Path(folder).iterdir()):
+                if path.is_file():
+                    shutil.copy(path, place)
+        yield pathlib.Path(place)
+
+
+def in_order(programs):
+    """Programs of one folder, those first that save what others load."""
+    texts = {path: path.read_text() for path in programs}
+    saves = {name: path for path, text in texts.items() for name in re.findall(r'\bto\s+"([^"]+)"', text)}
+    ordered = []
+
+    def add(path):
+        if path in ordered:
+            return
+        for name in re.findall(r'\bfrom\s+"([^"]+)"', texts[path]):
+            if saves.get(name, path) != path:
+                add(saves[name])
+        ordered.append(path)
+
+    for path in sorted(programs):
+        add(path)
+    return ordered
+
+
+def examples():
+    """The folders of examples/ that hold programs."""
+    return [folder for folder in sorted((ROOT / "examples").iterdir()) if folder.is_dir() and list(folder.glob("*.bp"))]
