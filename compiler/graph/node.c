@@ -137,6 +137,8 @@ static Node draft_of(Op op, NodeType type, bool batched, int rank, const int64_t
 void node_label(Node *node, Name label) {
     if (!node->label)
         node->label = label;
+    if (node->op == OP_CUSTOM) /* the value that its derivative stands beside */
+        node_label(node->args[0], label);
 }
 
 bool node_same_shape(const Node *a, const Node *b) {

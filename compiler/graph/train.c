@@ -448,7 +448,7 @@ static void build_trace(Build *build, GraphTrain *train, Node *loss) {
     mark_reachable(loss, seen);
     for (int id = 0; id <= loss->id; id++) {
         Node *node = graph_node(build->graph, id);
-        if (!seen[id] || !node->label || node->type != TYPE_REAL || !node->arg_count || !node->batched)
+        if (!seen[id] || !node->label || node->type != TYPE_REAL || !node->arg_count || !node->batched || node->op == OP_CUSTOM)
             continue;
         Buffer *buffer = buffer_new(build->arena, arena_printf(build->arena, "trace_%s", node->label), BUFFER_OUTPUT, SCALAR_F32, train->plan->batch_size,
                                     node->rank, node->dims, node->span);

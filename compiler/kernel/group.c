@@ -146,7 +146,7 @@ static void choose_items(LowerPlan *plan, Graph *graph) {
     }
     for (int i = 0; i < plan->function->sinks.count; i++) {
         Sink *sink = &plan->function->sinks.at[i];
-        Node *node = sink->value;
+        Node *node = lower_behind(sink->value);
         make_item(plan, node);
         *LIST_ADD(plan->arena, &plan->items[node->id]->sinks) = *sink;
     }

@@ -708,7 +708,7 @@ static void lower_group(Lowering *l, int index) {
 static void lower_copies(Lowering *l) {
     for (int i = 0; i < l->plan->copies.count; i++) {
         const Sink *sink = &l->plan->copies.at[i];
-        LowerItem *item = l->plan->items[sink->value->id];
+        LowerItem *item = l->plan->items[lower_behind(sink->value)->id];
         Kernel *kernel = start_kernel(l, arena_printf(l->b.arena, "keep_%s", sink->tensor->name), sink->value->span);
         kernel->formula = arena_printf(l->b.arena, "%s takes its new value", sink->tensor->name);
         Point point = {.lanes = 1, .group = -1, .memo = arena_new_of(l->b.arena, struct Memo)};
