@@ -54,7 +54,10 @@ static void build_bind(Build *build, const Stmt *stmt) {
         }
     }
     *LIST_ADD(build->arena, &build->path) = stmt->names.at[0];
+    bool bound = build->bound;
+    build->bound = true;
     Term term = build_expression(build, meant->value);
+    build->bound = bound;
     remember_layer(build);
     if (!span_in_prelude(stmt->span))
         label_result(build, &term);

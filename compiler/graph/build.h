@@ -79,7 +79,9 @@ struct Build {
     bool measuring;         /* batch_rows() counts the rows of the whole split */
     bool schedules;         /* step, epoch and steps may be named */
     LIST(Name) path;        /* bound names from the model inwards; NULL: a call without a name */
+    bool bound;             /* the expression in hand is being given a name */
     Span user;              /* the innermost expression outside the prelude */
+    Span reported;          /* where the last error was, so that one call is one error */
     Name callee;            /* the prelude's function that is being elaborated, for notes */
     int depth;              /* of calls: a definition that calls itself is an error */
     int draws;              /* random draws so far in this application: part of their streams */

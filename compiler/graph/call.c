@@ -177,6 +177,10 @@ static Term invoke(Build *build, const Item *item, Term *positional, int count, 
     Scope *scope = scope_open(build, NULL);
     Stmt **replacements = build->replacements;
     Name callee = build->callee;
+    bool bound = build->bound, unnamed = item->kind == ITEM_BLOCK && !bound;
+    if (unnamed)
+        *LIST_ADD(build->arena, &build->path) = NULL;
+    build->bound = false;
     build->replacements = NULL;
     build->depth++;
     if (span_in_prelude(item->span))
@@ -194,6 +198,9 @@ static Term invoke(Build *build, const Item *item, Term *positional, int count, 
                 remember_loss(build, item, positional, count);
         }
     }
+    if (unnamed)
+        build->path.count--;
+    build->bound = bound;
     build->scope = scope;
     build->replacements = replacements;
     build->callee = callee;

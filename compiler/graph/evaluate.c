@@ -1,11 +1,12 @@
-/* Runs the graph in plain double arithmetic, node by node in the order of ids: the reference for tests, slow and simple.
-   Truth values are 0 and 1, an index is its number. */
+/* Runs the graph in plain double arithmetic, node by node in the order of ids: the reference for tests, slow and
+   simple. Truth values are 0 and 1, an index is its number. */
 #include "graph.h"
 
 #include <math.h>
 #include <string.h>
 
-/* The element of x that stands at `element` of `row`: numbers and what is not batched stand for themselves everywhere. */
+/* The element of x that stands at `element` of `row`: numbers and what is not batched stand for themselves everywhere.
+ */
 static double element_at(const Evaluation *x, int64_t row, int64_t element) {
     return x->values[(x->rows > 1 ? row : 0) * x->elements + (x->elements > 1 ? element : 0)];
 }
@@ -38,7 +39,8 @@ static void evaluate_element(const Node *node, Evaluation **args, Evaluation *va
         }
 }
 
-/* ---- one row of a SHAPE op: out from the rows of its arguments ---------------------------------------------------------- */
+/* ---- one row of a SHAPE op: out from the rows of its arguments
+ * ---------------------------------------------------------- */
 
 /* An axis divides the elements into [outer][length][inner]. */
 static void axis_extents(const Node *x, int axis, int64_t *outer, int64_t *length, int64_t *inner) {
@@ -138,7 +140,8 @@ static void evaluate_row(const Node *node, Evaluation **args, int64_t row, doubl
     }
 }
 
-/* ---- sums over the batch, products --------------------------------------------------------------------------------------- */
+/* ---- sums over the batch, products
+ * --------------------------------------------------------------------------------------- */
 
 static void batch_sum(const Evaluation *x, int64_t rows, Evaluation *value) {
     for (int64_t row = 0; row < rows; row++)
@@ -178,13 +181,14 @@ static void contract(const Node *node, Evaluation **args, int64_t rows, Evaluati
         contract_row(node, row_of(args[0], row), row_of(args[1], row), row_of(value, row));
 }
 
-/* ---- the order ---------------------------------------------------------------------------------------------------------------- */
+/* ---- the order
+ * ---------------------------------------------------------------------------------------------------------------- */
 
 static Evaluation *evaluate_node(Evaluator *evaluator, const Node *node) {
     Evaluation *value = arena_new_of(evaluator->arena, Evaluation);
     value->rows = node->batched ? evaluator->rows : 1;
     value->elements = node_elements(node);
-    value->values = arena_array(evaluator->arena, double, value->rows *value->elements);
+    value->values = arena_array(evaluator->arena, double, value->rows * value->elements);
     Evaluation **args = arena_array(evaluator->arena, Evaluation *, node->arg_count ? node->arg_count : 1);
     for (int i = 0; i < node->arg_count; i++)
         args[i] = evaluator->memo[node->args[i]->id];
@@ -202,7 +206,8 @@ static Evaluation *evaluate_node(Evaluator *evaluator, const Node *node) {
     return value;
 }
 
-/* Every node that `root` needs and that has no value yet, by id; the graph is only reachable through its arguments here. */
+/* Every node that `root` needs and that has no value yet, by id; the graph is only reachable through its arguments
+ * here. */
 static const Node **wanted_nodes(Evaluator *evaluator, const Node *root) {
     const Node **wanted = arena_array(evaluator->arena, const Node *, root->id + 1);
     wanted[root->id] = root;

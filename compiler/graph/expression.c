@@ -115,7 +115,20 @@ static Term build_matmul(Build *build, Term left, Term right, Span span) {
 
 /* ---- names ------------------------------------------------------------------------------------------------------------------ */
 
+/* Names that the language has and this compiler does not yet. */
+static bool is_to_come(Name name) {
+    static const char *const names[] = {"roc_auc",   "pr_auc",      "log_loss",   "recall",   "precision",  "top_k",     "embedding",
+                                        "grad",      "linspace",    "batch_norm", "layer_norm", "rms_norm", "cosine",    "exponential",
+                                        "one_cycle", "linear_warmup", "reduce_on_plateau"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!strcmp(names[i], name))
+            return true;
+    return false;
+}
+
 static Term unknown_name(Build *build, Name name, Span span) {
+    if (is_to_come(name))
+        return build_error(build, span, "'%s' is not there yet", name);
     LIST(Name) known = {0};
     for (const Scope *scope = build->scope; scope; scope = scope->parent)
         for (int i = 0; i < scope->bindings.count; i++)

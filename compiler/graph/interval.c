@@ -1,6 +1,6 @@
-/* Where can a value lie, whatever the parameters and the data are: interval arithmetic (Moore, Interval Analysis, 1966) from the
-   leaves up, with the few patterns that plain intervals do not see (a quotient of e and sum(e), a square). Bounds are sound for
-   values that are not NaN; -infinity and infinity say that nothing is known on that side. */
+/* Where can a value lie, whatever the parameters and the data are: interval arithmetic (Moore, Interval Analysis, 1966)
+   from the leaves up, with the few patterns that plain intervals do not see (a quotient of e and sum(e), a square).
+   Bounds are sound for values that are not NaN; -infinity and infinity say that nothing is known on that side. */
 #include "graph.h"
 
 #include <math.h>
@@ -44,7 +44,8 @@ static Interval divide(Interval x, Interval y) {
         return UNKNOWN;
     if (y.low == 0 && y.high == 0)
         return UNKNOWN;
-    double low = y.low == 0 ? 0.0 : y.low, high = y.high == 0 ? -0.0 : y.high; /* a zero has the sign of the other bound */
+    double low = y.low == 0 ? 0.0 : y.low,
+           high = y.high == 0 ? -0.0 : y.high; /* a zero has the sign of the other bound */
     double corners[4] = {x.low / low, x.low / high, x.high / low, x.high / high};
     return hull(corners);
 }
@@ -124,7 +125,8 @@ static Interval interval_leaf(const Node *node) {
     case OP_CONSTANT:
         return isnan(node->number) ? UNKNOWN : (Interval){node->number, node->number};
     case OP_INPUT: /* -1 is a category that the training part did not have */
-        return node->type == TYPE_INDEX ? (Interval){-1, node->classes ? (double)node->classes - 1 : INFINITY} : UNKNOWN;
+        return node->type == TYPE_INDEX ? (Interval){-1, node->classes ? (double)node->classes - 1 : INFINITY}
+                                        : UNKNOWN;
     case OP_SCALAR:
         return is_rows(node)                          ? (Interval){1, INFINITY}
                : node->integer < (int)BP_SCALAR_COUNT ? (Interval){0, INFINITY}

@@ -99,7 +99,9 @@ Term build_parameter(Build *build, Name name, Term *terms, int rank, const Expr 
     if (!parameter_dims(build, terms, rank, dims, span))
         return NOTHING;
     const char *path = path_join(build, name);
-    if (!path || !*path)
+    if (build->user.source >= 0) /* the layer, not the line of its definition */
+        span = build->user;
+    if (!path || (!name && !build->bound))
         return build_error(build, span, "a layer with weights needs a name: write `h = %s(…)` on a line of its own",
                            build->callee ? build->callee : "dense");
     ModelInstance *model = build->model;
@@ -224,6 +226,7 @@ Term build_model_call(Build *build, ModelInstance *model, Term *args, int count,
     build->path.count = 0;
     build->path.at = NULL;
     build->path.capacity = 0;
+    build->bound = false;
     bool ok = true;
     for (int i = 0; i < count; i++) {
         Node *x = term_number(build, &args[i]);

@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- words ------------------------------------------------------------------------------------------------------------ */
+/* ---- words
+ * ------------------------------------------------------------------------------------------------------------ */
 
 /* Names come from files: control bytes would break the lines. */
 static void add_name(Text *out, const char *name) {
@@ -45,7 +46,8 @@ static void pad(Text *out, size_t line_start, size_t column) {
         text_add(out, " ");
 }
 
-/* ---- formulas ------------------------------------------------------------------------------------------------------------ */
+/* ---- formulas
+ * ------------------------------------------------------------------------------------------------------------ */
 
 enum { BINDS_COMPARE = 1, BINDS_ADD, BINDS_MULTIPLY, BINDS_NEGATE, BINDS_POWER, BINDS_NAME };
 
@@ -99,20 +101,34 @@ static void write_infix(Formula f, const Node *node, const char *op, int level, 
 static const char *infix_of(Op op, int *level) {
     *level = op_table[op].class == CLASS_COMPARE ? BINDS_COMPARE : BINDS_ADD;
     switch (op) {
-    case OP_ADD: return "+";
-    case OP_SUBTRACT: return "-";
-    case OP_LESS: return "<";
-    case OP_LESS_EQUAL: return "<=";
-    case OP_EQUAL: return "==";
-    case OP_NOT_EQUAL: return "!=";
-    case OP_MULTIPLY: *level = BINDS_MULTIPLY; return "*";
-    case OP_DIVIDE: *level = BINDS_MULTIPLY; return "/";
-    case OP_POWER: *level = BINDS_POWER; return "^";
-    default: return NULL;
+    case OP_ADD:
+        return "+";
+    case OP_SUBTRACT:
+        return "-";
+    case OP_LESS:
+        return "<";
+    case OP_LESS_EQUAL:
+        return "<=";
+    case OP_EQUAL:
+        return "==";
+    case OP_NOT_EQUAL:
+        return "!=";
+    case OP_MULTIPLY:
+        *level = BINDS_MULTIPLY;
+        return "*";
+    case OP_DIVIDE:
+        *level = BINDS_MULTIPLY;
+        return "/";
+    case OP_POWER:
+        *level = BINDS_POWER;
+        return "^";
+    default:
+        return NULL;
     }
 }
 
-/* ---- products: as @ and outer where they are one, else with letters -------------------------------------------------------------- */
+/* ---- products: as @ and outer where they are one, else with letters
+ * -------------------------------------------------------------- */
 
 static void write_letters(Text *out, const int8_t *letters, int rank) {
     for (int i = 0; i < rank; i++)
@@ -120,24 +136,25 @@ static void write_letters(Text *out, const int8_t *letters, int rank) {
 }
 
 /* The matrix or vector x with its axes as wanted: first and last are letters, of which a vector has one. */
-static bool write_oriented(Formula f, const Node *x, const int8_t *letters, int8_t first, int8_t last, bool is_left, bool write) {
+static bool write_oriented(Formula f, const Node *x, const int8_t *letters, int8_t first, int8_t last, bool is_left,
+                           bool may_turn, bool write) {
     bool straight = x->rank == 1 || (letters[0] == first && letters[1] == last);
     bool turned = x->rank == 2 && letters[0] == last && letters[1] == first;
     if (x->rank == 1 && letters[0] != (is_left ? last : first))
         return false;
-    if (!straight && !turned)
+    if (!straight && !(turned && may_turn))
         return false;
     if (write && turned)
         text_add(f.out, "transpose(");
     if (write)
-        write_argument(f, x, turned ? 0 : is_left ? BINDS_MULTIPLY : BINDS_MULTIPLY + 1);
+        write_argument(f, x, turned ? 0 : BINDS_MULTIPLY + 1);
     if (write && turned)
         text_add(f.out, ")");
     return true;
 }
 
 /* left @ right, if the product is one; returns false and writes nothing otherwise. */
-static bool write_matmul(Formula f, const Node *node, int first_side, bool parentheses) {
+static bool write_matmul(Formula f, const Node *node, int first_side, bool may_turn, bool parentheses) {
     const Node *left = node->args[first_side], *right = node->args[1 - first_side];
     const int8_t *l = first_side ? node->contract.right : node->contract.left;
     const int8_t *r = first_side ? node->contract.left : node->contract.right, *out = node->contract.out;
@@ -151,13 +168,14 @@ static bool write_matmul(Formula f, const Node *node, int first_side, bool paren
             if (l[i] == r[j] && (node->rank < 1 || out[0] != l[i]) && (node->rank < 2 || out[1] != l[i]))
                 k = l[i];
     int8_t rows = left->rank == 2 ? out[0] : -1, columns = right->rank == 2 ? out[node->rank - 1] : -1;
-    if (k < 0 || !write_oriented(f, left, l, rows, k, true, false) || !write_oriented(f, right, r, k, columns, false, false))
+    if (k < 0 || !write_oriented(f, left, l, rows, k, true, may_turn, false) ||
+        !write_oriented(f, right, r, k, columns, false, may_turn, false))
         return false;
     if (parentheses)
         text_add(f.out, "(");
-    write_oriented(f, left, l, rows, k, true, true);
+    write_oriented(f, left, l, rows, k, true, may_turn, true);
     text_add(f.out, " @ ");
-    write_oriented(f, right, r, k, columns, false, true);
+    write_oriented(f, right, r, k, columns, false, may_turn, true);
     if (parentheses)
         text_add(f.out, ")");
     return true;
@@ -176,7 +194,8 @@ static void write_contract(Formula f, const Node *node, int binds) {
             args[1] = node->args[0];
         }
         write_call(f, "outer", args, 2);
-    } else if (!write_matmul(f, node, 0, parentheses) && !write_matmul(f, node, 1, parentheses)) {
+    } else if (!write_matmul(f, node, 0, false, parentheses) && !write_matmul(f, node, 1, false, parentheses) &&
+               !write_matmul(f, node, 0, true, parentheses) && !write_matmul(f, node, 1, true, parentheses)) {
         text_add(f.out, "contract(\"");
         write_letters(f.out, spec->left, left->rank);
         text_add(f.out, ",");
@@ -193,7 +212,8 @@ static void write_contract(Formula f, const Node *node, int binds) {
         text_add(f.out, ")");
 }
 
-/* ---- the other ops -------------------------------------------------------------------------------------------------------------- */
+/* ---- the other ops
+ * -------------------------------------------------------------------------------------------------------------- */
 
 static void write_leaf(Formula f, const Node *node, int binds) {
     Text *out = f.out;
@@ -315,7 +335,8 @@ void sheet_formula(const Sheet *sheet, const Node *node, Text *out) {
     write_node((Formula){sheet, 1000, out}, node, 0);
 }
 
-/* ---- one node, as dumps and BUG() say it --------------------------------------------------------------------------------------- */
+/* ---- one node, as dumps and BUG() say it
+ * --------------------------------------------------------------------------------------- */
 
 static void print_details(const Node *node, Text *out) {
     switch (node->op) {
@@ -338,8 +359,13 @@ static void print_details(const Node *node, Text *out) {
         for (int side = 0; side < 3; side++) {
             const Node *x = side < 2 && side < node->arg_count ? node->args[side] : node;
             text_add(out, side == 1 ? "," : side == 2 ? "->" : "");
-            write_letters(out, side == 0 ? node->contract.left : side == 1 ? node->contract.right : node->contract.out,
-                          x->rank < 0 ? 0 : x->rank > 4 ? 4 : x->rank);
+            write_letters(out,
+                          side == 0   ? node->contract.left
+                          : side == 1 ? node->contract.right
+                                      : node->contract.out,
+                          x->rank < 0   ? 0
+                          : x->rank > 4 ? 4
+                                        : x->rank);
         }
         text_add(out, node->contract.over_batch ? ", over the batch" : "");
         break;
@@ -373,7 +399,9 @@ void node_print(const Node *node, Text *out) {
     text_add(out, node->batched ? " batched" : "");
 }
 
-/* ---- sheets ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- sheets
+ * ----------------------------------------------------------------------------------------------------------------------
+ */
 
 enum { DEEPEST = 5 }; /* a formula that nests deeper gets a line of its own */
 
@@ -396,7 +424,8 @@ int first_shown_argument(const Sheet *sheet, const Node *node) {
 
 /* A constant, perhaps in every element: written where it is used, however often. */
 static bool is_plain(const Node *node) {
-    return node->op == OP_CONSTANT || (node->op == OP_EXPAND && node->args[0]->op == OP_CONSTANT) || node->op == OP_IOTA;
+    return node->op == OP_CONSTANT || (node->op == OP_EXPAND && node->args[0]->op == OP_CONSTANT) ||
+           node->op == OP_IOTA;
 }
 
 static int compare_labels(const void *x, const void *y) {
@@ -460,7 +489,9 @@ Sheet sheet_of(Arena *arena, const Graph *graph, Node *const *roots, int root_co
     return sheet;
 }
 
-/* ---- functions --------------------------------------------------------------------------------------------------------------------- */
+/* ---- functions
+ * ---------------------------------------------------------------------------------------------------------------------
+ */
 
 enum { NAME_COLUMN = 24, TYPE_COLUMN = 76, PLACE_COLUMN = 102 };
 
@@ -497,7 +528,8 @@ static void print_sink(const Sheet *sheet, const Sink *sink, Text *out) {
     size_t start = out->length;
     text_add(out, "    ");
     add_name(out, sink->tensor ? sink->tensor->name : sink->buffer ? sink->buffer->shown : "?");
-    if (!sink->tensor && node_elements(sink->value) == 1 && sink->buffer && sink->buffer->elements > 1 && !sink->value->batched)
+    if (!sink->tensor && node_elements(sink->value) == 1 && sink->buffer && sink->buffer->elements > 1 &&
+        !sink->value->batched)
         text_printf(out, "[%lld]", (long long)sink->first);
     pad(out, start, NAME_COLUMN);
     text_add(out, "<- ");
@@ -544,7 +576,9 @@ void graph_print(const GraphProgram *program, Text *out) {
     }
 }
 
-/* ---- gradients ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- gradients
+ * -----------------------------------------------------------------------------------------------------------------------
+ */
 
 PhaseSheet phase_sheet(Arena *arena, const Graph *graph, const GraphTrain *train) {
     Node **roots = arena_array(arena, Node *, train->gradients.count + 1);
@@ -561,7 +595,8 @@ PhaseSheet phase_sheet(Arena *arena, const Graph *graph, const GraphTrain *train
 static bool is_gradient_line(const GraphTrain *train, const Sheet *sheet, const Node *node) {
     for (int i = 0; i < train->gradients.count; i++) {
         const char *name = sheet->names[node->id];
-        if (train->gradients.at[i].value == node && !strncmp(name, "d_", 2) && !strcmp(name + 2, train->gradients.at[i].tensor->name))
+        if (train->gradients.at[i].value == node && !strncmp(name, "d_", 2) &&
+            !strcmp(name + 2, train->gradients.at[i].tensor->name))
             return true;
     }
     return false;

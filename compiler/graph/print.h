@@ -1,4 +1,5 @@
-/* What the prints of the graph share: which nodes stand on a line of their own, what they are called, formulas over those names. */
+/* What the prints of the graph share: which nodes stand on a line of their own, what they are called, formulas over
+ * those names. */
 #ifndef BPC_GRAPH_PRINT_H
 #define BPC_GRAPH_PRINT_H
 

@@ -1,5 +1,5 @@
-/* Each phase's forward and backward pass as a picture, for Graphviz and for Mermaid. A box is a line of --emit=gradient: what is used
-   once is written inside the box that uses it, constants always are. */
+/* Each phase's forward and backward pass as a picture, for Graphviz and for Mermaid. A box is a line of
+   --emit=gradient: what is used once is written inside the box that uses it, constants always are. */
 #include "print.h"
 
 #include <string.h>
@@ -14,7 +14,8 @@ typedef struct Drawing {
     void (*edge)(struct Drawing *drawing, int phase, int from, int to);
 } Drawing;
 
-/* ---- what is drawn --------------------------------------------------------------------------------------------------------- */
+/* ---- what is drawn
+ * --------------------------------------------------------------------------------------------------------- */
 
 static BoxKind box_kind(const PhaseSheet *phase, const GraphTrain *train, const Node *node) {
     for (int i = 0; i < train->gradients.count; i++)
@@ -47,7 +48,8 @@ static void draw_box(Drawing *drawing, const PhaseSheet *phase, const GraphTrain
     text_free(&type);
 }
 
-/* Edges from every box that the formula of `node` names, through what it has swallowed. A formula is at most a few levels deep. */
+/* Edges from every box that the formula of `node` names, through what it has swallowed. A formula is at most a few
+ * levels deep. */
 static void draw_edges(Drawing *drawing, const Sheet *sheet, int phase, const Node *node, int to, int *drawn) {
     for (int i = first_shown_argument(sheet, node); i < node->arg_count; i++) {
         const Node *arg = node->args[i];
@@ -75,7 +77,8 @@ static void draw_phase(Drawing *drawing, const GraphProgram *program, int number
     arena_free(arena);
 }
 
-/* ---- Graphviz ---------------------------------------------------------------------------------------------------------------- */
+/* ---- Graphviz
+ * ---------------------------------------------------------------------------------------------------------------- */
 
 static void add_dot_text(Text *out, const char *text) {
     for (const char *at = text; *at; at++) {
@@ -86,10 +89,9 @@ static void add_dot_text(Text *out, const char *text) {
 }
 
 static void dot_box(Drawing *drawing, int phase, const Node *node, BoxKind kind, const char *const *lines) {
-    static const char *const styles[] = {"shape=box, style=\"filled,rounded\", fillcolor=\"#eeeeee\"",
-                                         "shape=box, style=filled, fillcolor=\"#cfe2f3\"",
-                                         "shape=box, style=filled, fillcolor=\"#f9dcc4\"",
-                                         "shape=box, style=\"filled,bold\", fillcolor=\"#f4b183\""};
+    static const char *const styles[] = {
+        "shape=box, style=\"filled,rounded\", fillcolor=\"#eeeeee\"", "shape=box, style=filled, fillcolor=\"#cfe2f3\"",
+        "shape=box, style=filled, fillcolor=\"#f9dcc4\"", "shape=box, style=\"filled,bold\", fillcolor=\"#f4b183\""};
     text_printf(drawing->out, "    p%d_n%d [%s, label=\"", phase, node->id, styles[kind]);
     for (int i = 0; i < 3; i++)
         if (lines[i][0]) {
@@ -120,7 +122,9 @@ void graph_print_dot(const GraphProgram *program, Text *out) {
     text_add(out, "}\n");
 }
 
-/* ---- Mermaid ------------------------------------------------------------------------------------------------------------------- */
+/* ---- Mermaid
+ * -------------------------------------------------------------------------------------------------------------------
+ */
 
 /* In a quoted text of Mermaid, #number; is a character. */
 static void add_mermaid_text(Text *out, const char *text) {

@@ -19,7 +19,11 @@ Term build_error(Build *build, Span span, const char *format, ...) {
     vsnprintf(text, sizeof text, format, list);
     va_end(list);
     bool inside = span_in_prelude(span) && build->user.source >= 0;
-    error_at(inside ? build->user : span, "%s", text);
+    Span at = inside ? build->user : span;
+    if (at.source >= 0 && at.source == build->reported.source && at.start == build->reported.start && at.end == build->reported.end)
+        return NOTHING;
+    build->reported = at;
+    error_at(at, "%s", text);
     if (inside)
         note_at(span, "in the prelude's '%s'", build->callee ? build->callee : "?");
     return NOTHING;

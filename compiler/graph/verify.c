@@ -44,7 +44,8 @@ static void verify_span(const Node *node) {
     want(span.source >= 0 && span.source < source_count(), node, "its span is in no source");
     size_t length;
     source_text(span.source, &length);
-    want(span.start >= 0 && span.start <= span.end && (size_t)span.end <= length, node, "its span is beyond its source");
+    want(span.start >= 0 && span.start <= span.end && (size_t)span.end <= length, node,
+         "its span is beyond its source");
 }
 
 static void verify_element_types(const Node *node) {
@@ -56,7 +57,8 @@ static void verify_element_types(const Node *node) {
         else if (node->op == OP_EQUAL || node->op == OP_NOT_EQUAL || node->op == OP_LESS || node->op == OP_LESS_EQUAL)
             want(is_number_type(arg) == is_number_type(node->args[0]), node, "an index is compared with a number");
         else if (node->op == OP_WHERE)
-            want(is_number_type(arg) ? is_number_type(node) : arg->type == node->type, node, "its branches differ in type");
+            want(is_number_type(arg) ? is_number_type(node) : arg->type == node->type, node,
+                 "its branches differ in type");
         else if (node->op != OP_REAL)
             want(is_number_type(arg), node, "an index or a condition in arithmetic");
     }
@@ -74,7 +76,8 @@ static void verify_element(const Node *node) {
     for (int i = 0; i < node->arg_count; i++) {
         batched |= node->args[i]->batched;
         shaped |= node->args[i]->rank > 0;
-        want(node->args[i]->rank == 0 || node_same_shape(node, node->args[i]), node, "an argument has neither its shape nor none");
+        want(node->args[i]->rank == 0 || node_same_shape(node, node->args[i]), node,
+             "an argument has neither its shape nor none");
     }
     want(node->rank == 0 || shaped, node, "a shape from numbers");
     want(node->batched == batched, node, "batched is not what its arguments say");
@@ -210,10 +213,12 @@ static void verify_leaf(const Node *node) {
         want(node->tensor && !node->batched, node, "a tensor is one for all rows");
         break;
     case OP_INPUT:
-        want(node->batched && (node->type == TYPE_INDEX) == (node->rank == 0), node, "an input is a row's vector or index");
+        want(node->batched && (node->type == TYPE_INDEX) == (node->rank == 0), node,
+             "an input is a row's vector or index");
         break;
     case OP_IOTA:
-        want(node->rank == 1 && node->dims[0] == node->integer && node->type == TYPE_INDEX, node, "iota is a vector of indices");
+        want(node->rank == 1 && node->dims[0] == node->integer && node->type == TYPE_INDEX, node,
+             "iota is a vector of indices");
         break;
     default:
         break;

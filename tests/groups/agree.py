@@ -2,16 +2,16 @@
 several levels of optimisation, on 1, 2, 3 and 7 threads. And no compiler warns of the C that we write."""
 import functools
 import hashlib
-
-from commands import TESTS, Skipped, copied, examples, expect, first_line, in_order
 import shutil
 
-# Each must give the bits of the first. -ffp-contract=fast would join a product and a sum where it may: the file forbids it.
+from commands import TESTS, Skipped, copied, examples, expect, first_line, in_order
+
+# name, how, whether its kernels always use threads (else where that is worth it), on how many threads it runs. Each must
+# give the bits of the first. -ffp-contract=fast would join a product and a sum where it may: the file forbids it.
 COMPILERS = [
-    ("gcc", ["gcc", "-O3", "-march=native", "-fopenmp"], (1, 2, 3, 7)),
-    ("clang", ["clang", "-O3", "-march=native", "-fopenmp"], (1, 2, 3, 7)),
-    ("gcc-serial", ["gcc", "-O1", "-march=native", "-ffp-contract=fast"], (1,)),
-    ("clang-serial", ["clang", "-O2", "-march=native"], (1,)),
+    ("gcc", ["gcc", "-O3", "-march=native", "-fopenmp"], True, (1, 2, 3, 7)),
+    ("clang", ["clang", "-O3", "-march=native", "-fopenmp"], False, (1, 2, 3, 7)),
+    ("gcc-serial", ["gcc", "-O1", "-march=native", "-ffp-contract=fast"], False, (1,)),
 ]
 WARNINGS = ["-Wall", "-Wextra"]
 
@@ -35,16 +35,13 @@ def agrees(build, folder, source, earlier):
         loaded = {path.name for path in place.glob("*.safetensors")}
         build.compile(source.name, "program", cwd=place)
         ways = [("bpc", "./program", (1, 2, 7))]
-        build.compile(source.name, "always", "--threads=always", cwd=place)
-        ways.append(("bpc --threads=always", "./always", (1, 2, 3, 7)))
-        build.succeed([build.bpc, "--emit=c", source.name, "-o", "program.c"], cwd=place)
-        build.succeed([build.bpc, "--emit=c", "--threads=always", source.name, "-o", "always.c"], cwd=place)
-        for name, command, threads in COMPILERS:
+        for option in ("auto", "always"):
+            build.succeed([build.bpc, "--emit=c", f"--threads={option}", source.name, "-o", f"{option}.c"], cwd=place)
+        for name, command, always, threads in COMPILERS:
             if not shutil.which(command[0]):
                 raise Skipped(f"no {command[0]}")
-            text = "always.c" if len(threads) > 1 else "program.c"
             flags = WARNINGS if "-fopenmp" in command else [*WARNINGS, "-Wno-unknown-pragmas"]
-            outcome = build.succeed([*command, *flags, text, "-o", name, "-lm"], cwd=place)
+            outcome = build.succeed([*command, *flags, "always.c" if always else "auto.c", "-o", name, "-lm"], cwd=place)
             expect("warning" not in outcome.err, f"{name} warns: {first_line(outcome.err)}")
             ways.append((name, f"./{name}", threads))
         truth, first = None, ""

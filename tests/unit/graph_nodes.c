@@ -1,0 +1,600 @@
+/* The graph's nodes: hash-consing, what each simplification claims, stable rewrites, values by hand, intervals, the
+ * verifier, the prints. */
+#define _POSIX_C_SOURCE 200809L
+
+#include "graph_fixture.h"
+
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+TestSuite(graph_nodes, .init = start, .fini = end);
+
+/* ---- One node for equal nodes
+ * ------------------------------------------------------------------------------------------------------- */
+
+Test(graph_nodes, equal_nodes_are_one) {
+    const int64_t three[1] = {3};
+    Variable *x = variable(true, 1, three, 0, 1), *y = variable(true, 1, three, 0, 1),
+             *w = variable(false, 2, (int64_t[]){2, 3}, 0, 1);
+    Node *a = x->view, *b = y->view;
+    cr_expect_eq(constant(2), constant(2));
+    cr_expect_neq(constant(0.0), constant(-0.0));
+    cr_expect_eq(constant(NAN), constant(-NAN));
+    cr_expect_eq(op2(OP_SUBTRACT, a, b), op2(OP_SUBTRACT, a, b));
+    cr_expect_neq(op2(OP_SUBTRACT, a, b), op2(OP_SUBTRACT, b, a));
+    cr_expect_eq(op2(OP_ADD, a, b), op2(OP_ADD, b, a));
+    cr_expect_eq(op2(OP_MULTIPLY, a, b), op2(OP_MULTIPLY, b, a));
+    cr_expect_neq(op2(OP_ADD, a, b), op2(OP_MULTIPLY, a, b));
+    cr_expect_eq(node_sum(graph, w->view, 0), node_sum(graph, w->view, 0));
+    cr_expect_neq(node_sum(graph, w->view, 0), node_sum(graph, w->view, 1));
+    cr_expect_eq(node_slice(graph, a, 0, 2), node_slice(graph, a, 0, 2));
+    cr_expect_neq(node_slice(graph, a, 0, 2), node_slice(graph, a, 1, 2));
+    cr_expect_eq(make_matrix_vector((Variable *[]){w, x}), make_matrix_vector((Variable *[]){w, x}));
+    cr_expect_neq(make_matrix_vector((Variable *[]){w, x}), make_matrix_vector((Variable *[]){w, y}));
+    cr_expect_neq(node_random(graph, false, 1, true, 1, three), node_random(graph, true, 1, true, 1, three));
+    cr_expect_neq(node_random(graph, false, 1, true, 1, three), node_random(graph, false, 2, true, 1, three));
+    cr_expect_eq(node_reshape(graph, node_reshape(graph, w->view, 1, (int64_t[]){6}), 2, (int64_t[]){2, 3}), w->view);
+    cr_expect_eq(node_transpose(graph, node_transpose(graph, w->view)), w->view);
+    Node *first = op1(OP_TANH, a);
+    for (int i = 0; i < 5000; i++) /* the table grows, and still knows it */
+        op2(OP_ADD, first, constant(i + 0.5));
+    cr_expect_eq(op1(OP_TANH, a), first);
+    graph_verify(graph);
+}
+
+/* ---- What each simplification claims
+ * --------------------------------------------------------------------------------------------------- */
+
+typedef enum Claim { EXACT, BUT_ZERO, NEAR, FINITE } Claim;
+
+typedef struct Rule {
+    const char *simple; /* what must be left, over x and y */
+    Node *(*make)(Node *x, Node *y);
+    double (*plain)(double x, double y); /* the same without a simplifier */
+    Claim claim;
+} Rule;
+
+static Node *negate(Node *x) {
+    return op1(OP_NEGATE, x);
+}
+
+#define RULE(number, nodes, numbers)                                                                                   \
+    static Node *make_##number(Node *x, Node *y) {                                                                     \
+        (void)x, (void)y;                                                                                              \
+        return nodes;                                                                                                  \
+    }                                                                                                                  \
+    static double plain_##number(double x, double y) {                                                                 \
+        (void)x, (void)y;                                                                                              \
+        return numbers;                                                                                                \
+    }
+RULE(1, negate(negate(x)), -(-x))
+RULE(2, negate(op2(OP_SUBTRACT, x, y)), -(x - y))
+RULE(3, op2(OP_ADD, constant(0), x), 0 + x)
+RULE(4, op2(OP_ADD, x, constant(0)), x + 0)
+RULE(5, op2(OP_ADD, x, x), x + x)
+RULE(6, op2(OP_ADD, x, negate(y)), x + -y)
+RULE(7, op2(OP_ADD, negate(x), y), -x + y)
+RULE(8, op2(OP_SUBTRACT, x, constant(0)), x - 0)
+RULE(9, op2(OP_SUBTRACT, constant(0), x), 0 - x)
+RULE(10, op2(OP_SUBTRACT, x, negate(y)), x - -y)
+RULE(11, op2(OP_MULTIPLY, constant(1), x), 1 * x)
+RULE(12, op2(OP_MULTIPLY, x, constant(1)), x * 1)
+RULE(13, op2(OP_MULTIPLY, constant(-1), x), -1 * x)
+RULE(14, op2(OP_MULTIPLY, x, constant(-1)), x * -1)
+RULE(15, op2(OP_MULTIPLY, negate(x), negate(y)), -x * -y)
+RULE(16, op2(OP_MULTIPLY, negate(x), y), -x *y)
+RULE(17, op2(OP_MULTIPLY, x, negate(y)), x * -y)
+RULE(18, op2(OP_MULTIPLY, negate(x), constant(3)), -x * 3)
+RULE(19, op2(OP_DIVIDE, x, constant(1)), x / 1)
+RULE(20, op2(OP_POWER, x, constant(1)), pow(x, 1))
+RULE(21, op2(OP_POWER, x, constant(2)), pow(x, 2))
+RULE(22, op2(OP_POWER, x, constant(3)), pow(x, 3))
+RULE(23, op2(OP_POWER, x, constant(4)), pow(x, 4))
+RULE(24, op2(OP_POWER, x, constant(-1)), pow(x, -1))
+RULE(25, op2(OP_POWER, x, constant(0.5)), pow(x, 0.5))
+RULE(26, op1(OP_LOG, op1(OP_EXP, x)), log(exp(x)))
+RULE(27, node_op(graph, OP_WHERE, op2(OP_LESS, x, y), x, x), x < y ? x : x)
+RULE(28, node_op(graph, OP_WHERE, constant(1), x, y), x)
+RULE(29, node_op(graph, OP_WHERE, constant(0), x, y), y)
+RULE(30, op1(OP_REAL, x), x)
+RULE(31, op2(OP_MULTIPLY, constant(2), op2(OP_MULTIPLY, constant(3), x)), 2 * (3 * x))
+
+static const Rule rules[] = {
+    {"x", make_1, plain_1, EXACT},
+    {"y - x", make_2, plain_2, BUT_ZERO},
+    {"x", make_3, plain_3, BUT_ZERO},
+    {"x", make_4, plain_4, BUT_ZERO},
+    {"2 * x", make_5, plain_5, EXACT},
+    {"x - y", make_6, plain_6, EXACT},
+    {"y - x", make_7, plain_7, EXACT},
+    {"x", make_8, plain_8, EXACT},
+    {"-x", make_9, plain_9, BUT_ZERO},
+    {"x + y", make_10, plain_10, EXACT},
+    {"x", make_11, plain_11, EXACT},
+    {"x", make_12, plain_12, EXACT},
+    {"-x", make_13, plain_13, EXACT},
+    {"-x", make_14, plain_14, EXACT},
+    {"x * y", make_15, plain_15, EXACT},
+    {"-(x * y)", make_16, plain_16, EXACT},
+    {"-(x * y)", make_17, plain_17, EXACT},
+    {"(-3) * x", make_18, plain_18, EXACT},
+    {"x", make_19, plain_19, EXACT},
+    {"x", make_20, plain_20, EXACT},
+    {"x * x", make_21, plain_21, NEAR},
+    {"x * x * x", make_22, plain_22, NEAR},
+    {"x * x * (x * x)", make_23, plain_23, NEAR},
+    {"1 / x", make_24, plain_24, EXACT},
+    {"sqrt(x)", make_25, plain_25, FINITE},
+    {"x", make_26, plain_26, FINITE},
+    {"x", make_27, plain_27, EXACT},
+    {"x", make_28, plain_28, EXACT},
+    {"y", make_29, plain_29, EXACT},
+    {"x", make_30, plain_30, EXACT},
+    {"6 * x", make_31, plain_31, NEAR},
+};
+
+static const double specials[] = {0.0,   -0.0,   1,     -1,     0.5,     -3,  1e-320, -1e-320,  1e-200,    -1e-200,
+                                  1e100, -1e100, 1e200, -1e200, 1.7e308, 600, -600,   INFINITY, -INFINITY, NAN};
+
+static bool claim_holds(Claim claim, double got, double want, double x) {
+    if (isnan(got) || isnan(want))
+        return (isnan(got) && isnan(want)) || (claim == FINITE && !isfinite(x));
+    switch (claim) {
+    case EXACT:
+        return memcmp(&got, &want, sizeof got) == 0;
+    case BUT_ZERO:
+        return got == want;
+    case NEAR:
+        return got == want || fabs(got - want) <= 4 * 0x1p-52 * fabs(want) + 4 * 0x1p-1074;
+    default: /* the left side overflows (or underflows) where the right does not */
+        return !isfinite(x) || !isfinite(want) || fabs(got - want) <= 0x1p-50 * fmax(1, fabs(want));
+    }
+}
+
+Test(graph_nodes, simplifications_keep_their_claims) {
+    const int count = sizeof specials / sizeof *specials;
+    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
+        start_again();
+        Variable *x = variable(false, 0, NULL, 0, 1), *y = variable(false, 0, NULL, 0, 1);
+        x->leaf->label = name_of("x");
+        y->leaf->label = name_of("y");
+        Node *simple = rules[i].make(x->view, y->view);
+        const char *shown = simple->op == OP_TENSOR ? simple->label : formula(simple);
+        cr_expect_str_eq(shown, rules[i].simple, "rule %zu gives %s, not %s", i + 1, shown, rules[i].simple);
+        for (int j = 0; j < count * count + 200; j++) {
+            bool special = j < count * count;
+            x->values[0] = special ? specials[j / count] : draw(-5, 5);
+            y->values[0] = special ? specials[j % count] : draw(-5, 5);
+            double got = value_of(simple), want = rules[i].plain(x->values[0], y->values[0]);
+            cr_expect(claim_holds(rules[i].claim, got, want, x->values[0]),
+                      "rule %zu, x = %g, y = %g: %.17g, not %.17g", i + 1, x->values[0], y->values[0], got, want);
+        }
+    }
+}
+
+/* Where the simpler node would lose a shape, a batch or a type, nothing is simplified. */
+Test(graph_nodes, simplifications_keep_shapes) {
+    const int64_t three[1] = {3};
+    Variable *x = variable(false, 0, NULL, 0, 1), *v = variable(true, 1, three, 0, 1);
+    Node *ones = node_expand(graph, constant(1), 1, three), *zeros = node_expand(graph, constant(0), 1, three);
+    Node *truth = op2(OP_LESS, v->view, constant(0.5));
+    Node *shaped[] = {op2(OP_MULTIPLY, x->view, ones),
+                      op2(OP_ADD, zeros, x->view),
+                      op2(OP_SUBTRACT, x->view, zeros),
+                      op2(OP_DIVIDE, x->view, ones),
+                      op2(OP_POWER, x->view, ones),
+                      node_op(graph, OP_WHERE, truth, x->view, x->view),
+                      node_op(graph, OP_WHERE, truth, constant(1), constant(1))};
+    for (size_t i = 0; i < sizeof shaped / sizeof *shaped; i++)
+        cr_expect(shaped[i]->rank == 1 && shaped[i]->dims[0] == 3, "case %zu lost its shape: %s", i,
+                  formula(shaped[i]));
+    cr_expect(shaped[6]->batched);
+    graph_verify(graph);
+}
+
+/* ---- Stable rewrites
+ * --------------------------------------------------------------------------------------------------------------------
+ */
+
+static Node *sigmoid(Node *x) {
+    return op2(OP_DIVIDE, constant(1), op2(OP_ADD, constant(1), op1(OP_EXP, negate(x))));
+}
+
+/* log(1 / (1 + exp(-x))) = -log1p(exp(-x)) for x >= 0, x - log1p(exp(x)) below */
+static double log_sigmoid(double x) {
+    return x >= 0 ? -log1p(exp(-x)) : x - log1p(exp(x));
+}
+
+static void expect_stable(const char *what, Node *node, Variable *x, double sign, double slope) {
+    static const double points[] = {-1e4, -800, -40, -1, 0, 1, 40, 800, 1e4};
+    Node *gradient;
+    differentiate(graph, node, &x->leaf, 1, &gradient);
+    for (size_t i = 0; i < sizeof points / sizeof *points; i++) {
+        x->values[0] = points[i];
+        double z = sign * points[i], got = value_of(node), want = log_sigmoid(z);
+        cr_expect(fabs(got - want) <= 1e-14 * fabs(want), "%s at %g: %.17g, not %.17g", what, points[i], got, want);
+        double d = value_of(gradient), should = slope * (z >= 0 ? exp(-z) / (1 + exp(-z)) : 1 / (1 + exp(z)));
+        cr_expect(fabs(d - should) <= 1e-14, "%s' at %g: %.17g, not %.17g", what, points[i], d, should);
+    }
+}
+
+Test(graph_nodes, logarithms_of_sigmoids_are_stable) {
+    Variable *x = variable(false, 0, NULL, 0, 1), *y = variable(false, 0, NULL, 0, 1);
+    y->values[0] = 0;
+    Node *one = constant(1);
+    expect_stable("log(sigmoid(x))", op1(OP_LOG, sigmoid(x->view)), x, 1, 1);
+    expect_stable("log(sigmoid(-x))", op1(OP_LOG, sigmoid(negate(x->view))), x, -1, -1);
+    expect_stable("log(sigmoid(x - y))", op1(OP_LOG, sigmoid(op2(OP_SUBTRACT, x->view, y->view))), x, 1, 1);
+    expect_stable("log(1 - sigmoid(x))", op1(OP_LOG, op2(OP_SUBTRACT, one, sigmoid(x->view))), x, -1, -1);
+    expect_stable("log(1 - sigmoid(-x))", op1(OP_LOG, op2(OP_SUBTRACT, one, sigmoid(negate(x->view)))), x, 1, 1);
+    expect_stable("log(1 - sigmoid(y - x))",
+                  op1(OP_LOG, op2(OP_SUBTRACT, one, sigmoid(op2(OP_SUBTRACT, y->view, x->view)))), x, 1, 1);
+}
+
+Test(graph_nodes, the_logarithm_of_softmax_is_stable) {
+    static const double logits[4] = {1e4, 0, -1e4, 1e4}, want[4] = {-0.6931471805599453, -10000.693147180559945,
+                                                                    -20000.693147180559945, -0.6931471805599453};
+    Variable *x = variable(false, 1, (const int64_t[]){4}, 0, 1);
+    memcpy(x->values, logits, sizeof logits);
+    Arena *scratch = arena_new();
+    const Evaluation *got = evaluate(scratch, op1(OP_LOG, make_softmax(&x)));
+    for (int i = 0; i < 4; i++)
+        cr_expect_float_eq(got->values[i], want[i], 1e-14 * fabs(want[i]), "%d: %g", i, got->values[i]);
+    /* d log softmax(x)[1] / dx = e_1 - softmax(x) */
+    static const double slope[4] = {-0.5, 1, 0, -0.5};
+    Node *second = node_reshape(graph, node_slice(graph, op1(OP_LOG, make_softmax(&x)), 1, 1), 0, NULL), *gradient;
+    differentiate(graph, second, &x->leaf, 1, &gradient);
+    got = evaluate(scratch, gradient);
+    for (int i = 0; i < 4; i++)
+        cr_expect_float_eq(got->values[i], slope[i], 1e-12, "slope %d: %g", i, got->values[i]);
+    arena_free(scratch);
+}
+
+/* ---- The evaluator against sums done by hand
+ * ---------------------------------------------------------------------------------------------- */
+
+static void expect_values(Node *node, const double *want, int count) {
+    Arena *scratch = arena_new();
+    const Evaluation *got = evaluate(scratch, node);
+    cr_assert_eq(got->rows * got->elements, count, "%s: %lld values", formula(node),
+                 (long long)(got->rows * got->elements));
+    for (int i = 0; i < count; i++)
+        cr_expect_eq(got->values[i], want[i], "%s: value %d is %g, not %g", formula(node), i, got->values[i], want[i]);
+    arena_free(scratch);
+}
+
+#define EXPECT(node, ...)                                                                                              \
+    expect_values(node, (const double[]){__VA_ARGS__}, (int)(sizeof((double[]){__VA_ARGS__}) / sizeof(double)))
+
+Test(graph_nodes, values_by_hand) {
+    Variable *w = variable(false, 2, (const int64_t[]){2, 3}, 0, 1), *x = variable(true, 1, (const int64_t[]){3}, 0, 1);
+    Variable *v = variable(false, 1, (const int64_t[]){2}, 0, 1);
+    memcpy(w->values, (const double[]){1, 2, 3, 4, 5, 6}, sizeof(double) * 6);
+    memcpy(x->values, (const double[]){1, 0, 0, 0, 1, 0, 1, 1, 2}, sizeof(double) * 9);
+    memcpy(v->values, (const double[]){10, 20}, sizeof(double) * 2);
+    Node *y = make_matrix_vector((Variable *[]){w, x});
+    EXPECT(y, 1, 4, 2, 5, 9, 21);
+    EXPECT(node_batch_sum(graph, y), 12, 30);
+    EXPECT(node_batch_sum(graph, x->view), 2, 2, 2);
+    EXPECT(node_batch_sum(graph, v->view), 30, 60);
+    EXPECT(node_rows(graph), 3);
+    EXPECT(make_batch_outer((Variable *[]){v, x}), 20, 20, 20, 40, 40, 40);
+    EXPECT(make_vector_matrix((Variable *[]){v, w}), 90, 120, 150);
+    EXPECT(node_transpose(graph, w->view), 1, 4, 2, 5, 3, 6);
+    EXPECT(node_sum(graph, w->view, 0), 5, 7, 9);
+    EXPECT(node_sum(graph, w->view, 1), 6, 15);
+    EXPECT(node_sum(graph, w->view, AXIS_ALL), 21);
+    EXPECT(node_max_of(graph, w->view, 0), 4, 5, 6);
+    EXPECT(node_max_of(graph, x->view, AXIS_ALL), 1, 1, 2);
+    EXPECT(node_argmax(graph, x->view), 0, 1, 2);
+    EXPECT(node_one_hot(graph, node_argmax(graph, x->view), 3), 1, 0, 0, 0, 1, 0, 0, 0, 1);
+    EXPECT(node_slice(graph, w->view, 1, 1), 4, 5, 6);
+    EXPECT(node_concat(graph, (Node *[]){v->view, y, constant(7)}, 3), 10, 20, 1, 4, 7, 10, 20, 2, 5, 7, 10, 20, 9, 21,
+           7);
+    EXPECT(op1(OP_REAL, op2(OP_EQUAL, node_iota(graph, 3), node_argmax(graph, x->view))), 1, 0, 0, 0, 1, 0, 0, 0, 1);
+    EXPECT(op2(OP_MULTIPLY, node_sum(graph, x->view, AXIS_ALL), v->view), 10, 20, 10, 20, 40, 80);
+    x->values[4] = NAN;
+    Node *most = node_max_of(graph, x->view, AXIS_ALL);
+    Arena *scratch = arena_new();
+    cr_expect(isnan(evaluate(scratch, most)->values[1]), "NaN passes max");
+    arena_free(scratch);
+    EXPECT(node_argmax(graph, x->view), 0, 1, 2);
+}
+
+/* ---- Rewriting
+ * ------------------------------------------------------------------------------------------------------------------------------
+ */
+
+typedef struct Swap {
+    Node *from, *to;
+} Swap;
+
+static Node *swap(void *context, Node *node) {
+    const Swap *one = context;
+    return node == one->from ? one->to : NULL;
+}
+
+/* A batched vector becomes one that is the same in each row: the sum over the batch is still one over ROWS rows. */
+Test(graph_nodes, rewriting_keeps_sums_over_the_batch) {
+    const int64_t three[1] = {3};
+    Variable *w = variable(false, 2, (const int64_t[]){2, 3}, 0, 1), *x = variable(true, 1, three, 0, 1);
+    Variable *same = variable(false, 1, three, 0, 1);
+    Node *sum = node_batch_sum(graph, make_matrix_vector((Variable *[]){w, x}));
+    Swap one = {x->leaf, same->view};
+    Rewriter rewriter;
+    rewrite_start(&rewriter, graph, swap, &one);
+    Node *rewritten = rewrite(&rewriter, sum);
+    graph_verify(graph);
+    Arena *scratch = arena_new();
+    const Evaluation *got = evaluate(scratch, rewritten);
+    for (int i = 0; i < 2; i++) {
+        double want = 0;
+        for (int j = 0; j < 3; j++)
+            want += ROWS * w->values[i * 3 + j] * same->values[j];
+        cr_expect_float_eq(got->values[i], want, 1e-14);
+    }
+    arena_free(scratch);
+}
+
+/* ---- Intervals
+ * ------------------------------------------------------------------------------------------------------------------------------
+ */
+
+static void expect_interval(Node *node, double low, double high) {
+    Interval got = interval_of(graph, node);
+    cr_expect(got.low == low && got.high == high, "%s lies in [%g, %g], not in [%g, %g]", formula(node), got.low,
+              got.high, low, high);
+}
+
+Test(graph_nodes, intervals) {
+    const int64_t three[1] = {3};
+    const double infinity = INFINITY;
+    Variable *variable_x = variable(true, 1, three, 0, 1), *w = variable(false, 2, (const int64_t[]){3, 3}, 0, 1);
+    Node *x = variable_x->view, *s = sigmoid(x), *soft = make_softmax(&variable_x);
+    expect_interval(x, -infinity, infinity);
+    expect_interval(w->view, -infinity, infinity);
+    expect_interval(constant(3), 3, 3);
+    expect_interval(op1(OP_EXP, x), 0, infinity);
+    expect_interval(s, 0, 1);
+    expect_interval(op2(OP_SUBTRACT, constant(1), s), 0, 1);
+    expect_interval(soft, 0, 1);
+    expect_interval(node_slice(graph, soft, 1, 1), 0, 1);
+    expect_interval(op2(OP_MULTIPLY, s, s), 0, 1);
+    expect_interval(op1(OP_TANH, x), -1, 1);
+    expect_interval(op1(OP_SIN, x), -1, 1);
+    expect_interval(op1(OP_COS, x), -1, 1);
+    expect_interval(op1(OP_ERF, x), -1, 1);
+    expect_interval(op1(OP_ABSOLUTE, x), 0, infinity);
+    expect_interval(op1(OP_ABSOLUTE, op2(OP_SUBTRACT, op1(OP_TANH, x), constant(3))), 2, 4);
+    expect_interval(op2(OP_MULTIPLY, x, x), 0, infinity);
+    expect_interval(op2(OP_POWER, x, constant(6)), 0, infinity);
+    expect_interval(op2(OP_POWER, x, constant(5)), -infinity, infinity);
+    expect_interval(op1(OP_SQRT, x), 0, infinity);
+    expect_interval(op1(OP_LOG, s), -infinity, 0);
+    expect_interval(op2(OP_MAXIMUM, x, constant(0)), 0, infinity);
+    expect_interval(op2(OP_MINIMUM, op2(OP_MAXIMUM, x, constant(0)), constant(1)), 0, 1);
+    expect_interval(op2(OP_MULTIPLY, constant(-2), s), -2, 0);
+    expect_interval(op2(OP_DIVIDE, constant(1), op2(OP_ADD, s, constant(1))), 0.5, 1);
+    expect_interval(op2(OP_DIVIDE, constant(1), op1(OP_TANH, x)), -infinity, infinity);
+    expect_interval(op2(OP_DIVIDE, op1(OP_TANH, x), op1(OP_EXP, x)), -infinity, infinity);
+    Node *truth = op2(OP_LESS, x, constant(0));
+    expect_interval(truth, 0, 1);
+    expect_interval(op1(OP_REAL, truth), 0, 1);
+    expect_interval(node_op(graph, OP_WHERE, truth, s, constant(2)), 0, 2);
+    expect_interval(node_one_hot(graph, node_argmax(graph, x), 3), 0, 1);
+    expect_interval(node_argmax(graph, x), 0, 2);
+    expect_interval(node_sum(graph, s, AXIS_ALL), 0, 3);
+    expect_interval(op2(OP_DIVIDE, node_sum(graph, s, AXIS_ALL), constant(3)), 0, 1);
+    expect_interval(node_batch_sum(graph, s), 0, infinity);
+    expect_interval(op2(OP_DIVIDE, node_batch_sum(graph, s), node_rows(graph)), 0, 1);
+    expect_interval(node_concat(graph, (Node *[]){s, op1(OP_TANH, x)}, 2), -1, 1);
+    expect_interval(node_random(graph, false, 1, true, 1, three), 0, 1);
+    expect_interval(node_random(graph, true, 1, true, 1, three), -infinity, infinity);
+    Variable t = {.view = op1(OP_TANH, x)}, u = {.view = s};
+    expect_interval(make_dot((Variable *[]){&t, &u}), -3, 3);
+    expect_interval(make_matrix_vector((Variable *[]){w, &u}), -infinity, infinity);
+    Node *deep = x; /* a recursion over nodes would not come back from here */
+    for (int i = 0; i < 100000; i++)
+        deep = i % 2 ? op1(OP_SIN, deep) : negate(deep);
+    expect_interval(deep, -1, 1);
+}
+
+/* ---- The verifier: one invariant broken at a time
+ * ----------------------------------------------------------------------------------------------- */
+
+/* In a child: BUG exits with 70 and says what is wrong, and of which node. */
+static void expect_broken(const Node *node, const char *what) {
+    char path[] = "/tmp/graph_verify_XXXXXX";
+    int file = mkstemp(path);
+    cr_assert(file >= 0);
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(file, 2);
+        graph_verify(graph);
+        _exit(0);
+    }
+    int status = 0;
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    close(file);
+    char why[256];
+    size_t length;
+    char *said = file_read_whole(path, &length, why, sizeof why);
+    unlink(path);
+    cr_assert_not_null(said);
+    cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 70, "%s: the verifier lets it pass", what);
+    cr_expect(strstr(said, what) && strstr(said, arena_printf(arena, "%%%d ", node->id)),
+              "'%s' is not said of %%%d: %s", what, node->id, said);
+    free(said);
+}
+
+#define BREAK(node, statement, what)                                                                                   \
+    do {                                                                                                               \
+        Node kept = *(node);                                                                                           \
+        statement;                                                                                                     \
+        expect_broken(node, what);                                                                                     \
+        *(node) = kept;                                                                                                \
+    } while (0)
+
+Test(graph_nodes, the_verifier_finds_what_is_broken) {
+    const int64_t three[1] = {3};
+    Variable *x = variable(true, 1, three, 0, 1), *w = variable(false, 2, (const int64_t[]){2, 3}, 0, 1);
+    Node *hot = node_argmax(graph, x->view), *truth = op2(OP_LESS, x->view, constant(0));
+    Node *y = make_matrix_vector((Variable *[]){w, x}), *e = op1(OP_EXP, x->view), *sum = op2(OP_ADD, e, constant(2));
+    Node *all = node_batch_sum(graph, e), *slice = node_slice(graph, x->view, 1, 2);
+    Node *flat = node_reshape(graph, w->view, 1, (const int64_t[]){6});
+    Node *rows = node_sum(graph, w->view, 0), *joined = node_concat(graph, (Node *[]){x->view, slice}, 2);
+    Node *wide = op2(OP_ADD, node_rows(graph), constant(2)), *turned = node_transpose(graph, w->view);
+    Node *filled = node_expand(graph, constant(0), 1, three);
+    graph_verify(graph);
+    BREAK(e, e->id += 1, "its number is not its place");
+    BREAK(sum, sum->arg_count = 1, "the number of arguments is not the op's");
+    BREAK(e, e->args = &sum, "an argument is not older than the node");
+    BREAK(e, e->dims[0] = 4, "an argument has neither its shape nor none");
+    BREAK(e, e->dims[0] = 0, "an axis without elements");
+    BREAK(e, e->batched = false, "batched is not what its arguments say");
+    BREAK(e, e->op = OP_BITCAST, "an op of kernels in the graph");
+    BREAK(e, e->type = TYPE_TRUTH, "arithmetic gives a number");
+    BREAK(e, e->type = TYPE_WIDE, "WIDE is never batched");
+    BREAK(e, e->span = ((Span){1000, 0, 0}), "its span is in no source");
+    BREAK(e, e->span = ((Span){0, 0, 1 << 30}), "its span is beyond its source");
+    BREAK(sum, sum->args = ((Node *[]){truth, e}), "an index or a condition in arithmetic");
+    BREAK(truth, truth->type = TYPE_REAL, "a comparison gives a condition");
+    BREAK(truth, truth->args = ((Node *[]){hot, x->view}), "an index is compared with a number");
+    BREAK(wide, wide->args = ((Node *[]){rows, rows}), "an argument has neither its shape nor none");
+    BREAK(y, y->contract.right[0] = 0, "a letter has two extents");
+    BREAK(y, y->contract.left[1] = 0, "a letter stands twice in one tensor");
+    BREAK(y, y->contract.out[0] = 5, "an output letter stands in no argument");
+    BREAK(y, y->contract.over_batch = true, "batched is not what its arguments say");
+    BREAK(all, all->batched = true, "a sum over a batch that is not there");
+    BREAK(hot, hot->type = TYPE_REAL, "argmax takes a vector to an index");
+    BREAK(slice, slice->integer = 2, "a slice beyond its end");
+    BREAK(flat, flat->dims[0] = 5, "a reshape keeps its elements");
+    BREAK(rows, rows->integer = 2, "no such axis");
+    BREAK(rows, rows->integer = 1, "its shape is not what the axis leaves");
+    BREAK(joined, joined->dims[0] = 6, "its width is not its parts'");
+    BREAK(turned, turned->dims[0] = 2, "not its argument's transpose");
+    BREAK(filled, filled->args = &x->view, "batched is not what its arguments say");
+    graph_verify(graph); /* everything is whole again */
+}
+
+/* ---- Prints
+ * ----------------------------------------------------------------------------------------------------------------------------------
+ */
+
+static const char *line_of(const Node *node) {
+    Text text = {0};
+    node_print(node, &text);
+    const char *copy = arena_copy(arena, text.at, text.length);
+    text_free(&text);
+    return copy;
+}
+
+Test(graph_nodes, prints_of_nodes) {
+    const int64_t three[1] = {3};
+    Variable *x = variable(true, 1, three, 0, 1), *w = variable(false, 2, (const int64_t[]){3, 3}, 0, 1);
+    node_label(x->leaf, name_of("x"));
+    w->leaf->label = name_of("w");
+    Node *y = make_matrix_vector((Variable *[]){w, x}), *e = op2(OP_ADD, y, constant(1.5));
+    cr_expect_str_eq(line_of(y), "%2 = contract(%1, %0, il,l->i) : real [3] batched");
+    cr_expect_str_eq(line_of(e), "%4 = add(%2, %3) : real [3] batched");
+    cr_expect_str_eq(formula(e), "w @ x + 1.5");
+    Text text = {0};
+    node_formula(e, 1, &text);
+    cr_expect_str_eq(text.at, "%2 + 1.5");
+    text_free(&text);
+    cr_expect_str_eq(formula(op2(OP_MULTIPLY, e, op2(OP_SUBTRACT, x->view, constant(-2)))),
+                     "(w @ x + 1.5) * (x - (-2))");
+    cr_expect_str_eq(formula(op2(OP_SUBTRACT, x->view, op2(OP_SUBTRACT, y, x->view))), "x - (w @ x - x)");
+    cr_expect_str_eq(formula(op2(OP_DIVIDE, x->view, op2(OP_MULTIPLY, y, x->view))), "x / (w @ x * x)");
+    cr_expect_str_eq(formula(negate(op2(OP_ADD, y, x->view))), "-(w @ x + x)");
+    cr_expect_str_eq(formula(op2(OP_POWER, negate(x->view), op2(OP_DIVIDE, x->view, y))), "(-x) ^ (x / (w @ x))");
+    cr_expect_str_eq(formula(make_vector_matrix((Variable *[]){x, w})), "x @ w");
+    cr_expect_str_eq(
+        formula(product((Variable *[]){w, x}, (ContractSpec){.left = {3, 0}, .right = {3}, .out = {0}}, 1)), "x @ w");
+    cr_expect_str_eq(formula(make_batch_outer((Variable *[]){x, x})), "batch_sum(outer(x, x))");
+    cr_expect_str_eq(formula(make_matrices_turned((Variable *[]){w, w})), "w @ transpose(w)");
+    cr_expect_str_eq(formula(node_slice(graph, x->view, 1, 2)), "x[1..2]");
+    cr_expect_str_eq(formula(node_sum(graph, w->view, 1)), "sum(w, axis = 1)");
+    cr_expect_str_eq(formula(op2(OP_LESS, x->view, constant(0))), "x < 0");
+}
+
+/* A phase of a two-layer net, the first layer frozen; names that would break a picture's syntax. */
+static GraphProgram *small_program(void) {
+    const int64_t two[1] = {2};
+    Variable *x = variable(true, 1, two, 0, 1), *w = variable(false, 2, (const int64_t[]){2, 2}, 0, 1);
+    Variable *b = variable(false, 1, two, 0, 1);
+    node_label(x->leaf, name_of("a \"b\"\n<c>"));
+    Node *h = op2(OP_MAXIMUM, op2(OP_ADD, make_matrix_vector((Variable *[]){w, x}), constant(0.25)), constant(0));
+    node_label(h, name_of("hidden"));
+    Node *loss = node_sum(graph, op2(OP_MULTIPLY, h, op2(OP_ADD, h, b->view)), AXIS_ALL);
+    node_label(loss, name_of("loss"));
+    GraphTrain *train = arena_new_of(arena, GraphTrain);
+    train->name = name_of("Small");
+    train->objective = op2(OP_DIVIDE, node_batch_sum(graph, loss), node_rows(graph));
+    Node *gradient;
+    differentiate(graph, train->objective, &b->leaf, 1, &gradient);
+    node_label(gradient, name_of("d_v2"));
+    *LIST_ADD(arena, &train->gradients) = (Sink){gradient, b->leaf->tensor, NULL, 0};
+    *LIST_ADD(arena, &train->frozen) = w->leaf->tensor;
+    GraphProgram *program = arena_new_of(arena, GraphProgram);
+    program->arena = arena;
+    program->graph = graph;
+    *LIST_ADD(arena, &program->trains) = train;
+    GraphFunction *function = arena_new_of(arena, GraphFunction);
+    function->name = name_of("Small_step");
+    function->about = "one step";
+    function->span = SPAN_NONE;
+    function->capacity = 8;
+    *LIST_ADD(arena, &function->sinks) = (Sink){op2(OP_SUBTRACT, b->view, gradient), b->leaf->tensor, NULL, 0};
+    *LIST_ADD(arena, &program->functions) = function;
+    return program;
+}
+
+static int count_of(const char *text, const char *piece) {
+    int count = 0;
+    for (const char *at = strstr(text, piece); at; at = strstr(at + 1, piece))
+        count++;
+    return count;
+}
+
+Test(graph_nodes, prints_of_programs) {
+    GraphProgram *program = small_program();
+    Text text = {0};
+    graph_print(program, &text);
+    cr_expect_not_null(strstr(text.at, "Small_step: one step\n  up to 8 rows a call\n"));
+    cr_expect_not_null(strstr(text.at, "real [rows][2]"));
+    cr_expect_not_null(strstr(text.at, "  gives\n    v2                  <- %"));
+    cr_expect_not_null(strstr(text.at, "a \"b\"?<c>"), "a newline in a name stays on its line");
+    text_free(&text);
+    graph_print_gradient(program, &text);
+    cr_expect_not_null(strstr(text.at, "  forward\n"));
+    cr_expect_not_null(strstr(text.at, "hidden              = max(v1 @ a \"b\"?<c> + 0.25, 0)"), "%s", text.at);
+    cr_expect_not_null(strstr(text.at, "  gradients\n    d_v2                = "), "%s", text.at);
+    cr_expect_not_null(strstr(text.at, "  frozen: v1 (no gradient)\n"));
+    cr_expect_eq(count_of(text.at, "d_v1"), 0);
+    text_free(&text);
+}
+
+Test(graph_nodes, pictures) {
+    GraphProgram *program = small_program();
+    Text text = {0};
+    graph_print_dot(program, &text);
+    cr_expect_eq(count_of(text.at, "{"), count_of(text.at, "}"));
+    cr_expect_not_null(strstr(text.at, "label=\"a \\\"b\\\"?<c>\\n"), "%s", text.at);
+    cr_expect_gt(count_of(text.at, " -> "), 3);
+    cr_expect_eq(count_of(text.at, "fillcolor=\"#f4b183\""), 1, "one gradient");
+    for (char *line = strtok(text.at, "\n"); line; line = strtok(NULL, "\n")) { /* quotes are closed on each line */
+        int quotes = 0;
+        for (const char *at = line; *at; at++)
+            quotes += *at == '"' && (at == line || at[-1] != '\\');
+        cr_expect_eq(quotes % 2, 0, "%s", line);
+    }
+    text_free(&text);
+    graph_print_mermaid(program, &text);
+    cr_expect_eq(strncmp(text.at, "flowchart TB\n", 13), 0);
+    cr_expect_not_null(strstr(text.at, "[\"a #34;b#34;?#60;c#62;<br/>"), "%s", text.at);
+    cr_expect_eq(count_of(text.at, "subgraph"), count_of(text.at, "\n  end"));
+    cr_expect_eq(count_of(text.at, "]:::gradient"), 1);
+    text_free(&text);
+}
