@@ -12,7 +12,7 @@
    - arguments have smaller ids than the node; the arity is the op table's
    - ARITHMETIC, COMPARE, MATH: arguments have the node's shape or rank 0; batched when an argument is
    - CONTRACT: a letter's extent is the same wherever it stands; each output letter stands in an argument
-   - WIDE is never batched; INDEX and TRUTH enter no ARITHMETIC op but WHERE's condition and REAL
+   - WIDE is never batched; INDEX and TRUTH enter no ARITHMETIC op but WHERE and REAL; a constant may stand for a condition
    - every node has a span */
 #ifndef BPC_GRAPH_H
 #define BPC_GRAPH_H
@@ -294,7 +294,7 @@ Evaluation *graph_evaluate(Evaluator *evaluator, Node *node);
 /* Elaborates every statement of the checked program: shapes, losses, metrics, optimizers, gradients. NULL when errors were reported. */
 GraphProgram *graph_build(Arena *arena, Program *program);
 
-/* ---- dead.c, print.c, verify.c ------------------------------------------------------------------------------------------------------------------ */
+/* ---- print.c, print_dot.c, verify.c ------------------------------------------------------------------------------------------------------------------ */
 void graph_print(const GraphProgram *program, Text *out);          /* --emit=graph: forward passes and outputs */
 void graph_print_gradient(const GraphProgram *program, Text *out); /* --emit=gradient: each phase's gradients; frozen ones named */
 void graph_print_dot(const GraphProgram *program, Text *out);

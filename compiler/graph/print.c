@@ -403,7 +403,7 @@ void node_print(const Node *node, Text *out) {
  * ----------------------------------------------------------------------------------------------------------------------
  */
 
-enum { DEEPEST = 5 }; /* a formula that nests deeper gets a line of its own */
+enum { DEEPEST = 5, LARGEST = 9 }; /* a formula that nests deeper or has more ops gets a line of its own */
 
 bool *nodes_needed(Arena *arena, const Graph *graph, Node *const *roots, int root_count) {
     int count = graph_node_count(graph);
@@ -434,16 +434,19 @@ static int compare_labels(const void *x, const void *y) {
     return order ? order : a->id - b->id;
 }
 
-/* A label that two nodes have names neither. */
+/* A label that two nodes have names neither, but for a CUSTOM and its value: there it names the CUSTOM. */
 static void choose_names(Sheet *sheet) {
     Node **labelled = arena_array(sheet->arena, Node *, sheet->count + 1);
+    bool *beside = arena_array(sheet->arena, bool, sheet->count + 1);
     int count = 0;
-    for (int id = 0; id < sheet->count; id++) {
+    for (int id = sheet->count - 1; id >= 0; id--) {
         Node *node = graph_node(sheet->graph, id);
         if (!sheet->needed[id])
             continue;
+        if (node->op == OP_CUSTOM && node->label && node->label == node->args[0]->label)
+            beside[node->args[0]->id] = true;
         sheet->names[id] = arena_printf(sheet->arena, "%%%d", id);
-        if (node->label && !is_plain(node))
+        if (node->label && !is_plain(node) && !beside[id])
             labelled[count++] = node;
     }
     if (count)
@@ -462,7 +465,8 @@ Sheet sheet_of(Arena *arena, const Graph *graph, Node *const *roots, int root_co
     sheet.needed = arena_array(arena, bool, count + 1);
     sheet.own_line = arena_array(arena, bool, count + 1);
     sheet.names = arena_array(arena, const char *, count + 1);
-    int *uses = arena_array(arena, int, count + 1), *depth = arena_array(arena, int, count + 1);
+    int *uses = arena_array(arena, int, count + 1);
+    int *depth = arena_array(arena, int, count + 1), *ops = arena_array(arena, int, count + 1);
     for (int i = 0; i < root_count; i++) {
         sheet.needed[roots[i]->id] = true;
         uses[roots[i]->id] += 2;
@@ -480,10 +484,14 @@ Sheet sheet_of(Arena *arena, const Graph *graph, Node *const *roots, int root_co
             continue;
         for (int i = first_shown_argument(&sheet, node); i < node->arg_count; i++) {
             const Node *arg = node->args[i];
-            if (!sheet.own_line[arg->id] && depth[arg->id] >= depth[id])
+            if (sheet.own_line[arg->id])
+                continue;
+            ops[id] += ops[arg->id];
+            if (depth[arg->id] >= depth[id])
                 depth[id] = depth[arg->id] + 1;
         }
-        sheet.own_line[id] = every_node || node->label || uses[id] > 1 || depth[id] >= DEEPEST;
+        ops[id]++;
+        sheet.own_line[id] = every_node || node->label || uses[id] > 1 || depth[id] >= DEEPEST || ops[id] >= LARGEST;
     }
     choose_names(&sheet);
     return sheet;

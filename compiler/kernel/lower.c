@@ -5,6 +5,8 @@
    neighbouring elements uses 16 lanes and the fixed tree; a sum over the batch of a tensor is a chain in row order. */
 #include "lower.h"
 
+#include "../graph/print.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -632,20 +634,51 @@ static double group_work(const Lowering *l, const LowerGroup *group) {
 
 /* ---- functions ------------------------------------------------------------------------------------------------------------------------------------------ */
 
-static const char *group_formula(Lowering *l, const LowerGroup *group) {
-    Text text = {0};
-    for (int i = 0; i < group->items.count && i < 4; i++) {
-        const Node *node = group->items.at[i]->node;
-        text_add(&text, i ? "; " : "");
-        if (node->label)
-            text_printf(&text, "%s = ", node->label);
-        node_formula(node, 2, &text);
+/* Formulas name what is stored as C names it, and write out the rest. */
+static Sheet formula_sheet(Lowering *l) {
+    int count = l->plan->node_count;
+    Sheet sheet = {.arena = l->b.arena, .graph = l->program->graph, .count = count};
+    sheet.own_line = arena_array(l->b.arena, bool, count);
+    sheet.needed = arena_array(l->b.arena, bool, count);
+    sheet.names = arena_array(l->b.arena, const char *, count);
+    for (int id = 0; id < count; id++) {
+        const Node *node = graph_node(l->program->graph, id);
+        const LowerItem *item = l->plan->items[id];
+        bool stored = item && l->plan->uses[id] && item->buffer;
+        sheet.own_line[id] = stored || (node->label && l->plan->uses[id]);
+        sheet.names[id] = stored ? item->buffer->shown : node->label ? node->label : op_table[node->op].name;
     }
-    if (group->items.count > 4)
-        text_printf(&text, "; and %d more", group->items.count - 4);
-    const char *formula = arena_copy(l->b.arena, text.at ? text.at : "", text.length);
+    return sheet;
+}
+
+static const char *item_formula(const Sheet *sheet, const LowerItem *item) {
+    const Node *node = item->node;
+    Text text = {0};
+    const char *name = item->buffer ? item->buffer->shown : node->label;
+    for (int i = 0; i < item->sinks.count && !name; i++)
+        name = item->sinks.at[i].tensor ? item->sinks.at[i].tensor->name : item->sinks.at[i].buffer->shown;
+    if (name)
+        text_printf(&text, "%s = ", name);
+    sheet_formula(sheet, node, &text);
+    const char *formula = arena_copy(sheet->arena, text.at ? text.at : "", text.length);
     text_free(&text);
     return formula;
+}
+
+/* "fc1 = relu(fc1.weight @ x + fc1.bias)"; of many, the first few */
+static const char *group_formula(Lowering *l, const LowerGroup *group) {
+    Sheet sheet = formula_sheet(l);
+    const char *all = "";
+    int shown = 0;
+    for (int i = 0; i < group->items.count; i++) {
+        const LowerItem *item = group->items.at[i];
+        if (!item->buffer && !item->sinks.count && !item->node->label)
+            continue; /* on the way to another */
+        if (shown == 4 && group->items.count - i > 1)
+            return arena_printf(l->b.arena, "%s; and %d more", all, group->items.count - i);
+        all = arena_printf(l->b.arena, "%s%s%s", all, shown++ ? "; " : "", item_formula(&sheet, item));
+    }
+    return all;
 }
 
 static Kernel *start_kernel(Lowering *l, const char *label, Span span) {

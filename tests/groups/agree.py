@@ -13,6 +13,10 @@ COMPILERS = [
     ("clang", ["clang", "-O3", "-march=native", "-fopenmp"], False, (1, 2, 3, 7)),
     ("gcc-serial", ["gcc", "-O1", "-march=native", "-ffp-contract=fast"], False, (1,)),
 ]
+SANITIZED = [
+    ("gcc-sanitized",
+     ["gcc", "-O1", "-march=native", "-fopenmp", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"], True, (1, 3)),
+]
 WARNINGS = ["-Wall", "-Wextra"]
 
 
@@ -37,11 +41,10 @@ def agrees(build, folder, source, earlier):
         ways = [("bpc", "./program", (1, 2, 7))]
         for option in ("auto", "always"):
             build.succeed([build.bpc, "--emit=c", f"--threads={option}", source.name, "-o", f"{option}.c"], cwd=place)
-        for name, command, always, threads in COMPILERS:
+        for name, command, always, threads in SANITIZED if build.sanitized else COMPILERS:
             if not shutil.which(command[0]):
                 raise Skipped(f"no {command[0]}")
-            flags = WARNINGS if "-fopenmp" in command else [*WARNINGS, "-Wno-unknown-pragmas"]
-            outcome = build.succeed([*command, *flags, "always.c" if always else "auto.c", "-o", name, "-lm"], cwd=place)
+            outcome = build.succeed([*command, *WARNINGS, "always.c" if always else "auto.c", "-o", name, "-lm"], cwd=place)
             expect("warning" not in outcome.err, f"{name} warns: {first_line(outcome.err)}")
             ways.append((name, f"./{name}", threads))
         truth, first = None, ""

@@ -1,2 +1,261 @@
+"""The examples reach what they promise, and what surrounds a training holds: checkpoints, predictions, options."""
+import csv
+import functools
+import json
+import math
+
+from commands import ROOT, TESTS, copied, examples, expect, in_order
+from reference import safetensors
+
+IRIS = ROOT / "examples" / "iris"
+TUTORIAL = ROOT / "examples" / "tutorial"
+XOR = ROOT / "examples" / "xor"
+PENGUINS = ROOT / "examples" / "penguins"
+
+
+def train(build, place, source, *options):
+    """Compiles and runs a program; the events of its log."""
+    name = source.removesuffix(".bp")
+    if not (place / name).exists():
+        build.compile(source, name, cwd=place)
+    build.succeed([f"./{name}", "--quiet", "--log", f"{name}.jsonl", *options], cwd=place)
+    return [json.loads(line) for line in (place / f"{name}.jsonl").read_text().splitlines()]
+
+
+def of_kind(events, kind):
+    return [event for event in events if event["event"] == kind]
+
+
+# ---- The examples ---------------------------------------------------------------------------------------------------
+
+
+def iris_learns(build):
+    with copied(IRIS) as place:
+        for seed in (0, 3, 4):
+            events = train(build, place, "iris.bp", "--seed", seed)
+            epochs, (test,) = of_kind(events, "epoch"), of_kind(events, "evaluate")
+            expect(len(epochs) >= 5 and epochs[-1]["loss"] < 0.5 * epochs[0]["loss"], f"seed {seed}: the loss does not fall")
+            expect({"loss", "val_loss", "val_accuracy", "seconds"} <= set(epochs[0]), f"an epoch's event holds {epochs[0]}")
+            expect(test["split"] == "test" and test["rows"] in range(21, 25), f"the test split is {test}")
+            expect(test["accuracy"] >= 0.93, f"seed {seed}: test accuracy {test['accuracy']:.3f}, below 0.93")
+            matrix = test["confusion_matrix"]
+            right, rows = sum(matrix[i][i] for i in range(3)), sum(map(sum, matrix))
+            expect(rows == test["rows"], f"the confusion matrix counts {rows} rows")
+            expect(abs(right / rows - test["accuracy"]) < 1e-6, "accuracy is not the confusion matrix's")
+            expect(abs(macro_f1(matrix) - test["f1"]) < 1e-6, "f1 is not the confusion matrix's")
+
+
+def macro_f1(matrix):
+    scores = []
+    for i in range(len(matrix)):
+        named = sum(matrix[i]) + sum(row[i] for row in matrix)
+        scores += [2 * matrix[i][i] / named] if named else []
+    return sum(scores) / len(scores)
+
+
+def finetune_learns(build):
+    with copied(IRIS) as place:
+        train(build, place, "iris.bp")
+        events = train(build, place, "finetune.bp")
+        (test,) = of_kind(events, "evaluate")
+        expect(test["accuracy"] >= 0.9, f"test accuracy {test['accuracy']:.3f}, below 0.9")
+        phases = {event["phase"] for event in of_kind(events, "epoch")}
+        expect(phases == {"head", "all"}, f"the phases are {phases}")
+        before, old = safetensors.read(place / "iris.safetensors")
+        after, new = safetensors.read(place / "pairs.safetensors")
+        expect(after["fc2.weight"][0] == [2, 16], "the new head has not two outputs")
+        expect(before["fc1.weight"] != after["fc1.weight"], "the second phase leaves fc1 as it was")
+        ours, theirs = (json.loads(file["bpc.preprocessing"]) for file in (new, old))
+        inputs = ("sepal_length", "sepal_width", "petal_length", "petal_width")
+        expect(all(ours[name] == theirs[name] for name in inputs), "the preprocessing is not the checkpoint's")
+
+
+def frozen_layer_stays(build):
+    """The head alone: fc1 keeps its bits, and there is no code for its gradient."""
+    with copied(IRIS) as place:
+        train(build, place, "iris.bp")
+        train(build, place, "finetune.bp", "--phase", "head")
+        before, after = safetensors.read(place / "iris.safetensors")[0], safetensors.read(place / "pairs.safetensors")[0]
+        expect(before["fc1.weight"] == after["fc1.weight"] and before["fc1.bias"] == after["fc1.bias"], "fc1 is frozen, and changed")
+        said = build.succeed([build.bpc, "--emit=gradient", "finetune.bp"], cwd=place).out
+        head = [part for part in said.split("\n\n") if "head" in part.split("\n")[0]]
+        expect(head, "--emit=gradient does not show the phase 'head'")
+
+
+def tutorial_learns(build):
+    with copied(TUTORIAL) as place:
+        events = train(build, place, "tutorial.bp")
+        for model in ("Small", "Larger"):
+            (score,) = [event for event in of_kind(events, "evaluate") if event["model"] == model]
+            expect(score["accuracy"] == 1, f"{model} tells {score['accuracy']:.2f} of its three rows right")
+        losses = [event["loss"] for event in of_kind(events, "epoch")]
+        expect(len(losses) == 2000 and losses[999] < losses[0] and losses[1999] < losses[1000], "the loss does not fall")
+        tensors, _ = safetensors.read(place / "larger.safetensors")
+        shapes = {name: shape for name, (shape, _) in tensors.items()}
+        wanted = {"hidden.weight": [20, 2], "hidden.bias": [20], "output.weight": [1, 20], "output.bias": [1]}
+        expect(shapes == wanted, f"the larger network holds {shapes}")
+
+
+def xor_learns(build):
+    with copied(XOR) as place:
+        events = train(build, place, "xor.bp", "--seed", 0)
+        loss = of_kind(events, "epoch")[-1]["loss"]
+        expect(loss < 0.01, f"the last loss is {loss}, not below 0.01")
+        expect(of_kind(events, "evaluate")[0]["accuracy"] == 1, "not every row is right")
+
+
+def penguins_learn(build):
+    with copied(PENGUINS) as place:
+        (test,) = of_kind(train(build, place, "penguins.bp"), "evaluate")
+        expect(test["accuracy"] >= 0.95, f"test accuracy {test['accuracy']:.3f}, below 0.95")
+
+
+# ---- Predictions ----------------------------------------------------------------------------------------------------
+
+
+def softmax_by_hand(tensors, fitted, row):
+    """Iris's network on one row, in double precision, from its checkpoint alone."""
+    x = [(float(row[name]) - fitted[name]["standardize"]["mean"]) / fitted[name]["standardize"]["deviation"]
+         for name in ("sepal_length", "sepal_width", "petal_length", "petal_width")]
+    for layer in ("fc1", "fc2"):
+        (width, fan_in), weight = tensors[f"{layer}.weight"]
+        bias = tensors[f"{layer}.bias"][1]
+        x = [sum(weight[i * fan_in + j] * x[j] for j in range(fan_in)) + bias[i] for i in range(width)]
+        x = [max(value, 0) for value in x] if layer == "fc1" else x
+    greatest = max(x)
+    powers = [math.exp(value - greatest) for value in x]
+    return [power / sum(powers) for power in powers]
+
+
+def predictions_are_the_checkpoints(build):
+    with copied(IRIS) as place:
+        train(build, place, "iris.bp")
+        tensors, metadata = safetensors.read(place / "iris.safetensors")
+        fitted = json.loads(metadata["bpc.preprocessing"])
+        (classes,) = json.loads(metadata["bpc.classes"]).values()
+        build.succeed(["./iris", "predict", "--weights", "iris.safetensors", "iris.csv", "-o", "out.csv"], cwd=place)
+        rows = list(csv.DictReader((place / "iris.csv").open()))
+        told = list(csv.DictReader((place / "out.csv").open()))
+        expect(len(told) == len(rows), f"{len(told)} predictions for {len(rows)} rows")
+        right = 0
+        for i, (row, answer) in enumerate(zip(rows, told)):
+            truth = softmax_by_hand(tensors, fitted, row)
+            ours = [float(answer[f"probability_{name}"]) for name in classes]
+            expect(all(abs(a - b) < 2e-6 for a, b in zip(ours, truth)), f"row {i + 1}: {ours}, by hand {truth}")
+            expect(answer["prediction"] == classes[max(range(3), key=lambda c: ours[c])], f"row {i + 1}: {answer}")
+            right += answer["prediction"] == row["species"]
+        expect(right >= 140, f"only {right} of 150 flowers are named right")
+
+
+def one_row_as_many(build):
+    """The same digits for a row alone and among others, on any number of threads, with its columns in another order."""
+    with copied(IRIS) as place:
+        train(build, place, "iris.bp")
+        predict = ["./iris", "predict", "--weights", "iris.safetensors"]
+        lines = (place / "iris.csv").read_text().splitlines()
+        many = build.succeed([*predict, "iris.csv", "--threads", "3"], cwd=place).out.splitlines()
+        for i in (1, 77, 150):
+            fields = lines[i].split(",")
+            text = "petal_width,sepal_width,petal_length,sepal_length\n" + ",".join(fields[j] for j in (3, 1, 2, 0)) + "\n"
+            (place / "one.csv").write_text(text)
+            one = build.succeed([*predict, "one.csv", "--threads", "1"], cwd=place).out.splitlines()
+            expect(one == [many[0], many[i]], f"row {i} alone gives {one[1:]}, among others {many[i]}")
+
+
+# ---- Options and checkpoints -----------------------------------------------------------------------------------------
+
+
+def runs_anywhere(build):
+    """The table is found beside the .bp file, weights are written where one stands; a locale changes nothing."""
+    with copied(IRIS) as place:
+        (place / "elsewhere").mkdir()
+        build.compile(place / "iris.bp", place / "iris")
+        build.succeed([place / "iris", "--quiet", "--epochs", "2"], cwd=place / "elsewhere")
+        expect((place / "elsewhere" / "iris.safetensors").exists(), "no weights in the working directory")
+        expect(not (place / "iris.safetensors").exists(), "weights beside the .bp file")
+
+
+def seeds_differ_in_weights_alone(build):
+    with copied(IRIS) as place:
+        files = []
+        for seed in (1, 2, 1):
+            train(build, place, "iris.bp", "--seed", seed, "--epochs", 2)
+            files.append(safetensors.read(place / "iris.safetensors"))
+        expect(files[0] == files[2], "one seed gives two results")
+        expect(files[0][0]["fc1.weight"] != files[1][0]["fc1.weight"], "two seeds give one result")
+        expect(files[0][1]["bpc.split"] == files[1][1]["bpc.split"], "--seed moves the split")
+        expect(files[0][1]["bpc.preprocessing"] == files[1][1]["bpc.preprocessing"], "--seed changes what is fitted")
+
+
+def resumed_equals_unbroken(build):
+    with copied(TESTS / "train", IRIS) as place:
+        train(build, place, "resume.bp", "--seed", 6)
+        unbroken = (place / "resumed.safetensors").read_bytes()
+        (place / "resumed.safetensors").unlink()
+        train(build, place, "resume.bp", "--seed", 6, "--epochs", 5)
+        stopped = (place / "resumed.safetensors").read_bytes()
+        expect(stopped != unbroken, "five epochs are as good as twelve: the test says nothing")
+        train(build, place, "resume.bp", "--resume", "run.state", "--threads", 2)
+        expect((place / "resumed.safetensors").read_bytes() == unbroken, "a resumed run differs from one never stopped")
+
+
+def gradients_are_right(build, folder, source, earlier):
+    with copied(folder) as place:
+        for program in earlier:
+            train(build, place, program.name, "--epochs", 2)
+        build.compile(source.name, "program", cwd=place)
+        build.succeed(["./program", "--check-grad"], cwd=place)
+
+
+def bench_says_json(build):
+    with copied(IRIS) as place:
+        build.compile("iris.bp", "iris", cwd=place)
+        build.succeed(["./iris", "--quiet", "--epochs", "1"], cwd=place)
+        for command, keys in (
+            (["./iris", "--bench", "20"], {"us_per_step", "samples_per_second", "gflops", "threads", "bytes_planned", "bytes_peak"}),
+            (["./iris", "predict", "--bench", "20"], {"ns_per_row"}),
+        ):
+            out = build.succeed(command, cwd=place).out
+            expect(keys <= set(json.loads(out)), f"{' '.join(command)} prints {out.strip()[:200]}")
+
+
+def described_table_compiles(build):
+    """What `bpc describe` prints of a table can be pasted into a program that compiles and runs."""
+    with copied(PENGUINS) as place:
+        lines = build.succeed([build.bpc, "describe", "penguins.csv"], cwd=place).out
+        program = f"""bpc 1
+{lines}
+model M(x) {{
+    fc1 = dense(x, classes(penguins.species))
+    return fc1
+}}
+train M on penguins {{ loss cross_entropy; optimizer adam(lr = 0.01); epochs 2; batch_size 16 }}
+save M to "m.safetensors"
+"""
+        (place / "pasted.bp").write_text(program)
+        train(build, place, "pasted.bp")
+
+
+def stages_print(build):
+    with copied(IRIS) as place:
+        for stage in ("ast", "graph", "gradient", "kernel", "c", "dot", "mermaid"):
+            out = build.succeed([build.bpc, f"--emit={stage}", "--verify", "iris.bp"], cwd=place).out
+            again = build.succeed([build.bpc, f"--emit={stage}", "--verify", "iris.bp"], cwd=place).out
+            expect(len(out) > 200, f"--emit={stage} prints {len(out)} bytes")
+            expect(out == again, f"--emit={stage} prints something else the second time")
+
+
 def tests(build):
-    return []
+    for name, function in (
+        ("iris", iris_learns), ("finetune", finetune_learns), ("frozen", frozen_layer_stays), ("tutorial", tutorial_learns),
+        ("xor", xor_learns), ("penguins", penguins_learn), ("predictions", predictions_are_the_checkpoints),
+        ("one-row-as-many", one_row_as_many), ("anywhere", runs_anywhere), ("seeds", seeds_differ_in_weights_alone),
+        ("resume", resumed_equals_unbroken), ("bench", bench_says_json), ("describe", described_table_compiles),
+        ("stages", stages_print),
+    ):
+        yield name, functools.partial(function, build)
+    for folder in [*examples(), TESTS / "agree"]:
+        ordered = in_order(list(folder.glob("*.bp")))
+        for i, source in enumerate(ordered):
+            earlier = ordered[:i] if ' from "' in source.read_text() else []
+            yield f"gradients-{folder.name}-{source.stem}", functools.partial(gradients_are_right, build, folder, source, earlier)

@@ -551,6 +551,30 @@ static GraphProgram *small_program(void) {
     return program;
 }
 
+static int count_of(const char *text, const char *piece);
+
+/* A def with its own derivative and the value beside it have one label: it names the def's. */
+Test(graph_nodes, a_custom_keeps_its_name) {
+    Variable *x = variable(true, 1, (const int64_t[]){2}, 0, 1);
+    Item *item = arena_new_of(arena, Item);
+    item->name = name_of("relu");
+    *LIST_ADD(arena, &item->params) = (Param){.name = name_of("x")};
+    Node *relu = node_custom(graph, item, op2(OP_MAXIMUM, x->view, constant(0)), &x->view, 1);
+    node_label(relu, name_of("hidden"));
+    graph_verify(graph);
+    GraphProgram program = {.arena = arena, .graph = graph};
+    GraphFunction function = {.name = name_of("f"), .about = "a test", .span = SPAN_NONE, .capacity = 1};
+    Buffer buffer = {.name = name_of("out"), .shown = "out"};
+    *LIST_ADD(arena, &function.sinks) = (Sink){relu, NULL, &buffer, 0};
+    *LIST_ADD(arena, &program.functions) = &function;
+    Text text = {0};
+    graph_print(&program, &text);
+    cr_expect_eq(count_of(text.at, "hidden "), 1, "%s", text.at);
+    cr_expect_not_null(strstr(text.at, "= relu("), "%s", text.at);
+    cr_expect_not_null(strstr(text.at, "<- hidden\n"), "%s", text.at);
+    text_free(&text);
+}
+
 static int count_of(const char *text, const char *piece) {
     int count = 0;
     for (const char *at = strstr(text, piece); at; at = strstr(at + 1, piece))
