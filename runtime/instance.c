@@ -76,6 +76,14 @@ double bp_seconds(void) {
 }
 
 /* ---- Data sets ---------------------------------------------------------------------------------------------- */
+/* A checkpoint that this program itself writes holds nothing that its data sets do not know already, and may not be there yet. */
+static int instance_saves(const struct bp_program *program, const char *path) {
+    for (int32_t i = 0; i < program->save_count; i++)
+        if (!strcmp(program->saves[i].path, path))
+            return 1;
+    return 0;
+}
+
 /* The checkpoint whose fitted values a data set uses, NULL: it fits its own. Frozen layers must see the units that they
    were trained with, so a model that comes from a checkpoint brings them, unless the program says `refit`. */
 static const char *instance_preprocessing(const struct bp_program *program, int32_t data) {
@@ -83,7 +91,8 @@ static const char *instance_preprocessing(const struct bp_program *program, int3
     if (set->preprocessing_from || set->refit || set->fitted_count == 0)
         return set->preprocessing_from;
     for (int32_t i = 0; i < program->model_count; i++)
-        if (program->models[i].from && program->models[i].data == data)
+        if (program->models[i].from && program->models[i].data == data &&
+            !instance_saves(program, program->models[i].from))
             return program->models[i].from;
     return NULL;
 }
@@ -125,7 +134,7 @@ static int instance_note_splits(struct bp_instance *instance, int32_t data, stru
     for (int32_t i = 0; i < instance->program->model_count; i++) {
         const struct bp_model *model = &instance->program->models[i];
         struct bp_archive archive;
-        if (!model->from || model->data != data)
+        if (!model->from || model->data != data || instance_saves(instance->program, model->from))
             continue;
         if (!bp_archive_open(&archive, model->from, error))
             return 0;

@@ -90,7 +90,7 @@ struct Build {
     bool *replaced;         /* which of them have found their layer */
     int replacement_count;
     bool fresh;             /* inside a replacement: new weights, not the checkpoint's */
-    const Item *custom;     /* the def whose grad clauses are being elaborated */
+    const Item *def;        /* the def that is being elaborated: it owns no weights */
     /* in a parameter's initial value: */
     const int64_t *draw_dims;
     int draw_rank;

@@ -177,6 +177,9 @@ static Term invoke(Build *build, const Item *item, Term *positional, int count, 
     Scope *scope = scope_open(build, NULL);
     Stmt **replacements = build->replacements;
     Name callee = build->callee;
+    const Item *def = build->def;
+    if (item->kind == ITEM_DEF)
+        build->def = item;
     bool bound = build->bound, unnamed = item->kind == ITEM_BLOCK && !bound;
     if (unnamed)
         *LIST_ADD(build->arena, &build->path) = NULL;
@@ -200,6 +203,7 @@ static Term invoke(Build *build, const Item *item, Term *positional, int count, 
     }
     if (unnamed)
         build->path.count--;
+    build->def = def;
     build->bound = bound;
     build->scope = scope;
     build->replacements = replacements;

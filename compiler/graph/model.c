@@ -101,6 +101,9 @@ Term build_parameter(Build *build, Name name, Term *terms, int rank, const Expr 
     const char *path = path_join(build, name);
     if (build->user.source >= 0) /* the layer, not the line of its definition */
         span = build->user;
+    if (build->def)
+        return build_error(build, span, "'%s' is a def, a formula without weights: write `block %s(…) { … }`", build->def->name,
+                           build->def->name);
     if (!path || (!name && !build->bound))
         return build_error(build, span, "a layer with weights needs a name: write `h = %s(…)` on a line of its own",
                            build->callee ? build->callee : "dense");
@@ -227,6 +230,7 @@ Term build_model_call(Build *build, ModelInstance *model, Term *args, int count,
     build->path.at = NULL;
     build->path.capacity = 0;
     build->bound = false;
+    build->def = NULL;
     bool ok = true;
     for (int i = 0; i < count; i++) {
         Node *x = term_number(build, &args[i]);

@@ -480,7 +480,8 @@ Node *node_argmax(Graph *graph, Node *x) {
 Node *node_batch_sum(Graph *graph, Node *x) {
     if (!x->batched)
         return node_op(graph, OP_MULTIPLY, node_rows(graph), x, NULL);
-    if (x->op == OP_CONTRACT && x->type == TYPE_REAL) { /* a sum of products over the batch is one product */
+    /* a sum of products over the batch is one product; with one side the same in every row it would be computed anew */
+    if (x->op == OP_CONTRACT && x->type == TYPE_REAL && x->args[0]->batched && x->args[1]->batched) {
         ContractSpec spec = x->contract;
         spec.over_batch = true;
         return node_contract(graph, x->args[0], x->args[1], spec, x->rank);

@@ -558,7 +558,9 @@ Test(graph_nodes, a_custom_keeps_its_name) {
     Variable *x = variable(true, 1, (const int64_t[]){2}, 0, 1);
     Item *item = arena_new_of(arena, Item);
     item->name = name_of("relu");
-    *LIST_ADD(arena, &item->params) = (Param){.name = name_of("x")};
+    item->params.at = arena_new_of(arena, Param);
+    item->params.at[0].name = name_of("x");
+    item->params.count = 1;
     Node *relu = node_custom(graph, item, op2(OP_MAXIMUM, x->view, constant(0)), &x->view, 1);
     node_label(relu, name_of("hidden"));
     graph_verify(graph);
