@@ -76,8 +76,7 @@ double bp_seconds(void) {
 }
 
 /* ---- Data sets ---------------------------------------------------------------------------------------------- */
-/* A checkpoint that this program itself writes holds nothing that its data sets do not know already, and may not be there yet. */
-static int instance_saves(const struct bp_program *program, const char *path) {
+int bp_program_saves(const struct bp_program *program, const char *path) {
     for (int32_t i = 0; i < program->save_count; i++)
         if (!strcmp(program->saves[i].path, path))
             return 1;
@@ -92,7 +91,7 @@ static const char *instance_preprocessing(const struct bp_program *program, int3
         return set->preprocessing_from;
     for (int32_t i = 0; i < program->model_count; i++)
         if (program->models[i].from && program->models[i].data == data &&
-            !instance_saves(program, program->models[i].from))
+            !bp_program_saves(program, program->models[i].from))
             return program->models[i].from;
     return NULL;
 }
@@ -134,7 +133,7 @@ static int instance_note_splits(struct bp_instance *instance, int32_t data, stru
     for (int32_t i = 0; i < instance->program->model_count; i++) {
         const struct bp_model *model = &instance->program->models[i];
         struct bp_archive archive;
-        if (!model->from || model->data != data || instance_saves(instance->program, model->from))
+        if (!model->from || model->data != data || bp_program_saves(instance->program, model->from))
             continue;
         if (!bp_archive_open(&archive, model->from, error))
             return 0;

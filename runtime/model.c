@@ -176,7 +176,8 @@ int bp_model_ready(struct bp_instance *instance, int32_t model, struct bp_error 
     struct bp_archive archive;
     if (instance->model_ready[model])
         return 1;
-    if (!described->from) {
+    int unwritten = instance->options->check_grad && described->from && bp_program_saves(instance->program, described->from);
+    if (!described->from || unwritten) { /* gradients are right or wrong whatever the weights are */
         bp_model_init(instance, model);
         return 1;
     }

@@ -262,6 +262,9 @@ double *bp_scalars(struct bp_instance *instance);
 float *bp_tensor_values(const struct bp_instance *instance, int32_t tensor);
 int64_t bp_tensor_count(const struct bp_tensor *tensor);      /* elements */
 int64_t bp_finite_prefix(const float *values, int64_t count); /* elements before the first that is not finite */
+/* Whether the program itself writes that checkpoint: it holds nothing that its data sets do not know already, and may not be
+   there yet. */
+int bp_program_saves(const struct bp_program *program, const char *path);
 double bp_seconds(void);                                      /* a clock that only goes forward */
 
 int bp_interrupted(void); /* program.c: a signal asked to stop */

@@ -125,10 +125,36 @@ static void check_loaded(Build *build, const ModelInstance *model, const struct 
     }
 }
 
+/* A checkpoint that this program writes will hold the base's weights: those that are not replaced must fit them. */
+static void check_base(Arena *arena, const ModelInstance *model) {
+    const ModelInstance *base = model->base;
+    for (int i = 0; i < model->parameters.count && base->built; i++) {
+        const Tensor *tensor = model->parameters.at[i], *other = NULL;
+        for (int j = 0; j < base->parameters.count; j++)
+            if (base->parameters.at[j]->name == tensor->name)
+                other = base->parameters.at[j];
+        if (!tensor->loaded || !other)
+            continue;
+        bool same = other->rank == tensor->rank;
+        for (int j = 0; same && j < tensor->rank; j++)
+            same = other->dims[j] == tensor->dims[j];
+        if (same)
+            continue;
+        error_at(tensor->span, "'%s' is %s in \"%s\", but %s here", tensor->name,
+                 shape_words(arena, other->rank, other->dims), model->from, shape_words(arena, tensor->rank, tensor->dims));
+        note_at(model->from_span, "'%s' comes from it: replace the layer, or give it the checkpoint's shape", model->name);
+        return; /* the layers behind it follow */
+    }
+}
+
 /* Reads the checkpoint's header where the file is there already; the running program checks again. */
 static void check_checkpoint(Build *build, ModelInstance *model) {
-    if (!model->from || !model->built || saved_here(build, model->from))
+    if (!model->from || !model->built)
         return;
+    if (saved_here(build, model->from)) {
+        check_base(build->arena, model);
+        return;
+    }
     const char *slash = strrchr(build->program->path, '/');
     const char *path = model->from;
     if (path[0] != '/' && slash)

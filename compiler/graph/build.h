@@ -106,6 +106,7 @@ Term term_node(Node *node, Span span);
 /* Reports at the user's place; where `span` lies in the prelude, a note says in which function. Returns NOTHING. */
 Term build_error(Build *build, Span span, const char *format, ...) BPC_PRINTF(3, 4);
 void build_note(Build *build, Span span, const char *format, ...) BPC_PRINTF(3, 4);
+const char *node_called(Arena *arena, const Node *node); /* 'fc2', or its shape where it has no name */
 const char *term_kind_name(const Term *term);
 /* The node of a term, an error otherwise. An INDEX stays one. */
 Node *term_value(Build *build, const Term *term);

@@ -154,6 +154,20 @@ static Term call_body(Build *build, const Item *item) {
     return term_node(custom, result.span);
 }
 
+/* A category needs an output for each of its classes. */
+static bool classes_fit(Build *build, const Item *item, const Term *positional, int count, Span span) {
+    if (count < 2 || item->params.count < 2 || !item->params.at[1].type || positional[0].kind != TERM_NODE ||
+        positional[1].kind != TERM_NODE)
+        return true;
+    const Node *y = positional[0].node, *t = positional[1].node;
+    if (t->type != TYPE_INDEX || t->classes < 1 || node_elements(y) == t->classes)
+        return true;
+    build_error(build, span, "'%s' needs an output for each of the %d categories of '%s', but %s is %s", item->name, t->classes,
+                t->label ? t->label : "the target", node_called(build->arena, y), node_shape(build->arena, y));
+    build_note(build, y->span, "%s is made here", node_called(build->arena, y));
+    return false;
+}
+
 static void remember_loss(Build *build, const Item *item, Term *positional, int count) {
     if (count < 2 || positional[0].kind != TERM_NODE || positional[1].kind != TERM_NODE)
         return;
@@ -195,7 +209,7 @@ static Term invoke(Build *build, const Item *item, Term *positional, int count, 
             result = partial(build, item, options, option_count, span);
         else if (missing)
             build_error(build, span, "'%s' needs '%s'", item->name, missing->name);
-        else {
+        else if (item->kind != ITEM_LOSS || classes_fit(build, item, positional, count, span)) {
             result = call_body(build, item);
             if (item->kind == ITEM_LOSS)
                 remember_loss(build, item, positional, count);

@@ -22,7 +22,7 @@ static bool shapes_fit(Build *build, Node **args, int count, Span span) {
             shaped = args[i];
         } else if (!node_same_shape(shaped, args[i])) {
             build_error(build, span, "shapes do not fit: %s, but %s", node_words(build, shaped), node_words(build, args[i]));
-            build_note(build, shaped->span, "%s is made here", node_shape(build->arena, shaped));
+            build_note(build, shaped->span, "%s is made here", node_called(build->arena, shaped));
             build_note(build, args[i]->span, "%s is made here", node_shape(build->arena, args[i]));
             return false;
         }
@@ -94,8 +94,8 @@ static Term build_matmul(Build *build, Term left, Term right, Span span) {
     }
     if (a->dims[a->rank - 1] != b->dims[0]) {
         build_error(build, span, "shapes do not fit in a product: %s, but %s", node_words(build, a), node_words(build, b));
-        build_note(build, a->span, "%s is made here", node_shape(build->arena, a));
-        build_note(build, b->span, "%s is made here", node_shape(build->arena, b));
+        build_note(build, a->span, "%s is made here", node_called(build->arena, a));
+        build_note(build, b->span, "%s is made here", node_called(build->arena, b));
         return NOTHING;
     }
     ContractSpec spec = {0};
@@ -196,7 +196,8 @@ static Term build_name(Build *build, const Expr *expr) {
     const Binding *binding = scope_find(build, expr->name);
     if (binding) {
         Term term = binding->term;
-        term.span = expr->span;
+        if (term.kind != TERM_SYMBOL) /* a word stays where the user wrote it */
+            term.span = expr->span;
         return term;
     }
     Term scheduled = schedule_name(build, expr->name, expr->span);

@@ -45,6 +45,8 @@ Node *data_group_node(Build *build, const DataSet *data, const DataGroup *group)
     if (group->target && node->rank == 1 && node->dims[0] == 1)
         node = node_reshape(build->graph, node, 0, NULL);
     graph_set_span(build->graph, before);
+    if (group->target && node->op == OP_RESHAPE && !group->name)
+        node_label(node, data->columns[data->slots[group->first_slot].columns[0]].name);
     if (group->name)
         node_label(node, group->name);
     else if (!group->target)

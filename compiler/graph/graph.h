@@ -134,7 +134,7 @@ typedef struct ModelInstance {
     LIST(Name) layers; /* paths of the names bound in it: fc1, body.0.fc1 */
     LIST(Name) output_names;
     LIST(OutputRole) roles; /* what the last loss made of each output */
-    bool built;
+    bool built, broken; /* broken: its errors were reported already */
     int application; /* how often it has been applied: a tensor met twice in one application has two owners */
     int input_count;
     ModelInput inputs[8]; /* what its arguments were at its first use */

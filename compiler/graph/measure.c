@@ -145,6 +145,7 @@ static void label_metric(Build *build, Root *root, const Term *target) {
 }
 
 static bool metric_root(Build *build, const MeasureRequest *request, const Expr *expr, Root *root) {
+    build->user = expr->span;
     const Expr *called = expr->kind == EXPR_CALL ? expr->call.callee : expr;
     Term function = called->kind == EXPR_NAME ? build_expression(build, called) : NOTHING;
     if (called->kind == EXPR_NAME && function.kind == TERM_NOTHING)

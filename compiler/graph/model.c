@@ -217,6 +217,8 @@ Term build_model_call(Build *build, ModelInstance *model, Term *args, int count,
     while (root->base)
         root = root->base;
     const Item *item = root->item;
+    if (model->broken)
+        return NOTHING;
     if (count != item->params.count)
         return build_error(build, span, "'%s' takes %d input%s, not %d", model->name, item->params.count,
                            item->params.count == 1 ? "" : "s", count);
@@ -251,6 +253,7 @@ Term build_model_call(Build *build, ModelInstance *model, Term *args, int count,
             build_error(build, item->name_span, "'%s' returns nothing: end its body with `return …`", item->name);
         name_outputs(build, model, &result);
         model->built = true;
+        model->broken = error_count() > errors;
     }
     LIST(LossUse) losses;
     memcpy(&losses, &build->losses, sizeof losses);

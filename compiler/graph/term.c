@@ -40,6 +40,10 @@ void build_note(Build *build, Span span, const char *format, ...) {
     note_at(span, "%s", text);
 }
 
+const char *node_called(Arena *arena, const Node *node) {
+    return node->label ? arena_printf(arena, "'%s'", node->label) : node_shape(arena, node);
+}
+
 const char *term_kind_name(const Term *term) {
     switch (term->kind) {
     case TERM_NODE: return "a value";

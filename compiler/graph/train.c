@@ -69,6 +69,17 @@ static Term bare_loss(Build *build, const TrainPlan *plan, const Forward *forwar
                            function->item->name, targets == 0 ? "no targets" : "several", function->item->name);
     args[0] = forward->outputs.at[0];
     args[0].span = args[1].span = span;
+    const Node *y = args[0].node, *t = args[1].node;
+    build->user = span;
+    bool of_category = function->item->params.count > 1 && function->item->params.at[1].type != NULL;
+    if (t->type == TYPE_REAL && !of_category && node_elements(y) != node_elements(t)) {
+        Term error = build_error(build, span, "shapes do not fit: '%s' is %s, but the target%s%s%s is %s",
+                                 y->label ? y->label : "the output", node_shape(build->arena, y), t->label ? " '" : "",
+                                 t->label ? t->label : "", t->label ? "'" : "", node_shape(build->arena, t));
+        build_note(build, y->span, "%s is made here", node_called(build->arena, y));
+        build_note(build, t->span, "the target stands here");
+        return error;
+    }
     return build_apply(build, function, args, 2, NULL, 0, span);
 }
 

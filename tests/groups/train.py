@@ -3,6 +3,7 @@ import csv
 import functools
 import json
 import math
+import re
 
 from commands import ROOT, TESTS, copied, examples, expect, in_order
 from reference import safetensors
@@ -78,8 +79,10 @@ def frozen_layer_stays(build):
         before, after = safetensors.read(place / "iris.safetensors")[0], safetensors.read(place / "pairs.safetensors")[0]
         expect(before["fc1.weight"] == after["fc1.weight"] and before["fc1.bias"] == after["fc1.bias"], "fc1 is frozen, and changed")
         said = build.succeed([build.bpc, "--emit=gradient", "finetune.bp"], cwd=place).out
-        head = [part for part in said.split("\n\n") if "head" in part.split("\n")[0]]
-        expect(head, "--emit=gradient does not show the phase 'head'")
+        head, both = (re.search(rf"^{phase}: .*?(?=^\w|\Z)", said, re.MULTILINE | re.DOTALL) for phase in ("head", "all"))
+        expect(head and both, "--emit=gradient does not show the phases head and all")
+        expect("d_fc2.weight" in head[0] and "d_fc1" not in head[0], "fc1 is frozen in 'head', and has a gradient")
+        expect("d_fc1.weight" in both[0], "fc1 is trained in 'all', and has no gradient")
 
 
 def tutorial_learns(build):

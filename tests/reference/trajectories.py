@@ -25,10 +25,12 @@ GOLDEN = pathlib.Path(__file__).resolve().parent.parent / "golden"
 STEPS = 200
 ACTIVATIONS = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu}
 OPTIMIZERS = {
-    "sgd": ("sgd(lr = 0.0625)", lambda p: torch.optim.SGD(p, lr=0.0625)),
-    "momentum": ("sgd(lr = 0.02, momentum = 0.9)", lambda p: torch.optim.SGD(p, lr=0.02, momentum=0.9)),
-    "adam": ("adam(lr = 0.01)", lambda p: torch.optim.Adam(p, lr=0.01)),
+    "sgd": ("sgd(lr = {lr})", lambda p, lr: torch.optim.SGD(p, lr=lr)),
+    "momentum": ("sgd(lr = {lr}, momentum = 0.9)", lambda p, lr: torch.optim.SGD(p, lr=lr, momentum=0.9)),
+    "adam": ("adam(lr = {lr})", lambda p, lr: torch.optim.Adam(p, lr=lr)),
 }
+RATES = {"sgd": 0.0625, "momentum": 0.02, "adam": 0.01}
+SIGMOID_RATES = {"sgd": 0.4, "momentum": 0.1, "adam": 0.02}  # it learns slowly
 LOSSES = {
     "mse": torch.nn.functional.mse_loss,
     "bce_logits": torch.nn.functional.binary_cross_entropy_with_logits,
@@ -48,6 +50,7 @@ class Case:
         self.name, self.activation, self.loss, self.optimizer = name, activation, loss, optimizer
         self.rows, self.batch = SHAPES[number % len(SHAPES)]
         self.l1, self.l2 = more.get("l1", 0), more.get("l2", 0)
+        self.rate = (SIGMOID_RATES if activation == "sigmoid" else RATES)[optimizer]
         self.frozen, self.dtype = more.get("frozen", []), more.get("dtype", "F32")
         draw = random.Random(f"{name} {more.get('seed', 0)}")
         inputs = 1 + number * 5 % 9
@@ -87,7 +90,7 @@ class Case:
         """The losses of 200 steps, each taken before its update, and the weights after the last."""
         weights = {name: value.to(dtype).clone().requires_grad_(name.split(".")[0] not in self.frozen)
                    for name, value in self.weights.items()}
-        optimizer = OPTIMIZERS[self.optimizer][1]([w for w in weights.values() if w.requires_grad])
+        optimizer = OPTIMIZERS[self.optimizer][1]([w for w in weights.values() if w.requires_grad], self.rate)
         x = torch.tensor(self.inputs, dtype=dtype)
         t = torch.tensor(self.targets, dtype=torch.int64 if self.loss == "cross_entropy" else dtype)
         losses = []
@@ -126,7 +129,7 @@ class Case:
         return "\n".join(
             ["bpc 1", "", "data table {", '    file   "data.csv"', f"    input  {inputs}", f"    target {target}", "}", "",
              "model Base(x) {", *layers, f"    return fc{depth}", "}", "", 'model Net = Base from "init.safetensors" { }', "",
-             "finetune Net on table {", f"    loss       {self.loss}", f"    optimizer  {OPTIMIZERS[self.optimizer][0]}",
+             "finetune Net on table {", f"    loss       {self.loss}", f"    optimizer  {OPTIMIZERS[self.optimizer][0].format(lr=self.rate)}",
              f"    epochs     {self.epochs()}", f"    batch_size {self.batch}", "    shuffle    none", *more, "}", "",
              'save Net to "final.safetensors"', ""])
 
