@@ -18,8 +18,9 @@ import sys
 import time
 import traceback
 
-from commands import ROOT, Build, Failure, Skipped
-from groups import agree, docs, golden, reject, train, unit
+sys.dont_write_bytecode = True  # no __pycache__ in the tree
+from commands import ROOT, Build, Failure, Skipped  # noqa: E402
+from groups import agree, docs, golden, reject, train, unit  # noqa: E402
 
 GROUPS = {"unit": unit, "reject": reject, "golden": golden, "agree": agree, "train": train, "docs": docs}
 

@@ -2,7 +2,7 @@
 #ifndef BPC_CHECKER_H
 #define BPC_CHECKER_H
 
-#include "../../runtime/scan.h"
+#include "scan.h"
 #include "check.h"
 
 /* A train, finetune or save of the file or of one it uses: what says which data set a checkpoint comes from. */

@@ -1,7 +1,7 @@
 /* `bpc describe FILE.csv`. The file is scanned twice: as it is, to guess which fields mean missing, then with those. */
 #include "describe.h"
 
-#include "../../runtime/scan.h"
+#include "scan.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -2,7 +2,7 @@
    published vectors, or worked out by hand beside them. */
 #include "../../compiler/check/describe.h"
 #include "../../runtime/runtime.h"
-#include "../../runtime/scan.h"
+#include "../../compiler/check/scan.h"
 
 #include <criterion/criterion.h>
 #include <float.h>

@@ -3,7 +3,7 @@
 #ifndef BP_SCAN_H
 #define BP_SCAN_H
 
-#include "runtime.h"
+#include "../../runtime/runtime.h"
 
 #define BP_SCAN_MOST_DISTINCT 100000 /* texts of a column are told apart up to here */
 
