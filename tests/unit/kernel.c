@@ -226,10 +226,10 @@ BROKEN(index_negative) {
     kernel_verify(&module);
 }
 
-BROKEN(lanes_pass_the_end) {
+BROKEN(stored_lanes_pass_the_end) { /* loaded ones may: the plan keeps room there */
     Dense *d = dense_frame();
     Value *four = value_load(&d->b, &d->weight, value_integer(&d->b, 9), 4);
-    build_store(&d->b, &d->out, value_integer(&d->b, 0), four);
+    build_store(&d->b, &d->out, value_integer(&d->b, d->out.elements - 3), four);
     kernel_verify(&module);
 }
 

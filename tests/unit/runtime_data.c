@@ -1,8 +1,11 @@
 /* The data half of the runtime: numbers as text, files, random numbers, tables. Expected values are closed forms,
    published vectors, or worked out by hand beside them. */
+#ifndef _XOPEN_SOURCE
+#define _XOPEN_SOURCE 700 /* mkdtemp, symlink */
+#endif
 #include "../../compiler/check/describe.h"
-#include "../../runtime/runtime.h"
 #include "../../compiler/check/scan.h"
+#include "../../runtime/runtime.h"
 
 #include <criterion/criterion.h>
 #include <float.h>

@@ -1,0 +1,132 @@
+/* Between the files of this folder: kernels on their way to LLVM IR, and IR on its way to machine code. */
+#ifndef BPC_LLVM_IR_H
+#define BPC_LLVM_IR_H
+
+#include "llvm.h"
+
+#include <llvm-c/Core.h>
+#include <llvm-c/TargetMachine.h>
+
+/* ---- From addresses to addresses: open addressing; asked, never listed --------------------------------------------- */
+typedef struct PointerMap {
+    const void **keys;
+    void **values;
+    uint32_t size, count;
+} PointerMap;
+
+void *map_find(const PointerMap *map, const void *key); /* NULL where it is not */
+void map_put(Arena *arena, PointerMap *map, const void *key, void *value);
+void map_clear(PointerMap *map);
+
+/* ---- Kernels that are the same function: share.c -------------------------------------------------------------------- */
+/* One function of machine code: what several kernels do that differ in nothing but where their buffers lie. */
+typedef struct Shape {
+    const Kernel *kernel; /* the first of them, which gives it its name */
+    bool is_map;
+    bool fields[CONTEXT_THREADS + 1]; /* what it reads of the context: parameters behind its buffers, in this order */
+    bool *alone;                      /* [kernel->buffer_count] overlaps no other buffer of the kernel */
+    bool *stored;                     /* [kernel->buffer_count] */
+    LIST(const MathFunction *) maths; /* those it calls, each once */
+    int weight;                       /* an estimate of its IR instructions */
+} Shape;
+
+typedef struct Shapes {
+    Arena *arena;
+    LIST(Shape *) all;
+    LIST(const char *) keys; /* what they do, in bytes */
+    LIST(size_t) lengths;
+    PointerMap of_kernel, of_math; /* math functions too: what they call, and their weight */
+} Shapes;
+
+void shapes_find(Arena *arena, const Module *module, Shapes *shapes);
+const Shape *shape_of(const Shapes *shapes, const Kernel *kernel);
+const Shape *shape_of_math(const Shapes *shapes, const MathFunction *function);
+
+/* ---- A module of IR: print_llvm.c ------------------------------------------------------------------------------------ */
+/* What goes into one module of LLVM; what it uses besides is declared. Every list has each thing once. */
+typedef struct Piece {
+    LIST(const Function *) functions;
+    LIST(const Shape *) shapes;
+    LIST(const MathFunction *) maths;
+    int weight;
+} Piece;
+
+typedef struct Ir {
+    Arena *arena;
+    const Shapes *shapes;
+    const Piece *piece;
+    LLVMContextRef context;
+    LLVMModuleRef module;
+    LLVMBuilderRef builder;
+    LLVMTypeRef pointer, i64, i32;
+    bool whole;           /* nothing else will be linked to it: kernels are internal */
+    PointerMap functions; /* Shape or MathFunction -> function */
+    /* of the function in hand */
+    LLVMValueRef function;
+    const Shape *shape;
+    PointerMap values; /* buffer, LET, VAR, loop -> value */
+    LLVMValueRef fields[CONTEXT_THREADS + 1];
+    struct Debug *debug; /* NULL: no debug information */
+} Ir;
+
+LLVMTypeRef ir_type(Ir *ir, ValueType type);
+LLVMValueRef ir_integer(Ir *ir, int64_t number);
+LLVMValueRef ir_value(Ir *ir, const Value *value);
+LLVMValueRef ir_plain(Ir *ir, const Value *value); /* even where a LET has named it */
+LLVMValueRef ir_element(Ir *ir, const Buffer *buffer, const Value *index); /* its address */
+LLVMValueRef ir_finite(Ir *ir, LLVMValueRef number, Scalar scalar);
+LLVMValueRef ir_math(Ir *ir, const MathFunction *function); /* declared where it is not there yet */
+void ir_block(Ir *ir, const Block *block);
+void ir_shape(Ir *ir, const Shape *shape);
+LLVMValueRef ir_shape_function(Ir *ir, const Shape *shape); /* declared where it is not there yet */
+LLVMBasicBlockRef ir_new_block(Ir *ir, const char *name);
+
+/* Everything of the module in one piece; or cut into `count` of about equal weight, functions of `names` alone (NULL:
+   all), without what `done` has. */
+void piece_all(Arena *arena, const Module *module, const Shapes *shapes, Piece *piece);
+void piece_add_function(Arena *arena, const Shapes *shapes, Piece *pieces, int count, const Function *function,
+                        PointerMap *done);
+
+/* A module of IR, verified; NULL with an error said. */
+LLVMModuleRef print_llvm(Arena *arena, LLVMContextRef context, const Shapes *shapes, const Piece *piece,
+                         const char *name, bool whole, bool debug);
+
+/* ---- Debug information: debug.c -------------------------------------------------------------------------------------- */
+struct Debug *debug_start(Ir *ir);
+void debug_function(Ir *ir, LLVMValueRef function, const char *name, Span span);
+void debug_end(Ir *ir);
+
+/* ---- The program as data: image.c ------------------------------------------------------------------------------------ */
+/* Adds the constant `bp_the_program` and a main to a module. */
+void print_program_image(Arena *arena, LLVMModuleRef module, const struct bp_program *program);
+
+/* ---- Machine code: target.c, object.c --------------------------------------------------------------------------------- */
+typedef struct Target {
+    char *triple, *cpu, *features;
+    LLVMTargetRef target;
+    const LlvmOptions *options;
+} Target;
+
+bool target_start(Target *target, const LlvmOptions *options); /* false with an error said */
+void target_end(Target *target);
+LLVMTargetMachineRef target_machine(const Target *target); /* one for each thread; NULL with an error said */
+/* Object or assembly of a module; from the cache where it is there. NULL with an error said. */
+LLVMMemoryBufferRef target_emit(const Target *target, LLVMTargetMachineRef machine, LLVMModuleRef module, LlvmForm form);
+/* Takes LLVM's message and says it. */
+void say_message(const char *doing, char *message);
+void say_error(const char *doing, LLVMErrorRef error);
+
+/* cache.c: a file for each key under $XDG_CACHE_HOME/bpc. Bytes or NULL; malloc'd. */
+typedef struct CacheKey {
+    char name[48]; /* hexadecimal */
+} CacheKey;
+CacheKey cache_key(const Target *target, const char *bytes, size_t length);
+char *cache_read(const CacheKey *key, size_t *length);
+void cache_write(const CacheKey *key, const char *bytes, size_t length);
+
+/* jit.c */
+LlvmCode *code_compile(Module *module, const char *const *first, int first_count, const LlvmOptions *options);
+void *code_find(LlvmCode *code, const char *function);
+void code_release(LlvmCode *code);
+
+#endif

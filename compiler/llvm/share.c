@@ -1,0 +1,260 @@
+/* Kernels that are the same function. Training, measuring and predicting run the same forward kernels on memory that lies
+   elsewhere: buffers are parameters of the machine code, so that each such kernel is compiled once. Two kernels are equal
+   where their bytes here are equal: everything that print_kernel.c looks at is written into them. */
+#include "ir.h"
+
+#include <string.h>
+
+/* ---- Addresses
+ * ------------------------------------------------------------------------------------------------------------ */
+
+static uint32_t map_place(const PointerMap *map, const void *key) {
+    uint32_t i = (uint32_t)((uint64_t)(uintptr_t)key * 0x9E3779B97F4A7C15u >> 32) & (map->size - 1);
+    while (map->keys[i] && map->keys[i] != key)
+        i = (i + 1) & (map->size - 1);
+    return i;
+}
+
+void *map_find(const PointerMap *map, const void *key) {
+    return map->size ? map->values[map_place(map, key)] : NULL;
+}
+
+void map_put(Arena *arena, PointerMap *map, const void *key, void *value) {
+    if (2 * (map->count + 1) > map->size) {
+        PointerMap larger = {.size = map->size ? 2 * map->size : 64};
+        larger.keys = arena_array(arena, const void *, larger.size);
+        larger.values = arena_array(arena, void *, larger.size);
+        for (uint32_t i = 0; i < map->size; i++)
+            if (map->keys[i])
+                map_put(arena, &larger, map->keys[i], map->values[i]);
+        *map = larger;
+    }
+    uint32_t i = map_place(map, key);
+    map->count += !map->keys[i];
+    map->keys[i] = key;
+    map->values[i] = value;
+}
+
+void map_clear(PointerMap *map) {
+    if (map->count == 0)
+        return;
+    memset(map->keys, 0, sizeof *map->keys * map->size);
+    memset(map->values, 0, sizeof *map->values * map->size);
+    map->count = 0;
+}
+
+/* ---- What a kernel does, in bytes
+ * ------------------------------------------------------------------------------------- */
+
+typedef struct Writer {
+    Arena *arena;
+    Shape *shape;
+    Text *out;
+    PointerMap numbers; /* LETs, VARs, loops, buffers: in the order in which they are met, from 1 */
+    PointerMap maths;   /* known to be in shape->maths */
+} Writer;
+
+static void put(Writer *w, int64_t number) {
+    text_add_bytes(w->out, (const char *)&number, sizeof number);
+}
+
+static void put_reference(Writer *w, const void *key) {
+    void *number = map_find(&w->numbers, key);
+    if (!number) {
+        number = (void *)(uintptr_t)(w->numbers.count + 1);
+        map_put(w->arena, &w->numbers, key, number);
+    }
+    put(w, (int64_t)(uintptr_t)number);
+}
+
+static void put_type(Writer *w, ValueType type) {
+    put(w, (int64_t)type.scalar * 64 + type.lanes);
+}
+
+static void put_plain(Writer *w, const Value *value);
+
+static void put_value(Writer *w, const Value *value) {
+    if (value->let && value->kind != VALUE_ARGUMENT) {
+        put(w, -1);
+        put_reference(w, value);
+    } else {
+        put_plain(w, value);
+    }
+}
+
+static void note_math(Writer *w, const MathFunction *function) {
+    if (map_find(&w->maths, function))
+        return;
+    map_put(w->arena, &w->maths, function, w);
+    *LIST_ADD(w->arena, &w->shape->maths) = function;
+}
+
+static void put_plain(Writer *w, const Value *value) {
+    w->shape->weight += value->kind == VALUE_OP || value->kind == VALUE_LOAD || value->kind == VALUE_TREE_SUM
+                            ? (value->type.lanes + 7) / 8
+                            : 0;
+    put(w, (int64_t)value->kind);
+    put_type(w, value->type);
+    put(w, value->kind == VALUE_OP ? (int64_t)value->op : -1);
+    put(w, value->number.integer); /* a real's bits */
+    if (value->kind == VALUE_LOAD)
+        put_reference(w, value->buffer);
+    if (value->kind == VALUE_REGISTER || value->kind == VALUE_VARIABLE)
+        put_reference(w, value->statement);
+    if (value->kind == VALUE_CONTEXT) {
+        put(w, (int64_t)value->field);
+        w->shape->fields[value->field] = true;
+    }
+    bool is_call = value->kind == VALUE_CALL || (value->kind == VALUE_OP && op_table[value->op].class == CLASS_MATH);
+    if (is_call) {
+        note_math(w, value->function);
+        put(w, (int64_t)(uintptr_t)value->function);
+    }
+    for (int i = 0; i < value->arg_count; i++)
+        put_value(w, value->args[i]);
+}
+
+static void put_block(Writer *w, const Block *block);
+
+static void put_statement(Writer *w, const Statement *s) {
+    if (s->kind == STATEMENT_COMMENT)
+        return;
+    put(w, 1000 + (int64_t)s->kind);
+    switch (s->kind) {
+    case STATEMENT_LOOP:
+        put_reference(w, s);
+        put_value(w, s->from);
+        put_value(w, s->to);
+        put(w, s->step);
+        put(w, s->parallel);
+        if (s->parallel && !w->shape->is_map)
+            w->shape->fields[CONTEXT_THREAD] = w->shape->fields[CONTEXT_THREADS] = true;
+        w->shape->weight += 5;
+        break;
+    case STATEMENT_LET:
+        put_reference(w, s->value);
+        put_plain(w, s->value);
+        break;
+    case STATEMENT_VAR:
+        put_reference(w, s);
+        put_type(w, s->type);
+        put_value(w, s->value);
+        break;
+    case STATEMENT_SET:
+        put_reference(w, s->target);
+        put_value(w, s->value);
+        break;
+    case STATEMENT_STORE:
+        put_reference(w, s->buffer);
+        put_value(w, s->index);
+        put_value(w, s->value);
+        w->shape->weight += 2;
+        break;
+    case STATEMENT_IF:
+        put_value(w, s->value);
+        w->shape->weight += 3;
+        break;
+    case STATEMENT_COMMENT:
+        break;
+    }
+    put_block(w, &s->body);
+    put(w, -2);
+}
+
+static void put_block(Writer *w, const Block *block) {
+    for (int i = 0; i < block->count; i++)
+        put_statement(w, block->at[i]);
+}
+
+/* ---- Buffers
+ * -------------------------------------------------------------------------------------------------------------- */
+
+static uint64_t buffer_end(const Buffer *buffer) {
+    return buffer->offset + (uint64_t)buffer->elements * (uint64_t)scalar_bytes(buffer->scalar);
+}
+
+static bool overlaps_none(const Kernel *kernel, const Buffer *buffer) {
+    for (int i = 0; i < kernel->buffer_count; i++) {
+        const Buffer *other = kernel->buffers[i];
+        if (other != buffer && other->offset < buffer_end(buffer) && buffer->offset < buffer_end(other))
+            return false;
+    }
+    return true;
+}
+
+static void put_buffers(Writer *w, const Kernel *kernel) {
+    Shape *shape = w->shape;
+    shape->alone = arena_array(w->arena, bool, kernel->buffer_count + 1);
+    shape->stored = arena_array(w->arena, bool, kernel->buffer_count + 1);
+    for (int i = 0; i < kernel->buffer_count; i++) {
+        const Buffer *buffer = kernel->buffers[i];
+        shape->alone[i] = overlaps_none(kernel, buffer);
+        for (int j = 0; j < kernel->written_count; j++)
+            shape->stored[i] |= kernel->written[j] == buffer;
+        put_reference(w, buffer);
+        put(w, (int64_t)buffer->scalar * 4 + shape->alone[i] * 2 + shape->stored[i]);
+    }
+}
+
+/* ---- Finding
+ * -------------------------------------------------------------------------------------------------------------- */
+
+static void add_math(Shapes *shapes, const MathFunction *function) {
+    Text ignored = {0};
+    Shape *shape = arena_new_of(shapes->arena, Shape);
+    Writer writer = {.arena = shapes->arena, .shape = shape, .out = &ignored};
+    put_block(&writer, &function->body);
+    put_value(&writer, function->value);
+    text_free(&ignored);
+    map_put(shapes->arena, &shapes->of_math, function, shape);
+}
+
+static void add_kernel(Shapes *shapes, const Kernel *kernel, bool is_map) {
+    Text key = {0};
+    Shape *shape = arena_new_of(shapes->arena, Shape);
+    shape->kernel = kernel;
+    shape->is_map = is_map;
+    shape->weight = 10 + 2 * kernel->buffer_count;
+    Writer writer = {.arena = shapes->arena, .shape = shape, .out = &key};
+    put(&writer, is_map);
+    put_buffers(&writer, kernel);
+    put_block(&writer, &kernel->body);
+    for (int i = 0; i < shapes->all.count; i++)
+        if (shapes->lengths.at[i] == key.length && memcmp(shapes->keys.at[i], key.at, key.length) == 0) {
+            shape = shapes->all.at[i];
+            map_put(shapes->arena, &shapes->of_kernel, kernel, shape);
+            text_free(&key);
+            return;
+        }
+    *LIST_ADD(shapes->arena, &shapes->all) = shape;
+    *LIST_ADD(shapes->arena, &shapes->keys) = arena_copy(shapes->arena, key.at, key.length);
+    *LIST_ADD(shapes->arena, &shapes->lengths) = key.length;
+    map_put(shapes->arena, &shapes->of_kernel, kernel, shape);
+    text_free(&key);
+}
+
+void shapes_find(Arena *arena, const Module *module, Shapes *shapes) {
+    *shapes = (Shapes){.arena = arena};
+    for (int i = 0; i < module->maths.count; i++)
+        add_math(shapes, module->maths.at[i]);
+    for (int i = 0; i < module->functions.count; i++) {
+        const Function *function = module->functions.at[i];
+        for (int k = 0; k < function->step_count; k++)
+            if (function->steps[k].kind == STEP_KERNEL && !map_find(&shapes->of_kernel, function->steps[k].kernel))
+                add_kernel(shapes, function->steps[k].kernel, function->is_map);
+    }
+}
+
+const Shape *shape_of(const Shapes *shapes, const Kernel *kernel) {
+    const Shape *shape = map_find(&shapes->of_kernel, kernel);
+    if (!shape)
+        BUG("kernel %s is in no function of its module", kernel->name);
+    return shape;
+}
+
+const Shape *shape_of_math(const Shapes *shapes, const MathFunction *function) {
+    const Shape *shape = map_find(&shapes->of_math, function);
+    if (!shape)
+        BUG("math function %s is not listed in its module", function->name);
+    return shape;
+}
