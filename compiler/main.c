@@ -7,7 +7,9 @@
 
 static const char help[] =
     "usage: bpc FILE.bp -o PROGRAM          compile to a native program\n"
-    "       bpc --emit=WHAT FILE.bp [-o F]  write a stage: ast graph gradient kernel c dot mermaid\n"
+    "       bpc run FILE.bp [-- OPTIONS]    compile in memory and run, with the program's own options\n"
+    "       bpc --emit=WHAT FILE.bp [-o F]  write a stage: ast graph gradient kernel c llvm asm dot mermaid\n"
+    "       bpc -c FILE.bp -o FILE.o        an object file, by LLVM\n"
     "       bpc check FILE.bp               diagnostics only\n"
     "       bpc describe FILE.csv           what the table holds, as lines to paste\n"
     "\n"
@@ -17,7 +19,9 @@ static const char help[] =
     "  -o FILE           where to write\n"
     "  -D NAME=VALUE     override a const of the file\n"
     "  -O0 … -O3, -g     passed to the C compiler (default -O3); CC says which\n"
-    "  --march=CPU       passed to the C compiler (default native)\n"
+    "  --march=CPU       passed to the C compiler, or to LLVM by its names (default native)\n"
+    "  --backend=llvm    with -o: LLVM makes the code, the C compiler only links\n"
+    "  --no-cache        run: what LLVM made before, under XDG_CACHE_HOME, is neither read nor written\n"
     "  --threads=WHEN    auto (where worth it), never or always: which kernels use threads\n"
     "  --dump=STAGE      print a stage to stderr on the way: ast checked graph gradient kernel c\n"
     "  --time            how long each stage took\n"
@@ -45,7 +49,8 @@ static bool emit_named(const char *name, Emit *emit) {
         const char *name;
         Emit emit;
     } known[] = {{"ast", EMIT_AST}, {"graph", EMIT_GRAPH},     {"gradient", EMIT_GRADIENT}, {"kernel", EMIT_KERNEL},
-                 {"c", EMIT_C},     {"dot", EMIT_DOT},         {"mermaid", EMIT_MERMAID}};
+                 {"c", EMIT_C},     {"dot", EMIT_DOT},         {"mermaid", EMIT_MERMAID},
+                 {"llvm", EMIT_LLVM}, {"asm", EMIT_ASSEMBLY}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (!strcmp(known[i].name, name)) {
             *emit = known[i].emit;
@@ -98,6 +103,26 @@ static const char *value_of(const char *rest, int argc, char **argv, int *i) {
     return *i + 1 < argc ? argv[++*i] : NULL;
 }
 
+/* bpc run: words before `--` are bpc's, those behind it the program's; where there is no `--`, those behind the file. */
+static bool is_programs(const CompileOptions *options, int argc, char **argv, int first, int i) {
+    for (int j = first; j < argc; j++)
+        if (!strcmp(argv[j], "--"))
+            return i == j;
+    return options->input != NULL;
+}
+
+/* The program's first word is its own name, as in every command line. */
+static void name_program(Arena *arena, CompileOptions *options) {
+    bool dashes = options->run_argc > 0 && !strcmp(options->run_argv[0], "--");
+    int count = options->run_argc - dashes;
+    char **words = arena_array(arena, char *, count + 2);
+    words[0] = arena_copy(arena, options->input, strlen(options->input));
+    for (int i = 0; i < count; i++)
+        words[1 + i] = options->run_argv[i + dashes];
+    options->run_argc = count + 1;
+    options->run_argv = words;
+}
+
 int main(int argc, char **argv) {
     CompileOptions options = {.native = NATIVE_DEFAULT};
     bool emit_given = false;
@@ -105,8 +130,11 @@ int main(int argc, char **argv) {
     Arena *arena = NULL;
     if (argc > 1 && !strcmp(argv[1], "describe"))
         return describe(argc, argv);
-    if (argc > 1 && !strcmp(argv[1], "run"))
-        return wrong("'%s' is not there yet: compile with -o and start the program", "run");
+    if (argc > 1 && !strcmp(argv[1], "run")) {
+        options.emit = EMIT_RUN;
+        emit_given = true;
+        first = 2;
+    }
     if (argc > 1 && !strcmp(argv[1], "check")) {
         options.emit = EMIT_NOTHING;
         emit_given = true;
@@ -116,6 +144,11 @@ int main(int argc, char **argv) {
     int code = -1;
     for (int i = first; i < argc && code < 0; i++) {
         const char *word = argv[i], *rest, *value;
+        if (options.emit == EMIT_RUN && is_programs(&options, argc, argv, first, i)) {
+            options.run_argc = argc - i;
+            options.run_argv = argv + i;
+            break;
+        }
         if (!strcmp(word, "--help")) {
             fputs(help, stdout);
             code = 0;
@@ -124,7 +157,7 @@ int main(int argc, char **argv) {
             code = 0;
         } else if (begins(word, "--emit=", &rest)) {
             if (!emit_named(rest, &options.emit))
-                code = wrong("unknown stage '%s': ast graph gradient kernel c dot mermaid", rest);
+                code = wrong("unknown stage '%s': ast graph gradient kernel c llvm asm dot mermaid", rest);
             emit_given = true;
         } else if (begins(word, "--dump=", &rest)) {
             if (!stage_named(rest, &options))
@@ -140,6 +173,15 @@ int main(int argc, char **argv) {
             options.verify = true;
         } else if (!strcmp(word, "--verbose")) {
             options.native.verbose = true;
+        } else if (!strcmp(word, "--no-cache")) {
+            options.no_cache = true;
+        } else if (begins(word, "--backend=", &rest)) {
+            if (strcmp(rest, "c") != 0 && strcmp(rest, "llvm") != 0)
+                code = wrong("--backend is c or llvm, not '%s'", rest);
+            options.by_llvm = !strcmp(rest, "llvm");
+        } else if (!strcmp(word, "-c")) {
+            options.emit = EMIT_OBJECT;
+            emit_given = true;
         } else if (!strcmp(word, "-g")) {
             options.native.debug = true;
         } else if (word[0] == '-' && word[1] == 'O' && word[2] >= '0' && word[2] <= '3' && !word[3]) {
@@ -167,6 +209,10 @@ int main(int argc, char **argv) {
         code = argc == 1 ? (fputs(help, stderr), 2) : wrong("which %s?", "file");
     if (code < 0 && !emit_given && !options.output)
         code = wrong("where to? say %s", "-o PROGRAM, or --emit=c");
+    if (code < 0 && options.emit == EMIT_OBJECT && !options.output)
+        code = wrong("where to? say %s", "-o FILE.o");
+    if (code < 0 && options.emit == EMIT_RUN)
+        name_program(arena, &options);
     if (code < 0)
         code = compile(&options);
     arena_free(arena);

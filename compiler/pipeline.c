@@ -1,6 +1,7 @@
 /* source -> AST -> checked program -> graph, differentiated -> kernels -> memory plan -> C -> executable */
 #include "pipeline.h"
 
+#include "emit/jit.h"
 #include "emit/program.h"
 
 #include <stdlib.h>
@@ -106,7 +107,7 @@ static void make_kernels(Compilation *c) {
 }
 
 static void make_c(Compilation *c, CKind kind) {
-    c->described = describe_program(c->arena, c->graph, c->module, kind == C_LINKED);
+    c->described = describe_program(c->arena, c->graph, c->module, kind == C_LINKED, NULL);
     print_c(c->module, c->described, kind, &c->c);
     finish_stage(c, STAGE_C);
 }
@@ -154,6 +155,64 @@ static void print_mermaid(const Compilation *c, Text *out) {
     graph_print_mermaid(c->graph, out);
 }
 
+/* ---- through LLVM ----------------------------------------------------------------------------------------------------------- */
+
+static LlvmOptions llvm_options(const Compilation *c) {
+    const CompileOptions *options = c->options;
+    return (LlvmOptions){.cpu = options->native.march, .level = options->native.level, .debug = options->native.debug,
+                         .time = options->time, .no_cache = options->no_cache};
+}
+
+static const LlvmBackend *open_llvm(Compilation *c) {
+    const LlvmBackend *llvm = llvm_open();
+    tell_time(c, "open llvm");
+    return llvm;
+}
+
+typedef struct Session {
+    const LlvmBackend *llvm;
+    LlvmCode *code;
+} Session;
+
+static void *session_find(void *argument, const char *function) {
+    Session *session = argument;
+    return session->llvm->find(session->code, function);
+}
+
+static int run_in_memory(Compilation *c) {
+    LlvmOptions options = llvm_options(c);
+    Session session = {.llvm = open_llvm(c)};
+    if (!session.llvm)
+        return 1;
+    FunctionNames first = {0};
+    c->described = describe_program(c->arena, c->graph, c->module, true, NULL);
+    functions_needed(c->arena, c->described, c->options->run_argc, c->options->run_argv, &first);
+    session.code = session.llvm->compile(c->module, first.at, first.count, &options);
+    tell_time(c, "llvm");
+    if (!session.code)
+        return 1;
+    CodeFinder finder = {session_find, &session};
+    c->described = describe_program(c->arena, c->graph, c->module, true, &finder);
+    int code = bp_main(c->described, c->options->run_argc, c->options->run_argv);
+    session.llvm->release(session.code);
+    tell_time(c, "run");
+    return code;
+}
+
+static int write_llvm(Compilation *c, LlvmForm form) {
+    LlvmOptions options = llvm_options(c);
+    const LlvmBackend *llvm = open_llvm(c);
+    if (!llvm)
+        return 1;
+    Text text = {0};
+    c->described = describe_program(c->arena, c->graph, c->module, false, NULL);
+    bool printed = llvm->print(c->module, form == LLVM_FORM_OBJECT ? c->described : NULL, form, &options, &text);
+    tell_time(c, "llvm");
+    int code = printed ? write_text(c, &text) : 1;
+    text_free(&text);
+    return code;
+}
+
 static int run_stages(Compilation *c) {
     Emit emit = c->options->emit;
     if (!read_source(c))
@@ -178,6 +237,13 @@ static int run_stages(Compilation *c) {
         return 0;
     if (emit == EMIT_KERNEL)
         return write_stage(c, print_kernel);
+    switch (emit) {
+    case EMIT_RUN: return run_in_memory(c);
+    case EMIT_LLVM: return write_llvm(c, LLVM_FORM_TEXT);
+    case EMIT_ASSEMBLY: return write_llvm(c, LLVM_FORM_ASSEMBLY);
+    case EMIT_OBJECT: return write_llvm(c, LLVM_FORM_OBJECT);
+    default: break;
+    }
     make_c(c, emit == EMIT_C ? C_STANDALONE : C_LINKED);
     if (emit == EMIT_C)
         return write_text(c, &c->c);

@@ -19,6 +19,8 @@ typedef enum Emit {
     EMIT_PROGRAM, /* a native program: -o */
     EMIT_NOTHING, /* bpc check */
     EMIT_AST, EMIT_GRAPH, EMIT_GRADIENT, EMIT_KERNEL, EMIT_C, EMIT_DOT, EMIT_MERMAID,
+    EMIT_RUN, /* bpc run: compiled in memory by LLVM and run at once */
+    EMIT_LLVM, EMIT_ASSEMBLY, EMIT_OBJECT, /* LLVM's text, the machine's, -c */
 } Emit;
 
 typedef struct CompileOptions {
@@ -29,6 +31,10 @@ typedef struct CompileOptions {
     bool time, verify;
     LowerOptions lower;
     NativeOptions native;
+    bool by_llvm;  /* EMIT_PROGRAM: code by LLVM, the C compiler only links */
+    bool no_cache; /* of objects that LLVM made before */
+    int run_argc;  /* EMIT_RUN: the program's command line */
+    char **run_argv;
     LIST(const char *) defines; /* "width=64" */
 } CompileOptions;
 

@@ -8,10 +8,18 @@ typedef struct Describe {
     GraphProgram *graph;
     const Module *module;
     bool record_paths;
+    const CodeFinder *finder;
 } Describe;
 
 static int line_of(Span span) {
     return span.source < 0 ? 0 : span_place(span).line;
+}
+
+static void *code_of(Describe *d, const char *name) {
+    void *code = d->finder->find(d->finder->argument, name);
+    if (!code)
+        BUG("function %s has no code", name);
+    return code;
 }
 
 /* ---- functions ------------------------------------------------------------------------------------------------------------ */
@@ -22,6 +30,8 @@ static struct bp_function function_of(Describe *d, const GraphFunction *graph) {
         return function;
     const Function *kernels = graph->kernels;
     function.name = kernels->name;
+    if (d->finder)
+        function.code = (bp_code *)code_of(d, kernels->name);
     function.parallel = kernels->parallel;
     function.capacity = (int32_t)kernels->capacity;
     struct bp_feed *feeds = arena_array(d->arena, struct bp_feed, kernels->buffer_count + 1);
@@ -102,6 +112,8 @@ static struct bp_data data_of(Describe *d, const DataSet *from) {
     data.refit = from->refit;
     if (d->graph->logs.at[from->index])
         data.log_name = name_of(arena_printf(d->arena, "%s_log", from->name));
+    if (data.log_name && d->finder)
+        data.log = (void (*)(float *, int64_t))code_of(d, data.log_name);
     return data;
 }
 
@@ -268,8 +280,9 @@ static void describe_statements(Describe *d, struct bp_program *program) {
     program->statement_count = checked->actions.count;
 }
 
-const struct bp_program *describe_program(Arena *arena, GraphProgram *graph, const Module *module, bool record_paths) {
-    Describe describe = {arena, graph, module, record_paths}, *d = &describe;
+const struct bp_program *describe_program(Arena *arena, GraphProgram *graph, const Module *module, bool record_paths,
+                                          const CodeFinder *finder) {
+    Describe describe = {arena, graph, module, record_paths, finder}, *d = &describe;
     const Program *checked = graph->program;
     struct bp_program *program = arena_new_of(arena, struct bp_program);
     program->abi = BP_ABI;

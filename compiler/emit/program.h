@@ -4,8 +4,15 @@
 
 #include "../graph/build.h"
 
-/* Functions are named, their code is left NULL: the C printer writes the name, the JIT finds the address.
-   record_paths: data files are found again from any directory. */
-const struct bp_program *describe_program(Arena *arena, GraphProgram *graph, const Module *module, bool record_paths);
+/* Where the code of a function lies that the module has; BUG() where it is nowhere. */
+typedef struct CodeFinder {
+    void *(*find)(void *argument, const char *function);
+    void *argument;
+} CodeFinder;
+
+/* Functions are named. finder NULL: their code is left NULL, since C is printed with their names; else it is what the
+   finder says, and the program can run. record_paths: data files are found again from any directory. */
+const struct bp_program *describe_program(Arena *arena, GraphProgram *graph, const Module *module, bool record_paths,
+                                          const CodeFinder *finder);
 
 #endif

@@ -5,6 +5,7 @@
 #include "llvm.h"
 
 #include <llvm-c/Core.h>
+#include <llvm-c/Error.h>
 #include <llvm-c/TargetMachine.h>
 
 /* ---- From addresses to addresses: open addressing; asked, never listed --------------------------------------------- */

@@ -1,0 +1,379 @@
+/* Code in memory, through ORC. What a run is sure to need is compiled before it starts, in as many pieces as there are cores;
+   the rest (tracing a value that is not finite, checking gradients, predicting after training) when it is first called,
+   through ORC's stubs. Kernels that are the same function are compiled once. */
+#ifndef _XOPEN_SOURCE
+#define _XOPEN_SOURCE 700
+#endif
+#include "ir.h"
+
+#include <llvm-c/Error.h>
+#include <llvm-c/LLJIT.h>
+#include <llvm-c/OrcEE.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { MOST_WORKERS = 16, WORTH_A_WORKER = 300 }; /* IR instructions: some 10 ms */
+
+typedef struct Lazy { /* a function that is compiled when it is called */
+    LlvmCode *code;
+    const Function *function;
+    Piece piece;
+} Lazy;
+
+struct LlvmCode {
+    Arena *arena;
+    const Module *module;
+    LlvmOptions options;
+    Target target;
+    Shapes shapes;
+    LLVMOrcLLJITRef jit;
+    LLVMOrcLazyCallThroughManagerRef through;
+    LLVMOrcIndirectStubsManagerRef stubs;
+    PointerMap addresses; /* interned name of a function -> its code */
+    pthread_mutex_t one;  /* lazy pieces are compiled one at a time */
+};
+
+static double milliseconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return 1e3 * (double)now.tv_sec + 1e-6 * (double)now.tv_nsec;
+}
+
+static void tell_time(const LlvmCode *code, const char *what, double *since) {
+    double now = milliseconds();
+    if (code->options.time)
+        fprintf(stderr, "  %-16s %8.2f ms\n", what, now - *since);
+    *since = now;
+}
+
+/* ---- Pieces to objects, each by a thread of its own
+ * ------------------------------------------------------------------- */
+
+typedef struct Work {
+    LlvmCode *code;
+    const Piece *piece;
+    LLVMMemoryBufferRef object; /* NULL: it failed, and why is said */
+} Work;
+
+static void *make_object(void *argument) {
+    Work *work = argument;
+    const LlvmCode *code = work->code;
+    Arena *arena = arena_new();
+    LLVMContextRef context = LLVMContextCreate();
+    LLVMContextSetDiscardValueNames(context, true);
+    LLVMModuleRef module =
+        print_llvm(arena, context, &code->shapes, work->piece, "kernels", false, code->options.debug);
+    LLVMTargetMachineRef machine = module ? target_machine(&code->target) : NULL;
+    if (machine) {
+        work->object = target_emit(&code->target, machine, module, LLVM_FORM_OBJECT);
+        LLVMDisposeTargetMachine(machine);
+    }
+    if (module)
+        LLVMDisposeModule(module);
+    LLVMContextDispose(context);
+    arena_free(arena);
+    return NULL;
+}
+
+static int worker_count(const LlvmCode *code, int weight) {
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    long worth = 1 + weight / WORTH_A_WORKER;
+    long count = cores < worth ? cores : worth;
+    if (code->options.debug) /* places in the source are looked up by one thread */
+        return 1;
+    return count < 1 ? 1 : count > MOST_WORKERS ? MOST_WORKERS : (int)count;
+}
+
+/* ---- The session
+ * ------------------------------------------------------------------------------------------------------- */
+
+static void report(void *context, LLVMErrorRef error) {
+    (void)context;
+    say_error("LLVM cannot link code in memory", error);
+}
+
+/* A function that could not be compiled was called: why has been said. */
+static void lazy_failed(void) {
+    fflush(NULL);
+    _Exit(1);
+}
+
+static LLVMOrcObjectLayerRef debugged_layer(void *context, LLVMOrcExecutionSessionRef session, const char *triple) {
+    (void)context;
+    (void)triple;
+    LLVMOrcObjectLayerRef layer = LLVMOrcCreateRTDyldObjectLinkingLayerWithSectionMemoryManager(session);
+    LLVMOrcRTDyldObjectLinkingLayerRegisterJITEventListener(layer, LLVMCreateGDBRegistrationListener());
+    LLVMJITEventListenerRef perf = LLVMCreatePerfJITEventListener();
+    if (perf)
+        LLVMOrcRTDyldObjectLinkingLayerRegisterJITEventListener(layer, perf);
+    return layer;
+}
+
+static LLVMJITSymbolFlags callable(void) {
+    return (LLVMJITSymbolFlags){LLVMJITSymbolGenericFlagsExported | LLVMJITSymbolGenericFlagsCallable, 0};
+}
+
+#define SYMBOL(name) {#name, (LLVMOrcExecutorAddress)(uintptr_t)&name}
+
+/* What code may call: the runtime's barrier, and what LLVM calls where the machine has no instruction. */
+static bool define_process_symbols(LlvmCode *code) {
+    const struct {
+        const char *name;
+        LLVMOrcExecutorAddress address;
+    } symbols[] = {SYMBOL(bp_barrier), SYMBOL(fma),   SYMBOL(fmaf),  SYMBOL(floor),  SYMBOL(floorf), SYMBOL(rint),
+                   SYMBOL(rintf),      SYMBOL(sqrt),  SYMBOL(sqrtf), SYMBOL(memcpy), SYMBOL(memset), SYMBOL(memmove)};
+    enum { COUNT = sizeof symbols / sizeof *symbols };
+    LLVMOrcCSymbolMapPair pairs[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        pairs[i].Name = LLVMOrcLLJITMangleAndIntern(code->jit, symbols[i].name);
+        pairs[i].Sym = (LLVMJITEvaluatedSymbol){symbols[i].address, callable()};
+    }
+    LLVMErrorRef error =
+        LLVMOrcJITDylibDefine(LLVMOrcLLJITGetMainJITDylib(code->jit), LLVMOrcAbsoluteSymbols(pairs, COUNT));
+    if (error)
+        say_error("LLVM cannot link code in memory", error);
+    return !error;
+}
+
+static bool start_session(LlvmCode *code) {
+    LLVMTargetMachineRef machine = target_machine(&code->target);
+    if (!machine)
+        return false;
+    LLVMOrcLLJITBuilderRef builder = LLVMOrcCreateLLJITBuilder();
+    LLVMOrcLLJITBuilderSetJITTargetMachineBuilder(builder, LLVMOrcJITTargetMachineBuilderCreateFromTargetMachine(machine));
+    if (code->options.debug)
+        LLVMOrcLLJITBuilderSetObjectLinkingLayerCreator(builder, debugged_layer, NULL);
+    LLVMErrorRef error = LLVMOrcCreateLLJIT(&code->jit, builder);
+    if (error) {
+        code->jit = NULL;
+        say_error("LLVM cannot run code in memory", error);
+        return false;
+    }
+    LLVMOrcExecutionSessionSetErrorReporter(LLVMOrcLLJITGetExecutionSession(code->jit), report, NULL);
+    return define_process_symbols(code);
+}
+
+static bool add_object(LlvmCode *code, LLVMMemoryBufferRef object) {
+    LLVMErrorRef error = LLVMOrcLLJITAddObjectFile(code->jit, LLVMOrcLLJITGetMainJITDylib(code->jit), object);
+    if (error)
+        say_error("LLVM cannot link code in memory", error);
+    return !error;
+}
+
+/* ---- What is compiled when it is called
+ * ------------------------------------------------------------------------------- */
+
+static void materialize(void *context, LLVMOrcMaterializationResponsibilityRef responsibility) {
+    Lazy *lazy = context;
+    LlvmCode *code = lazy->code;
+    Work work = {code, &lazy->piece, NULL};
+    double since = milliseconds();
+    pthread_mutex_lock(&code->one);
+    make_object(&work);
+    pthread_mutex_unlock(&code->one);
+    tell_time(code, lazy->function->name, &since);
+    if (work.object) {
+        LLVMOrcObjectLayerEmit(LLVMOrcLLJITGetObjLinkingLayer(code->jit), responsibility, work.object);
+    } else {
+        LLVMOrcMaterializationResponsibilityFailMaterialization(responsibility);
+        LLVMOrcDisposeMaterializationResponsibility(responsibility);
+    }
+}
+
+static void discard(void *context, LLVMOrcJITDylibRef dylib, LLVMOrcSymbolStringPoolEntryRef symbol) {
+    (void)context;
+    (void)dylib;
+    (void)symbol;
+}
+
+static void destroy(void *context) {
+    (void)context; /* it lies in the arena */
+}
+
+static const char *stub_name(LlvmCode *code, const Function *function) {
+    return arena_printf(code->arena, "%s.stub", function->name);
+}
+
+static LLVMErrorRef define_lazy(LlvmCode *code, Lazy *lazy) {
+    const Piece *piece = &lazy->piece;
+    size_t count = 0, most = (size_t)piece->functions.count + (size_t)piece->shapes.count + (size_t)piece->maths.count;
+    LLVMOrcCSymbolFlagsMapPair *pairs = arena_array(code->arena, LLVMOrcCSymbolFlagsMapPair, most);
+    for (int i = 0; i < piece->functions.count; i++)
+        pairs[count++].Name = LLVMOrcLLJITMangleAndIntern(code->jit, piece->functions.at[i]->name);
+    for (int i = 0; i < piece->shapes.count; i++)
+        pairs[count++].Name =
+            LLVMOrcLLJITMangleAndIntern(code->jit, arena_printf(code->arena, "%s.kernel", piece->shapes.at[i]->kernel->name));
+    for (int i = 0; i < piece->maths.count; i++)
+        pairs[count++].Name =
+            LLVMOrcLLJITMangleAndIntern(code->jit, arena_printf(code->arena, "%s.math", piece->maths.at[i]->name));
+    for (size_t i = 0; i < count; i++)
+        pairs[i].Flags = callable();
+    LLVMOrcJITDylibRef dylib = LLVMOrcLLJITGetMainJITDylib(code->jit);
+    LLVMErrorRef error = LLVMOrcJITDylibDefine(
+        dylib, LLVMOrcCreateCustomMaterializationUnit(lazy->function->name, lazy, pairs, count, NULL, materialize, discard,
+                                                      destroy));
+    if (error)
+        return error;
+    LLVMOrcCSymbolAliasMapPair alias;
+    alias.Name = LLVMOrcLLJITMangleAndIntern(code->jit, stub_name(code, lazy->function));
+    alias.Entry.Name = LLVMOrcLLJITMangleAndIntern(code->jit, lazy->function->name);
+    alias.Entry.Flags = callable();
+    return LLVMOrcJITDylibDefine(dylib, LLVMOrcLazyReexports(code->through, code->stubs, dylib, &alias, 1));
+}
+
+static bool define_lazies(LlvmCode *code, Lazy *lazies, int count) {
+    LLVMErrorRef error = NULL;
+    if (count == 0)
+        return true;
+    error = LLVMOrcCreateLocalLazyCallThroughManager(
+        code->target.triple, LLVMOrcLLJITGetExecutionSession(code->jit),
+        (LLVMOrcJITTargetAddress)(uintptr_t)&lazy_failed, &code->through);
+    if (!error)
+        code->stubs = LLVMOrcCreateLocalIndirectStubsManager(code->target.triple);
+    for (int i = 0; i < count && !error; i++)
+        error = define_lazy(code, &lazies[i]);
+    if (error)
+        say_error("LLVM cannot run code in memory", error);
+    return !error;
+}
+
+/* ---- All of it
+ * --------------------------------------------------------------------------------------------------------- */
+
+static bool find_address(LlvmCode *code, const Function *function, const char *symbol) {
+    LLVMOrcExecutorAddress address = 0;
+    LLVMErrorRef error = LLVMOrcLLJITLookup(code->jit, &address, symbol);
+    if (error) {
+        say_error("LLVM cannot link code in memory", error);
+        return false;
+    }
+    map_put(code->arena, &code->addresses, function, (void *)(uintptr_t)address);
+    return true;
+}
+
+static bool is_first(const Function *function, const char *const *first, int count) {
+    for (int i = 0; i < count; i++)
+        if (strcmp(function->name, first[i]) == 0)
+            return true;
+    return false;
+}
+
+/* Cuts the module: what comes first into pieces for the workers, the rest by function. */
+typedef struct Cut {
+    Piece pieces[MOST_WORKERS];
+    int workers;
+    Lazy *lazies;
+    int lazy_count;
+} Cut;
+
+static void cut(LlvmCode *code, const char *const *first, int first_count, Cut *cut) {
+    const Module *module = code->module;
+    PointerMap done = {0};
+    Piece all = {0};
+    for (int i = 0; i < module->functions.count; i++)
+        if (is_first(module->functions.at[i], first, first_count))
+            piece_add_function(code->arena, &code->shapes, &all, 1, module->functions.at[i], &done);
+    cut->workers = worker_count(code, all.weight);
+    map_clear(&done);
+    for (int i = 0; i < module->functions.count; i++)
+        if (is_first(module->functions.at[i], first, first_count))
+            piece_add_function(code->arena, &code->shapes, cut->pieces, cut->workers, module->functions.at[i], &done);
+    cut->lazies = arena_array(code->arena, Lazy, module->functions.count + 1);
+    for (int i = 0; i < module->functions.count; i++) {
+        if (is_first(module->functions.at[i], first, first_count))
+            continue;
+        Lazy *lazy = &cut->lazies[cut->lazy_count++];
+        lazy->code = code;
+        lazy->function = module->functions.at[i];
+        piece_add_function(code->arena, &code->shapes, &lazy->piece, 1, lazy->function, &done);
+    }
+}
+
+/* The first pieces become objects while the session is set up. */
+static bool make_first(LlvmCode *code, const Cut *cut) {
+    Work works[MOST_WORKERS] = {{0}};
+    pthread_t threads[MOST_WORKERS];
+    bool started[MOST_WORKERS] = {false}, fine = true;
+    double since = milliseconds();
+    for (int i = 0; i < cut->workers; i++) {
+        works[i] = (Work){code, &cut->pieces[i], NULL};
+        started[i] = i > 0 && pthread_create(&threads[i], NULL, make_object, &works[i]) == 0;
+    }
+    fine = start_session(code);
+    tell_time(code, "session", &since);
+    for (int i = 0; i < cut->workers; i++)
+        if (!started[i])
+            make_object(&works[i]);
+    for (int i = 0; i < cut->workers; i++)
+        if (started[i])
+            pthread_join(threads[i], NULL);
+    for (int i = 0; i < cut->workers; i++) {
+        if (fine && works[i].object)
+            fine = add_object(code, works[i].object);
+        else
+            fine = false;
+    }
+    tell_time(code, "machine code", &since);
+    return fine;
+}
+
+static bool compile_all(LlvmCode *code, const char *const *first, int first_count) {
+    Cut pieces = {0};
+    shapes_find(code->arena, code->module, &code->shapes);
+    cut(code, first, first_count, &pieces);
+    if (!make_first(code, &pieces))
+        return false;
+    double since = milliseconds();
+    if (!define_lazies(code, pieces.lazies, pieces.lazy_count))
+        return false;
+    for (int i = 0; i < pieces.workers; i++)
+        for (int j = 0; j < pieces.pieces[i].functions.count; j++) {
+            const Function *function = pieces.pieces[i].functions.at[j];
+            if (!find_address(code, function, function->name))
+                return false;
+        }
+    for (int i = 0; i < pieces.lazy_count; i++)
+        if (!find_address(code, pieces.lazies[i].function, stub_name(code, pieces.lazies[i].function)))
+            return false;
+    tell_time(code, "link", &since);
+    return true;
+}
+
+LlvmCode *code_compile(Module *module, const char *const *first, int first_count, const LlvmOptions *options) {
+    Arena *arena = arena_new();
+    LlvmCode *code = arena_new_of(arena, LlvmCode);
+    code->arena = arena;
+    code->module = module;
+    code->options = *options;
+    pthread_mutex_init(&code->one, NULL);
+    if (target_start(&code->target, &code->options) && compile_all(code, first, first_count))
+        return code;
+    code_release(code);
+    return NULL;
+}
+
+void *code_find(LlvmCode *code, const char *name) {
+    for (int i = 0; i < code->module->functions.count; i++)
+        if (strcmp(code->module->functions.at[i]->name, name) == 0)
+            return map_find(&code->addresses, code->module->functions.at[i]);
+    return NULL;
+}
+
+void code_release(LlvmCode *code) {
+    if (code->jit) {
+        LLVMErrorRef error = LLVMOrcDisposeLLJIT(code->jit);
+        if (error)
+            say_error("LLVM cannot let go of its code", error);
+    }
+    if (code->stubs)
+        LLVMOrcDisposeIndirectStubsManager(code->stubs);
+    if (code->through)
+        LLVMOrcDisposeLazyCallThroughManager(code->through);
+    target_end(&code->target);
+    pthread_mutex_destroy(&code->one);
+    arena_free(code->arena);
+}

@@ -1,0 +1,64 @@
+/* What bpc finds in the module that it opens. */
+#include "ir.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static bool module_text(LLVMModuleRef module, Text *out) {
+    char *text = LLVMPrintModuleToString(module);
+    text_add(out, text);
+    LLVMDisposeMessage(text);
+    return true;
+}
+
+static bool module_code(const Target *target, LLVMModuleRef module, LlvmForm form, Text *out) {
+    LLVMTargetMachineRef machine = target_machine(target);
+    LLVMMemoryBufferRef bytes = machine ? target_emit(target, machine, module, form) : NULL;
+    if (bytes) {
+        text_add_bytes(out, LLVMGetBufferStart(bytes), LLVMGetBufferSize(bytes));
+        LLVMDisposeMemoryBuffer(bytes);
+    }
+    if (machine)
+        LLVMDisposeTargetMachine(machine);
+    return bytes != NULL;
+}
+
+static bool print_with(const Target *target, Module *module, const struct bp_program *program, LlvmForm form,
+                       Text *out) {
+    Arena *arena = arena_new();
+    LLVMContextRef context = LLVMContextCreate();
+    Shapes shapes;
+    Piece piece = {0};
+    shapes_find(arena, module, &shapes);
+    piece_all(arena, module, &shapes, &piece);
+    LLVMModuleRef made = print_llvm(arena, context, &shapes, &piece, "kernels", true, target->options->debug);
+    bool done = made != NULL;
+    if (done) {
+        LLVMSetTarget(made, target->triple);
+        if (program)
+            print_program_image(arena, made, program);
+        done = form == LLVM_FORM_TEXT ? module_text(made, out) : module_code(target, made, form, out);
+        LLVMDisposeModule(made);
+    }
+    LLVMContextDispose(context);
+    arena_free(arena);
+    return done;
+}
+
+static bool print(Module *module, const struct bp_program *program, LlvmForm form, const LlvmOptions *options,
+                  Text *out) {
+    Target target;
+    bool done = target_start(&target, options) && print_with(&target, module, program, form, out);
+    target_end(&target);
+    return done;
+}
+
+__attribute__((visibility("default"))) const LlvmBackend bpc_llvm_backend;
+
+
+const LlvmBackend bpc_llvm_backend = {.abi = LLVM_BACKEND_ABI,
+                                      .version = BPC_LLVM_VERSION,
+                                      .print = print,
+                                      .compile = code_compile,
+                                      .find = code_find,
+                                      .release = code_release};

@@ -1,0 +1,55 @@
+/* From IR to an object file or to assembly; an object that was made before comes from the cache. */
+#include "ir.h"
+
+#include <llvm-c/BitWriter.h>
+#include <llvm-c/Error.h>
+#include <llvm-c/Transforms/PassBuilder.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Set by BPC_LLVM_PASSES, for trials. */
+static bool run_passes(LLVMTargetMachineRef machine, LLVMModuleRef module) {
+    const char *passes = getenv("BPC_LLVM_PASSES");
+    if (!passes || !*passes)
+        return true;
+    LLVMPassBuilderOptionsRef options = LLVMCreatePassBuilderOptions();
+    LLVMErrorRef error = LLVMRunPasses(module, passes, machine, options);
+    LLVMDisposePassBuilderOptions(options);
+    if (error)
+        say_error("LLVM cannot run its passes", error);
+    return !error;
+}
+
+LLVMMemoryBufferRef target_emit(const Target *target, LLVMTargetMachineRef machine, LLVMModuleRef module,
+                                LlvmForm form) {
+    LLVMSetTarget(module, target->triple);
+    LLVMTargetDataRef layout = LLVMCreateTargetDataLayout(machine);
+    LLVMSetModuleDataLayout(module, layout);
+    LLVMDisposeTargetData(layout);
+    CacheKey key = {{0}};
+    bool cached = form == LLVM_FORM_OBJECT && !target->options->no_cache;
+    if (cached) {
+        LLVMMemoryBufferRef bits = LLVMWriteBitcodeToMemoryBuffer(module);
+        key = cache_key(target, LLVMGetBufferStart(bits), LLVMGetBufferSize(bits));
+        LLVMDisposeMemoryBuffer(bits);
+        size_t length;
+        char *bytes = cache_read(&key, &length);
+        if (bytes) {
+            LLVMMemoryBufferRef found = LLVMCreateMemoryBufferWithMemoryRangeCopy(bytes, length, "cached");
+            free(bytes);
+            return found;
+        }
+    }
+    LLVMMemoryBufferRef made = NULL;
+    char *message = NULL;
+    if (!run_passes(machine, module))
+        return NULL;
+    if (LLVMTargetMachineEmitToMemoryBuffer(machine, module, form == LLVM_FORM_OBJECT ? LLVMObjectFile : LLVMAssemblyFile,
+                                            &message, &made)) {
+        say_message("LLVM cannot make machine code", message);
+        return NULL;
+    }
+    if (cached)
+        cache_write(&key, LLVMGetBufferStart(made), LLVMGetBufferSize(made));
+    return made;
+}
