@@ -118,12 +118,18 @@ int bp_model_load(struct bp_instance *instance, int32_t model, const struct bp_a
         bp_text_free(&problems);
         return 0;
     }
-    for (int32_t i = 0; i < described->tensor_count; i++)
-        if (!mask || mask[i])
-            if (!bp_archive_read(archive, model_find(archive, described->name, tensors[i].name),
-                                 bp_tensor_values(instance, described->first_tensor + i), bp_tensor_count(&tensors[i]),
-                                 error))
-                return 0;
+    for (int32_t i = 0; i < described->tensor_count; i++) {
+        float *values = bp_tensor_values(instance, described->first_tensor + i);
+        int64_t count = bp_tensor_count(&tensors[i]);
+        if (mask && !mask[i])
+            continue;
+        if (!bp_archive_read(archive, model_find(archive, described->name, tensors[i].name), values, count, error))
+            return 0;
+        int64_t finite = bp_finite_prefix(values, count);
+        if (finite < count)
+            return bp_fail(error, "%s: '%s' holds a value that is not finite (element %lld)", archive->path, tensors[i].name,
+                           (long long)finite);
+    }
     return 1;
 }
 

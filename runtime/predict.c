@@ -67,9 +67,9 @@ static void predict_header(const struct bp_model *model, struct bp_text *line) {
         if (output->kind == BP_OUTPUT_NUMBER) {
             for (int32_t i = 0; i < output->width; i++) {
                 char suffix[24] = "";
-                if (output->width > 1)
+                if (output->width > 1 && !output->columns)
                     snprintf(suffix, sizeof suffix, "_%d", (int)i);
-                predict_name(line, "", output->name, suffix);
+                predict_name(line, "", output->columns ? output->columns[i] : output->name, suffix);
             }
             continue;
         }

@@ -168,6 +168,7 @@ struct bp_output {
     int32_t width;
     uint64_t offset; /* BP_F32 [capacity][width] */
     const char *const *classes;
+    const char *const *columns; /* NUMBER: [width] names of the target's columns, or NULL: name, or name_0, name_1 … */
 };
 
 struct bp_model {

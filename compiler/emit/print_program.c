@@ -360,6 +360,8 @@ static void write_output(Writer *w, const struct bp_output *output) {
     put_unsigned(w, "offset", output->offset);
     if (output->kind != BP_OUTPUT_NUMBER)
         put_strings(w, "classes", output->classes, output->kind == BP_OUTPUT_BINARY ? 2 : output->width);
+    if (output->columns)
+        put_strings(w, "columns", output->columns, output->width);
     close_brace(w);
 }
 

@@ -140,7 +140,8 @@ static struct bp_model model_of(Describe *d, const ModelInstance *from) {
         struct bp_output *outputs = arena_array(d->arena, struct bp_output, from->outputs.count + 1);
         for (int i = 0; i < from->outputs.count; i++) {
             const GraphOutput *output = &from->outputs.at[i];
-            outputs[i] = (struct bp_output){output->name, output->kind, output->width, output->buffer->offset, output->classes};
+            outputs[i] = (struct bp_output){output->name, output->kind, output->width, output->buffer->offset, output->classes,
+                                             output->columns};
         }
         model.outputs = outputs;
         model.output_count = from->outputs.count;

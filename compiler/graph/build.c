@@ -9,6 +9,51 @@
 
 /* ---- evaluate ------------------------------------------------------------------------------------------------------------ */
 
+/* A model that this file does not train: its base's losses say how to read it; failing that, its targets do. */
+static void assume_roles(Build *build, ModelInstance *model, const DataSet *data, const Term *outputs) {
+    for (const ModelInstance *base = model->base; base; base = base->base)
+        if (base->roles.count == model->output_names.count) {
+            for (int i = 0; i < base->roles.count; i++)
+                *LIST_ADD(build->arena, &model->roles) = base->roles.at[i];
+            for (int i = 0; i < model->roles.count; i++)
+                if (model->roles.at[i].data && model->roles.at[i].data != data)
+                    model->roles.at[i].data = NULL;
+            if (base->roles.at[0].data == data) {
+                model->data = data;
+                return;
+            }
+            model->roles.count = 0;
+        }
+    const DataSlot *slot = NULL;
+    for (int i = 0; i < data->slot_count; i++)
+        if (data->slots[i].target)
+            slot = &data->slots[i];
+    for (int i = 0; i < model->output_names.count; i++) {
+        const Term *output = outputs->kind == TERM_TUPLE ? &outputs->at[i] : outputs;
+        OutputRole role = {0};
+        if (slot && output->kind == TERM_NODE) {
+            Interval range = interval_of(build->graph, output->node);
+            bool raw = !(range.low >= 0 && range.high <= 1);
+            role = (OutputRole){NULL, data, slot->columns[0], slot->width};
+            if (slot->category && raw)
+                role.link = name_of(node_elements(output->node) == 1 ? "sigmoid" : "softmax");
+        }
+        *LIST_ADD(build->arena, &model->roles) = role;
+    }
+    model->data = data;
+}
+
+/* Another data set must bring the units that the model was trained with. */
+static bool same_units(Build *build, const ModelInstance *model, const EvaluatePlan *plan) {
+    const DataSet *data = plan->data;
+    if (!model->data || model->data == data || data->fitted_count == 0 || data->preprocessing_from || data->refit)
+        return true;
+    build_error(build, plan->span, "'%s' was trained on '%s', but '%s' fits preprocessing of its own: the model would see other units",
+                model->name, model->data->name, data->name);
+    build_note(build, data->span, "take the checkpoint's, `input preprocessing from \"….safetensors\"`, or say `refit`");
+    return false;
+}
+
 void build_evaluate(Build *build, EvaluatePlan *plan) {
     GraphEvaluate *evaluate = arena_new_of(build->arena, GraphEvaluate);
     evaluate->plan = plan;
@@ -23,10 +68,12 @@ void build_evaluate(Build *build, EvaluatePlan *plan) {
                                   .stop_at_log = plan->in != NULL, .span = plan->span, .capacity = SWEEP_ROWS};
         request.name = arena_printf(build->arena, "%s_evaluate_%d", evaluate->model->name, at);
         request.about = arena_printf(build->arena, "metrics of %s on %s", evaluate->model->name, plan->data->name);
-        if (evaluate->model->roles.count == 0)
+        if (evaluate->model->roles.count == 0 && !evaluate->model->from)
             build_error(build, plan->span, "'%s' is evaluated before it is trained: nothing says how to read its output",
                         evaluate->model->name);
-        else
+        if (evaluate->model->roles.count == 0)
+            assume_roles(build, evaluate->model, plan->data, &forward.outputs.at[0]);
+        if (same_units(build, evaluate->model, plan))
             build_measure(build, &request, &evaluate->measure, NULL);
     }
     build->scope = before;
@@ -56,6 +103,11 @@ static GraphOutput output_of(Build *build, const ModelInstance *model, int i, No
     if (output.kind != BP_OUTPUT_NUMBER) {
         output.classes = column->categories;
         output.class_count = column->category_count;
+    }
+    if (output.kind == BP_OUTPUT_NUMBER && column && role->column_count == output.width && output.width > 1) {
+        output.columns = arena_array(build->arena, Name, output.width);
+        for (int j = 0; j < output.width; j++)
+            output.columns[j] = role->data->columns[role->first_column + j].name;
     }
     int64_t width = output.width;
     output.buffer = buffer_new(build->arena, arena_printf(build->arena, "predicted_%s", output.name), BUFFER_OUTPUT, SCALAR_F32, SWEEP_ROWS, 1,
@@ -210,6 +262,72 @@ static void add_tensors(GraphProgram *out) {
         }
 }
 
+/* ---- definitions that nothing used: their names, at least, must mean something ------------------------------------------------------ */
+
+static void check_names(Build *build, const Item *item, const Expr *expr) {
+    if (!expr)
+        return;
+    switch (expr->kind) {
+    case EXPR_NAME:
+        if (!scope_find(build, expr->name)) {
+            build->schedules = true;
+            build_expression(build, expr);
+        }
+        break;
+    case EXPR_UNARY: case EXPR_BINARY: case EXPR_RANGE: case EXPR_REPEAT:
+        check_names(build, item, expr->binary.left);
+        check_names(build, item, expr->binary.right);
+        break;
+    case EXPR_CALL:
+        check_names(build, item, expr->call.callee);
+        for (int i = 0; i < expr->call.args.count; i++) /* a named value may be a word */
+            if (!expr->call.args.at[i].name || expr->call.args.at[i].value->kind != EXPR_NAME)
+                check_names(build, item, expr->call.args.at[i].value);
+        break;
+    case EXPR_INDEX:
+        check_names(build, item, expr->index.base);
+        for (int i = 0; i < expr->index.args.count; i++)
+            check_names(build, item, expr->index.args.at[i].value);
+        break;
+    case EXPR_LIST:
+        for (int i = 0; i < expr->list.count; i++)
+            check_names(build, item, expr->list.at[i].value);
+        break;
+    case EXPR_NUMBER: case EXPR_STRING: case EXPR_FIELD: break;
+    }
+}
+
+static void check_definition(Build *build, const Item *item) {
+    Scope *before = scope_open(build, NULL);
+    Term known = {.kind = TERM_NOTHING};
+    for (int i = 0; i < item->params.count; i++)
+        scope_bind(build, item->params.at[i].name, item->params.at[i].span, known);
+    scope_bind(build, name_of("d"), SPAN_NONE, known);
+    scope_bind(build, name_of("result"), SPAN_NONE, known);
+    check_names(build, item, item->value);
+    for (int i = 0; i < item->body.count; i++) {
+        const Stmt *stmt = item->body.at[i];
+        check_names(build, item, stmt->value);
+        for (int j = 0; j < stmt->values.count; j++)
+            check_names(build, item, stmt->values.at[j].value);
+        for (int j = 0; j < stmt->names.count && stmt->kind != STMT_GRAD; j++)
+            scope_bind(build, stmt->names.at[j], stmt->names.spans[j], known);
+    }
+    build->scope = before;
+}
+
+static void check_definitions(Build *build) {
+    Program *program = build->program;
+    for (int i = 0; i < program->definitions.count; i++) {
+        const Definition *definition = &program->definitions.at[i];
+        ItemKind kind = definition->item->kind;
+        bool formula = kind == ITEM_DEF || kind == ITEM_BLOCK || kind == ITEM_LOSS || kind == ITEM_METRIC || kind == ITEM_OPTIMIZER || kind == ITEM_MODEL;
+        if (!definition->prelude && formula)
+            check_definition(build, definition->item);
+    }
+    build->schedules = false;
+}
+
 GraphProgram *graph_build(Arena *arena, Program *program) {
     GraphProgram *out = arena_new_of(arena, GraphProgram);
     out->arena = arena;
@@ -231,6 +349,8 @@ GraphProgram *graph_build(Arena *arena, Program *program) {
                     build_error(&build, action->save->models[j].span, "'%s' is saved, but never trained or evaluated before", model->name);
             }
     }
+    if (error_count() == errors)
+        check_definitions(&build);
     if (error_count() == errors)
         for (int i = 0; i < out->models.count; i++) {
             ModelInstance *model = out->models.at[i];

@@ -79,6 +79,12 @@ static bool check_type(Build *build, const Item *item, const Param *param, const
         build_note(build, node->span, "%s is made here", who);
         return false;
     }
+    if (!strcmp(word, "fraction")) {
+        if (node->op != OP_CONSTANT || (node->number >= 0 && node->number < 1))
+            return true;
+        build_error(build, span, "'%s' of '%s' is at least 0 and below 1, not %g", param->name, item->name, node->number);
+        return false;
+    }
     if (!strcmp(word, "positive")) {
         if (range.low >= 0)
             return true;

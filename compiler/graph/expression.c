@@ -23,7 +23,7 @@ static bool shapes_fit(Build *build, Node **args, int count, Span span) {
         } else if (!node_same_shape(shaped, args[i])) {
             build_error(build, span, "shapes do not fit: %s, but %s", node_words(build, shaped), node_words(build, args[i]));
             build_note(build, shaped->span, "%s is made here", node_called(build->arena, shaped));
-            build_note(build, args[i]->span, "%s is made here", node_shape(build->arena, args[i]));
+            build_note(build, args[i]->span, "%s is made here", node_called(build->arena, args[i]));
             return false;
         }
     }

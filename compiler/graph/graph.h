@@ -101,6 +101,7 @@ typedef struct GraphOutput {
     int width;
     Name *classes;
     int class_count;
+    Name *columns; /* NUMBER: of the target, or NULL */
     Buffer *buffer;
     Node *node; /* as predicted: link applied, file's units */
 } GraphOutput;

@@ -135,13 +135,52 @@ static bool bare_arguments(Build *build, const MeasureRequest *request, Term *ar
 static void label_metric(Build *build, Root *root, const Term *target) {
     root->metric.rows = root->value->rank > 0 ? (int)root->value->dims[0] : 1;
     root->metric.columns = root->value->rank > 1 ? (int)root->value->dims[1] : 1;
-    if (root->value->rank == 0 || !target || target->kind != TERM_NODE || target->node->op != OP_INPUT)
+    if (root->value->rank == 0)
+        return;
+    root->metric.labels = arena_array(build->arena, Name, root->metric.rows);
+    for (int i = 0; i < root->metric.rows; i++)
+        root->metric.labels[i] = name_of(arena_printf(build->arena, "%d", i));
+    if (!target || target->kind != TERM_NODE || target->node->op != OP_INPUT)
         return;
     const DataSet *data = target->node->data;
     const DataColumn *column = &data->columns[data->slots[target->node->integer].columns[0]];
     if (column->category && column->category_count == root->metric.rows)
         root->metric.labels = column->categories;
-    (void)build;
+}
+
+/* A loss as a metric: its mean over the rows. */
+static bool loss_root(Build *build, const MeasureRequest *request, const Expr *expr, const Term *function, Root *root) {
+    bool explicit = false;
+    for (int i = 0; expr->kind == EXPR_CALL && i < expr->call.args.count; i++)
+        explicit |= expr->call.args.at[i].name == NULL;
+    Term called = *function, result;
+    if (expr->kind == EXPR_CALL && !explicit)
+        called = build_call(build, expr);
+    if (explicit) {
+        result = build_expression(build, expr);
+    } else {
+        Term args[2] = {request->forward->outputs.at[0], NOTHING};
+        int targets = 0;
+        for (int i = 0; i < request->data->group_count; i++)
+            if (request->data->groups[i].target) {
+                args[1] = term_node(data_group_node(build, request->data, &request->data->groups[i]), expr->span);
+                targets++;
+            }
+        if (targets != 1 || args[0].kind != TERM_NODE || request->forward->outputs.count != 1) {
+            build_error(build, expr->span, "'%s' needs one output and one target: name them, %s(output, target)", function->item->name,
+                        function->item->name);
+            return false;
+        }
+        args[0].span = expr->span;
+        result = build_apply(build, &called, args, 2, NULL, 0, expr->span);
+    }
+    Node *value = term_number(build, &result);
+    if (!value)
+        return false;
+    value = node_op(build->graph, OP_DIVIDE, node_batch_sum(build->graph, node_reshape(build->graph, value, 0, NULL)),
+                    node_total(build->graph, NULL, 0, 0, NULL), NULL);
+    *root = (Root){{.name = function->item->name, .rows = 1, .columns = 1, .better = -1}, value, expr->span};
+    return true;
 }
 
 static bool metric_root(Build *build, const MeasureRequest *request, const Expr *expr, Root *root) {
@@ -153,6 +192,13 @@ static bool metric_root(Build *build, const MeasureRequest *request, const Expr 
     if (function.kind != TERM_FUNCTION || (function.item->kind != ITEM_METRIC && function.item->kind != ITEM_LOSS)) {
         build_error(build, expr->span, "a metric is needed here: accuracy, f1(average = macro), rmse …");
         return false;
+    }
+    if (function.item->kind == ITEM_LOSS) { /* of what is trained: raw outputs, trained units */
+        Scope *units = build->scope;
+        build->scope = units->parent;
+        bool ok = loss_root(build, request, expr, &function, root);
+        build->scope = units;
+        return ok;
     }
     Term args[2] = {NOTHING, NOTHING}, result;
     bool explicit = false;
@@ -179,8 +225,6 @@ static bool metric_root(Build *build, const MeasureRequest *request, const Expr 
     Node *value = term_number(build, &result);
     if (!value)
         return false;
-    if (function.item->kind == ITEM_LOSS) /* a loss as a metric: its mean over the rows */
-        value = node_op(build->graph, OP_DIVIDE, node_batch_sum(build->graph, value), node_total(build->graph, NULL, 0, 0, NULL), NULL);
     if (value->batched || value->rank > 2) {
         build_error(build, expr->span, "'%s' gives a value for each row: use batch_mean or batch_sum in it", function.item->name);
         return false;

@@ -58,7 +58,7 @@ static Node *first_value(Build *build, Tensor *tensor, const Expr *init) {
     int rank = build->draw_rank;
     build->draw_dims = tensor->dims;
     build->draw_rank = tensor->rank;
-    build->draw_stream = hash_text(tensor->name) ^ hash_text("first value");
+    build->draw_stream = hash_text(arena_printf(build->arena, "first value of %s.%s", tensor->owner, tensor->name));
     Term term = build_expression(build, init);
     build->draw_dims = dims;
     build->draw_rank = rank;
@@ -219,6 +219,8 @@ Term build_model_call(Build *build, ModelInstance *model, Term *args, int count,
     const Item *item = root->item;
     if (model->broken)
         return NOTHING;
+    if (build->model)
+        return build_error(build, span, "a model inside a model is not there yet: write `block %s(…) { … }`", model->name);
     if (count != item->params.count)
         return build_error(build, span, "'%s' takes %d input%s, not %d", model->name, item->params.count,
                            item->params.count == 1 ? "" : "s", count);

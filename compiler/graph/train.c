@@ -32,6 +32,43 @@ static void target_columns(Build *build, const DataSet *data, const Node *target
     }
 }
 
+static bool changes_units(const DataSet *data, Span *where) {
+    for (int i = 0; i < data->slot_count; i++)
+        for (int j = 0; data->slots[i].target && j < data->slots[i].width; j++) {
+            const DataColumn *column = &data->columns[data->slots[i].columns[j]];
+            for (int k = 0; k < column->transform_count; k++)
+                switch (column->transforms[k].kind) {
+                case BP_LOG: case BP_STANDARDIZE: case BP_MINMAX: case BP_SCALE: *where = column->span; return true;
+                default: break;
+                }
+        }
+    return false;
+}
+
+/* An output that no loss was applied to (the loss is a formula of its own): the only output predicts the only target, where that is
+   numbers; else nobody can say in which units it is. */
+static void infer_role(Build *build, const GraphTrain *train, const Node *output, bool only, OutputRole *role) {
+    const DataSet *data = train->plan->data;
+    const DataGroup *target = NULL;
+    int targets = 0;
+    for (int i = 0; i < data->group_count; i++)
+        if (data->groups[i].target) {
+            target = &data->groups[i];
+            targets++;
+        }
+    const DataSlot *slot = target ? &data->slots[target->first_slot] : NULL;
+    if (only && targets == 1 && target->slot_count == 1 && !slot->category && slot->width == node_elements(output)) {
+        *role = (OutputRole){NULL, data, slot->columns[0], slot->width};
+        return;
+    }
+    Span where;
+    if (!changes_units(data, &where))
+        return;
+    build_error(build, train->plan->loss_span, "nothing says which target %s predicts, and in which units: apply a loss to all of it, mse(output, target)",
+                node_called(build->arena, output));
+    build_note(build, where, "this target's units are changed");
+}
+
 /* What the losses say of each output of the models. */
 static void learn_roles(Build *build, const GraphTrain *train, const Forward *forward) {
     for (int m = 0; m < train->models.count; m++) {
@@ -42,11 +79,15 @@ static void learn_roles(Build *build, const GraphTrain *train, const Forward *fo
         for (int i = 0; i < model->output_names.count; i++) {
             OutputRole role = {0};
             const Term *output = outputs->kind == TERM_TUPLE ? &outputs->at[i] : outputs;
+            bool told = false;
             for (int j = 0; j < build->losses.count; j++)
                 if (build->losses.at[j].output == output->node) {
+                    told = true;
                     role.link = build->losses.at[j].loss->link;
                     target_columns(build, train->plan->data, build->losses.at[j].target, &role);
                 }
+            if (!told && output->kind == TERM_NODE)
+                infer_role(build, train, output->node, model->output_names.count == 1 && train->models.count == 1, &role);
             *LIST_ADD(build->arena, &model->roles) = role;
         }
     }
@@ -199,7 +240,10 @@ static bool choose_trainable(Build *build, GraphTrain *train) {
         }
     }
     if (ok && train->trainable.count == 0) {
-        build_error(build, train->plan->span, "nothing is left to train: every parameter is frozen");
+        if (train->frozen.count == 0)
+            build_error(build, train->plan->span, "'%s' has no weights to train", train->models.at[0]->name);
+        else
+            build_error(build, train->plan->span, "nothing is left to train: every parameter is frozen");
         ok = false;
     }
     return ok;

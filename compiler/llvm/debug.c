@@ -1,4 +1,7 @@
 /* Debug information: each kernel is a function of the .bp file, and all of its code stands on the kernel's line there. */
+#ifndef _XOPEN_SOURCE
+#define _XOPEN_SOURCE 700
+#endif
 #include "ir.h"
 
 #include <llvm-c/DebugInfo.h>

@@ -6,6 +6,7 @@ Blocks of other kinds are not looked at.
 """
 import functools
 import re
+import sys
 
 from commands import ROOT, copied, examples, expect
 
@@ -40,7 +41,13 @@ def checked(build, kind, text, message):
             is_done(build, place, text)
 
 
+def tour_is_fresh(build):
+    """docs/tour.md is what the compiler's dumps make it."""
+    build.succeed([sys.executable, ROOT / "tests/docs/tour.py", "--build", build.folder, "--check"], cwd=ROOT)
+
+
 def tests(build):
+    yield "tour", functools.partial(tour_is_fresh, build)
     pages = [page for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))] if page.exists()]
     for page in pages:
         text = page.read_text()
