@@ -209,9 +209,13 @@ static double bench_calls(struct bp_instance *instance, const struct bp_function
     for (int64_t call = 0, row = 0; call < calls; call++, row = row + 1 < table->rows ? row + 1 : 0) {
         for (int32_t i = 0; i < function->feed_count; i++) {
             const struct bp_feed *feed = &function->feeds[i];
-            size_t bytes = (size_t)table->data->slots[feed->slot].width * 4;
-            memcpy(instance->memory + feed->offset, (const char *)table->slots[feed->slot] + (size_t)row * bytes,
-                   bytes);
+            int32_t width = table->data->slots[feed->slot].width;
+            const void *from = table->slots[feed->slot];
+            void *to = instance->memory + feed->offset;
+            if (feed->layout == BP_PANELS)
+                bp_feed_panels(feed, from, width, &row, 0, 1, to);
+            else
+                memcpy(to, (const char *)from + row * width * 4, (size_t)width * 4);
         }
         code(&context, 0, 1);
     }

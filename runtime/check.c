@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHECK_COORDINATES = 30 };
+enum { CHECK_COORDINATES = 30, CHECK_PIECE = 1024 };
 static const double check_tolerance = 1e-5;
 
 struct check_run {
@@ -19,6 +19,10 @@ struct check_run {
     struct bp_sweep sweep;
     double base; /* the loss where nothing is moved */
 };
+
+static int64_t check_least(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
 
 /* The head of the block is laid out as the program's: scalars, params, fitted values. */
 static void check_head(struct check_run *run) {
@@ -125,16 +129,28 @@ static double **check_gradients(struct check_run *run, struct bp_error *error) {
     return gradients;
 }
 
+/* The weights as they are, row-major. */
+static void check_parameters(struct check_run *run) {
+    const struct bp_check *check = run->check;
+    float piece[CHECK_PIECE];
+    for (int32_t i = 0; i < check->tensor_count; i++) {
+        const struct bp_tensor *tensor = &run->instance->program->tensors[check->tensors[i]];
+        const float *values = bp_tensor_values(run->instance, check->tensors[i]);
+        double *parameters = check_doubles(run, check->parameter_offsets[i]);
+        int64_t count = bp_tensor_count(tensor);
+        for (int64_t first = 0, taken; first < count; first += taken) {
+            taken = check_least(count - first, CHECK_PIECE);
+            bp_tensor_get(tensor, values, first, taken, piece);
+            for (int64_t k = 0; k < taken; k++)
+                parameters[first + k] = (double)piece[k];
+        }
+    }
+}
+
 static enum bp_outcome check_tensors(struct check_run *run, int *wrong, struct bp_error *error) {
     const struct bp_check *check = run->check;
     enum bp_outcome outcome = BP_OK;
-    for (int32_t i = 0; i < check->tensor_count; i++) {
-        const float *values = bp_tensor_values(run->instance, check->tensors[i]);
-        double *parameters = check_doubles(run, check->parameter_offsets[i]);
-        int64_t count = bp_tensor_count(&run->instance->program->tensors[check->tensors[i]]);
-        for (int64_t k = 0; k < count; k++)
-            parameters[k] = (double)values[k];
-    }
+    check_parameters(run);
     check_call(run, &check->gradient);
     double **gradients = check_gradients(run, error);
     if (!gradients)
@@ -154,10 +170,6 @@ static enum bp_outcome check_tensors(struct check_run *run, int *wrong, struct b
         free(gradients[i]);
     free(gradients);
     return outcome;
-}
-
-static int64_t check_least(int64_t a, int64_t b) {
-    return a < b ? a : b;
 }
 
 static enum bp_outcome check_phase(struct bp_instance *instance, const struct bp_train *train, int *wrong,

@@ -108,6 +108,7 @@ static int checkpoint_add(struct bp_instance *instance, struct checkpoint_list *
         out->rank = tensor->rank;
         memcpy(out->shape, tensor->shape, sizeof tensor->shape);
         out->values = bp_tensor_values(instance, i);
+        out->layout = tensor->layout;
     }
     return 1;
 }
@@ -130,7 +131,7 @@ static int checkpoint_list(struct bp_instance *instance, const struct bp_progres
     if (!checkpoint_add(instance, list, train->first_state, train->state_count, error))
         return 0;
     if (progress->best && progress->best_epoch > 0) {
-        struct bp_archive_tensor best = {"best", 1, {bp_train_values(program, train)}, progress->best};
+        struct bp_archive_tensor best = {"best", 1, {bp_train_values(program, train)}, progress->best, BP_ROWS};
         list->tensors[list->count++] = best;
     }
     return 1;
@@ -337,7 +338,7 @@ static int checkpoint_tensor(struct checkpoint_reader *reader, const struct bp_a
         bp_text_printf(&reader->problems, "\n  '%s': %s", tensor->name, entry ? "another shape" : "not there");
         return 1;
     }
-    return bp_archive_read(archive, entry, bp_tensor_values(reader->instance, index), bp_tensor_count(tensor), error);
+    return bp_archive_read_tensor(archive, entry, tensor, bp_tensor_values(reader->instance, index), error);
 }
 
 static int checkpoint_tensors(struct checkpoint_reader *reader, const struct bp_archive *archive,

@@ -41,10 +41,12 @@ static int diverge_parameters(struct bp_instance *instance, const struct bp_trai
         for (int32_t i = 0; i < model->tensor_count; i++) {
             const struct bp_tensor *tensor = &program->tensors[model->first_tensor + i];
             const float *values = bp_tensor_values(instance, model->first_tensor + i);
-            int64_t count = bp_tensor_count(tensor), at = bp_finite_prefix(values, count);
+            int64_t at = bp_tensor_finite_prefix(tensor, values);
             char element[128], when[128];
-            if (at == count)
+            float value;
+            if (at == bp_tensor_count(tensor))
                 continue;
+            bp_tensor_get(tensor, values, at, 1, &value);
             diverge_element(tensor, at, element);
             if (place->batch > 0)
                 snprintf(when, sizeof when, "the update of batch %lld of epoch %lld made", (long long)place->batch,
@@ -55,7 +57,7 @@ static int diverge_parameters(struct bp_instance *instance, const struct bp_trai
             else
                 snprintf(when, sizeof when, "before the first update there was");
             bp_fail(error, "%s\n%s:%d: %s %s%s %s; a smaller learning rate may help", place->text, place->source,
-                    (int)tensor->line, when, tensor->name, element, diverge_word(values[at]));
+                    (int)tensor->line, when, tensor->name, element, diverge_word(value));
             return 1;
         }
     }

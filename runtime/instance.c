@@ -4,7 +4,6 @@
 #endif
 #include "runtime.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -53,20 +52,6 @@ double *bp_scalars(struct bp_instance *instance) {
 
 float *bp_tensor_values(const struct bp_instance *instance, int32_t tensor) {
     return (float *)(void *)(instance->memory + instance->program->tensors[tensor].offset);
-}
-
-int64_t bp_tensor_count(const struct bp_tensor *tensor) {
-    int64_t count = 1;
-    for (int32_t i = 0; i < tensor->rank; i++)
-        count *= tensor->shape[i];
-    return count;
-}
-
-int64_t bp_finite_prefix(const float *values, int64_t count) {
-    int64_t i = 0;
-    while (i < count && isfinite(values[i]))
-        i++;
-    return i;
 }
 
 double bp_seconds(void) {

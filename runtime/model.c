@@ -120,13 +120,13 @@ int bp_model_load(struct bp_instance *instance, int32_t model, const struct bp_a
     }
     for (int32_t i = 0; i < described->tensor_count; i++) {
         float *values = bp_tensor_values(instance, described->first_tensor + i);
-        int64_t count = bp_tensor_count(&tensors[i]);
         if (mask && !mask[i])
             continue;
-        if (!bp_archive_read(archive, model_find(archive, described->name, tensors[i].name), values, count, error))
+        if (!bp_archive_read_tensor(archive, model_find(archive, described->name, tensors[i].name), &tensors[i], values,
+                                    error))
             return 0;
-        int64_t finite = bp_finite_prefix(values, count);
-        if (finite < count)
+        int64_t finite = bp_tensor_finite_prefix(&tensors[i], values);
+        if (finite < bp_tensor_count(&tensors[i]))
             return bp_fail(error, "%s: '%s' holds a value that is not finite (element %lld)", archive->path, tensors[i].name,
                            (long long)finite);
     }
@@ -327,6 +327,7 @@ static int model_write(struct bp_instance *instance, const struct bp_save *save,
             tensors[at].rank = tensor->rank;
             memcpy(tensors[at].shape, tensor->shape, sizeof tensor->shape);
             tensors[at].values = bp_tensor_values(instance, model->first_tensor + i);
+            tensors[at].layout = tensor->layout;
         }
     }
     for (int32_t i = 0; i < metadata->count; i++) {

@@ -13,10 +13,21 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define BP_ABI      1
+#define BP_ABI      2
 #define BP_MAX_RANK 4
 
 enum bp_type { BP_F32, BP_F64, BP_I32 };
+
+/* How BP_F32 elements lie in the block. Files, and what people are told of elements, are row-major whatever this says. */
+enum bp_layout {
+    BP_ROWS,  /* row-major, contiguous */
+    BP_PANELS /* BP_PANEL_LANES neighbours of the first axis (of a feed: of a row) together, as a vector takes them:
+                 tensor of rank 1 [n]: element i at i;
+                 tensor of rank 2 [n][k]: element (i, j) at (i / 16 * k + j) * 16 + i % 16;
+                 feed, a batch [rows][width]: element (b, i) at (i / 16 * stride + b) * 16 + i % 16.
+                 The last panel is whole; what is beyond n (of a feed: width) in it is 0. */
+};
+#define BP_PANEL_LANES 16
 
 /* ---- What a kernel sees ------------------------------------------------------------------------------------------- */
 struct bp_team; /* the threads of one parallel region, in runtime/threads.c */
@@ -47,12 +58,15 @@ enum bp_scalar {
 };
 
 /* ---- Functions: one call does one batch ------------------------------------------------------------------------------ */
-/* A batch of one slot, gathered before the call: [capacity][slot width], row-major, at `offset`.
+/* A batch of one slot, gathered before the call: [capacity][slot width] at `offset`. Of the batch's rows every element is
+   written before every call, and zeros beyond the width of panels; beyond those rows nothing is.
    `type` may be BP_F64 for a slot of BP_F32: then the runtime converts. */
 struct bp_feed {
     int32_t slot; /* index among the data set's slots */
     enum bp_type type;
-    uint64_t offset;
+    uint64_t offset;       /* bytes */
+    enum bp_layout layout; /* BP_PANELS: only where `type` is BP_F32 */
+    int64_t stride;        /* BP_PANELS: rows from one panel to the next, at least the function's capacity */
 };
 
 struct bp_function {
@@ -152,8 +166,10 @@ struct bp_tensor {
     const char *name; /* as in a checkpoint: "fc1.weight"; optimizer state: "fc1.weight:v" */
     int32_t line;
     int32_t rank; /* 0: a number */
-    int64_t shape[BP_MAX_RANK]; /* row-major, as in a checkpoint */
-    uint64_t offset;            /* bytes, BP_F32, contiguous row-major */
+    int64_t shape[BP_MAX_RANK]; /* as in a checkpoint */
+    uint64_t offset;            /* bytes, BP_F32 */
+    enum bp_layout layout;      /* BP_PANELS: only where the rank is 1 or 2. Padding is 0 from the start and stays so: who
+                                   writes a panel writes zeros there */
 };
 
 enum bp_output_kind {

@@ -142,6 +142,20 @@ uint64_t bp_table_split_hash(const struct bp_table *table);
 void bp_fitted_write(const struct bp_data *data, const double *fitted, struct bp_text *json);
 int bp_fitted_read(const struct bp_data *data, const char *json, size_t length, double *fitted, struct bp_error *error);
 
+/* ---- layout.c: between the layouts of program.h and row-major ----------------------------------------------------------------- */
+int64_t bp_tensor_count(const struct bp_tensor *tensor);  /* elements */
+int64_t bp_tensor_stored(const struct bp_tensor *tensor); /* floats in memory, padding among them */
+/* Row-major elements first .. first + count - 1 of the tensor at `stored`, from or to `values`. */
+void bp_tensor_get(const struct bp_tensor *tensor, const float *stored, int64_t first, int64_t count, float *values);
+/* Where the last element is among them, the padding becomes 0. */
+void bp_tensor_put(const struct bp_tensor *tensor, float *stored, int64_t first, int64_t count, const float *values);
+int64_t bp_finite_prefix(const float *values, int64_t count); /* elements before the first that is not finite */
+/* The same in row-major order, bp_tensor_count where all are finite; padding is not looked at. */
+int64_t bp_tensor_finite_prefix(const struct bp_tensor *tensor, const float *stored);
+/* Rows low .. high - 1 of a feed of BP_PANELS at `to`: row b is row order[b] of `from`, [][width], padded with zeros. */
+void bp_feed_panels(const struct bp_feed *feed, const float *from, int64_t width, const int64_t *order, int64_t low,
+                    int64_t high, float *to);
+
 /* ---- weights.c: safetensors -------------------------------------------------------------------------------------------------- */
 struct bp_archive_entry {
     char *name;
@@ -168,11 +182,15 @@ const char *bp_archive_metadata(const struct bp_archive *archive, const char *ke
 /* Reads one entry's elements as float (F64 is converted), exactly `count` of them. */
 int bp_archive_read(const struct bp_archive *archive, const struct bp_archive_entry *entry, float *out, int64_t count,
                     struct bp_error *error);
-struct bp_archive_tensor { /* one tensor to write */
+/* The same, exactly the tensor's elements, into the tensor's layout at `stored`. */
+int bp_archive_read_tensor(const struct bp_archive *archive, const struct bp_archive_entry *entry,
+                           const struct bp_tensor *tensor, float *stored, struct bp_error *error);
+struct bp_archive_tensor { /* one tensor to write: row-major in the file, `layout` in memory */
     const char *name;
     int32_t rank;
     int64_t shape[BP_MAX_RANK];
     const float *values;
+    enum bp_layout layout;
 };
 int bp_archive_write(const char *path, const struct bp_archive_tensor *tensors, int32_t count, const char *const *keys,
                      const char *const *values, int32_t metadata_count, struct bp_error *error);
@@ -259,9 +277,7 @@ void bp_instance_fitted(struct bp_instance *instance, int32_t data, const double
 int bp_instance_part(struct bp_instance *instance, int32_t data, enum bp_part part, const int64_t **order,
                      int64_t *rows, struct bp_error *error);
 double *bp_scalars(struct bp_instance *instance);
-float *bp_tensor_values(const struct bp_instance *instance, int32_t tensor);
-int64_t bp_tensor_count(const struct bp_tensor *tensor);      /* elements */
-int64_t bp_finite_prefix(const float *values, int64_t count); /* elements before the first that is not finite */
+float *bp_tensor_values(const struct bp_instance *instance, int32_t tensor); /* in its layout */
 /* Whether the program itself writes that checkpoint: it holds nothing that its data sets do not know already, and may not be
    there yet. */
 int bp_program_saves(const struct bp_program *program, const char *path);
@@ -326,7 +342,8 @@ struct bp_progress {
     int64_t best_epoch; /* from 1; 0: none yet */
     double best_value;
     int64_t waited; /* epochs without improvement */
-    float *best;    /* values of the phase's trainable tensors at the best epoch, one after another; NULL: none kept */
+    float *best;    /* values of the phase's trainable tensors at the best epoch, one after another, each row-major whatever
+                       its layout (a checkpoint holds them); NULL: none kept */
 };
 int64_t bp_train_values(const struct bp_program *program,
                         const struct bp_train *train); /* elements of its trainable tensors */

@@ -57,7 +57,9 @@ static void sweep_gather(const struct sweep_run *run, int32_t thread, int32_t th
         const struct bp_slot *slot = &sweep->table->data->slots[feed->slot];
         const void *from = sweep->table->slots[feed->slot];
         void *to = sweep->memory + feed->offset;
-        if (feed->type == BP_F64)
+        if (feed->layout == BP_PANELS)
+            bp_feed_panels(feed, from, slot->width, order, low, high, to);
+        else if (feed->type == BP_F64)
             sweep_widen(order, from, to, slot->width, low, high);
         else
             sweep_copy(sweep, order, from, to, slot->width, low, high);

@@ -60,10 +60,13 @@ void bp_progress_free(struct bp_progress *progress) {
 static void train_copy_best(struct train_run *run, int restore) {
     float *best = run->progress.best;
     for (int32_t i = 0; i < run->train->trainable_count; i++) {
-        int32_t tensor = run->train->trainable[i];
-        int64_t count = bp_tensor_count(&run->instance->program->tensors[tensor]);
-        float *values = bp_tensor_values(run->instance, tensor);
-        memcpy(restore ? values : best, restore ? best : values, (size_t)count * sizeof *best);
+        const struct bp_tensor *tensor = &run->instance->program->tensors[run->train->trainable[i]];
+        int64_t count = bp_tensor_count(tensor);
+        float *values = bp_tensor_values(run->instance, run->train->trainable[i]);
+        if (restore)
+            bp_tensor_put(tensor, values, 0, count, best);
+        else
+            bp_tensor_get(tensor, values, 0, count, best);
         best += count;
     }
 }
@@ -367,9 +370,8 @@ static int train_check_weights(struct train_run *run, struct bp_error *error) {
     const struct bp_program *program = run->instance->program;
     for (int32_t i = 0; i < run->train->trainable_count; i++) {
         const struct bp_tensor *tensor = &program->tensors[run->train->trainable[i]];
-        int64_t count = bp_tensor_count(tensor);
-        int64_t at = bp_finite_prefix(bp_tensor_values(run->instance, run->train->trainable[i]), count);
-        if (at < count)
+        int64_t at = bp_tensor_finite_prefix(tensor, bp_tensor_values(run->instance, run->train->trainable[i]));
+        if (at < bp_tensor_count(tensor))
             return bp_fail(
                 error, "%s:%d: phase '%s': after its last update '%s' holds a value that is not finite (element %lld)",
                 program->source, (int)tensor->line, run->train->name, tensor->name, (long long)at);

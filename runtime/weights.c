@@ -241,9 +241,33 @@ static int weights_read_doubles(FILE *file, float *out, int64_t count) {
     return 1;
 }
 
+static int weights_read_floats(FILE *file, float *out, int64_t count, int is_double) {
+    return is_double ? weights_read_doubles(file, out, count)
+                     : fread(out, sizeof *out, (size_t)count, file) == (size_t)count;
+}
+
+static int weights_read_panels(FILE *file, const struct bp_tensor *tensor, float *stored, int is_double) {
+    float chunk[WEIGHTS_CHUNK];
+    int64_t count = bp_tensor_count(tensor);
+    for (int64_t first = 0, n; first < count; first += n) {
+        n = count - first < WEIGHTS_CHUNK ? count - first : WEIGHTS_CHUNK;
+        if (!weights_read_floats(file, chunk, n, is_double))
+            return 0;
+        bp_tensor_put(tensor, stored, first, n, chunk);
+    }
+    return 1;
+}
+
 int bp_archive_read(const struct bp_archive *archive, const struct bp_archive_entry *entry, float *out, int64_t count,
                     struct bp_error *error) {
+    const struct bp_tensor tensor = {.rank = 1, .shape = {count}, .layout = BP_ROWS};
+    return bp_archive_read_tensor(archive, entry, &tensor, out, error);
+}
+
+int bp_archive_read_tensor(const struct bp_archive *archive, const struct bp_archive_entry *entry,
+                           const struct bp_tensor *tensor, float *stored, struct bp_error *error) {
     int is_double = strcmp(entry->dtype, "F64") == 0;
+    int64_t count = bp_tensor_count(tensor);
     if (!is_double && strcmp(entry->dtype, "F32") != 0)
         return bp_fail(error, "%s: '%s' is %s; F32 or F64 is needed", archive->path, entry->name, entry->dtype);
     uint64_t there = (entry->end - entry->begin) / (is_double ? 8 : 4);
@@ -255,8 +279,8 @@ int bp_archive_read(const struct bp_archive *archive, const struct bp_archive_en
         return bp_fail(error, "%s: cannot be opened: %s", archive->path, strerror(errno));
     int ok = fseeko(file, (off_t)(archive->data_start + entry->begin), SEEK_SET) == 0;
     if (ok)
-        ok = is_double ? weights_read_doubles(file, out, count)
-                       : fread(out, sizeof *out, (size_t)count, file) == (size_t)count;
+        ok = tensor->layout == BP_ROWS ? weights_read_floats(file, stored, count, is_double)
+                                       : weights_read_panels(file, tensor, stored, is_double);
     if (!ok)
         bp_fail(error, "%s: '%s' cannot be read: the file ends early or the disk fails", archive->path, entry->name);
     fclose(file);
@@ -264,11 +288,10 @@ int bp_archive_read(const struct bp_archive *archive, const struct bp_archive_en
 }
 
 /* ---- Writing ------------------------------------------------------------------------------------------------ */
-static int64_t weights_count(const struct bp_archive_tensor *tensor) {
-    int64_t count = 1;
-    for (int32_t i = 0; i < tensor->rank; i++)
-        count *= tensor->shape[i];
-    return count;
+static struct bp_tensor weights_tensor(const struct bp_archive_tensor *from) {
+    struct bp_tensor tensor = {.name = from->name, .rank = from->rank, .layout = from->layout};
+    memcpy(tensor.shape, from->shape, sizeof tensor.shape);
+    return tensor;
 }
 
 static void weights_write_header(struct bp_text *text, const struct bp_archive_tensor *tensors, int32_t count,
@@ -286,7 +309,8 @@ static void weights_write_header(struct bp_text *text, const struct bp_archive_t
         bp_text_add(text, "}", 1);
     }
     for (int32_t i = 0; i < count; i++) {
-        uint64_t bytes = (uint64_t)weights_count(&tensors[i]) * sizeof(float);
+        struct bp_tensor tensor = weights_tensor(&tensors[i]);
+        uint64_t bytes = (uint64_t)bp_tensor_count(&tensor) * sizeof(float);
         if (i > 0 || metadata_count > 0)
             bp_text_add(text, ",", 1);
         bp_text_json(text, tensors[i].name);
@@ -302,6 +326,23 @@ static void weights_write_header(struct bp_text *text, const struct bp_archive_t
         bp_text_add(text, " ", 1);
 }
 
+static int weights_put_tensor(struct bp_writer *writer, const struct bp_archive_tensor *from, struct bp_error *error) {
+    struct bp_tensor tensor = weights_tensor(from);
+    float chunk[WEIGHTS_CHUNK];
+    int64_t count = bp_tensor_count(&tensor);
+    for (int64_t first = 0, n; first < count; first += n) {
+        const float *at = from->values + first;
+        n = count - first < WEIGHTS_CHUNK ? count - first : WEIGHTS_CHUNK;
+        if (tensor.layout != BP_ROWS) {
+            bp_tensor_get(&tensor, from->values, first, n, chunk);
+            at = chunk;
+        }
+        if (!bp_writer_put(writer, at, (size_t)n * sizeof *at, error))
+            return 0;
+    }
+    return 1;
+}
+
 static int weights_put(struct bp_writer *writer, const struct bp_text *header, const struct bp_archive_tensor *tensors,
                        int32_t count, struct bp_error *error) {
     unsigned char length[8];
@@ -309,14 +350,9 @@ static int weights_put(struct bp_writer *writer, const struct bp_text *header, c
         length[i] = (unsigned char)((uint64_t)header->length >> (8 * i));
     if (!bp_writer_put(writer, length, 8, error) || !bp_writer_put(writer, header->at, header->length, error))
         return 0;
-    for (int32_t i = 0; i < count; i++) {
-        const float *at = tensors[i].values;
-        for (int64_t left = weights_count(&tensors[i]), n; left > 0; left -= n, at += n) {
-            n = left < WEIGHTS_CHUNK ? left : WEIGHTS_CHUNK;
-            if (!bp_writer_put(writer, at, (size_t)n * sizeof *at, error))
-                return 0;
-        }
-    }
+    for (int32_t i = 0; i < count; i++)
+        if (!weights_put_tensor(writer, &tensors[i], error))
+            return 0;
     return 1;
 }
 

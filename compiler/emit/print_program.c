@@ -217,12 +217,19 @@ static const char *part_word(enum bp_part part) {
 /* ---- The structs, in the order of program.h
  * ------------------------------------------------------------------------------------ */
 
+static void put_layout(Writer *w, enum bp_layout layout) {
+    if (layout == BP_PANELS)
+        put_word(w, "layout", "BP_PANELS");
+}
+
 static void write_feed(Writer *w, const struct bp_feed *feed) {
     open_brace(w, true);
     field(w, "slot");
     write_integer(w, feed->slot);
     put_word(w, "type", type_word(feed->type));
     put_unsigned(w, "offset", feed->offset);
+    put_layout(w, feed->layout);
+    put_integer(w, "stride", feed->stride);
     close_brace(w);
 }
 
@@ -348,6 +355,7 @@ static void write_tensor(Writer *w, const struct bp_tensor *tensor) {
         close_brace(w);
     }
     put_unsigned(w, "offset", tensor->offset);
+    put_layout(w, tensor->layout);
     close_brace(w);
 }
 

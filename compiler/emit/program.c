@@ -1,4 +1,5 @@
-/* The checked program, the graph and the plan become one struct bp_program: what the C printer writes out and the JIT runs. */
+/* The checked program, the graph and the plan become one struct bp_program: what the C printer writes out and the JIT
+ * runs. */
 #include "program.h"
 
 #include <string.h>
@@ -22,7 +23,8 @@ static void *code_of(Describe *d, const char *name) {
     return code;
 }
 
-/* ---- functions ------------------------------------------------------------------------------------------------------------ */
+/* ---- functions
+ * ------------------------------------------------------------------------------------------------------------ */
 
 static struct bp_function function_of(Describe *d, const GraphFunction *graph) {
     struct bp_function function = {0};
@@ -40,13 +42,19 @@ static struct bp_function function_of(Describe *d, const GraphFunction *graph) {
         if (buffer->role != BUFFER_FEED)
             continue;
         enum bp_type type = buffer->scalar == SCALAR_I32 ? BP_I32 : buffer->scalar == SCALAR_F64 ? BP_F64 : BP_F32;
-        feeds[function.feed_count++] = (struct bp_feed){buffer->slot, type, buffer->offset};
+        feeds[function.feed_count++] = (struct bp_feed){.slot = buffer->slot,
+                                                        .type = type,
+                                                        .offset = buffer->offset,
+                                                        .layout = buffer->panels ? BP_PANELS : BP_ROWS,
+                                                        .stride = buffer->panels ? buffer->stride : 0};
     }
     function.feeds = feeds;
     return function;
 }
 
-/* ---- data ------------------------------------------------------------------------------------------------------------------- */
+/* ---- data
+ * -------------------------------------------------------------------------------------------------------------------
+ */
 
 static const struct bp_column *columns_of(Describe *d, const DataSet *data) {
     struct bp_column *columns = arena_array(d->arena, struct bp_column, data->column_count + 1);
@@ -54,13 +62,19 @@ static const struct bp_column *columns_of(Describe *d, const DataSet *data) {
         const DataColumn *from = &data->columns[i];
         struct bp_transform *transforms = arena_array(d->arena, struct bp_transform, from->transform_count + 1);
         for (int j = 0; j < from->transform_count; j++)
-            transforms[j] = (struct bp_transform){from->transforms[j].kind, from->transforms[j].argument, from->transforms[j].text,
-                                                  from->transforms[j].fitted};
-        columns[i] = (struct bp_column){.name = from->name, .line = line_of(from->span), .position = from->position,
-                                        .kind = from->category ? BP_CATEGORY : BP_NUMBER, .categories = from->categories,
-                                        .category_count = from->category_count, .unknown_is_zero = from->unknown_is_zero,
-                                        .missing = from->missing, .missing_count = from->missing_count,
-                                        .transforms = transforms, .transform_count = from->transform_count};
+            transforms[j] = (struct bp_transform){from->transforms[j].kind, from->transforms[j].argument,
+                                                  from->transforms[j].text, from->transforms[j].fitted};
+        columns[i] = (struct bp_column){.name = from->name,
+                                        .line = line_of(from->span),
+                                        .position = from->position,
+                                        .kind = from->category ? BP_CATEGORY : BP_NUMBER,
+                                        .categories = from->categories,
+                                        .category_count = from->category_count,
+                                        .unknown_is_zero = from->unknown_is_zero,
+                                        .missing = from->missing,
+                                        .missing_count = from->missing_count,
+                                        .transforms = transforms,
+                                        .transform_count = from->transform_count};
     }
     return columns;
 }
@@ -72,8 +86,8 @@ static const struct bp_slot *slots_of(Describe *d, const DataSet *data) {
         int32_t *columns = arena_array(d->arena, int32_t, from->width + 1);
         for (int j = 0; j < from->width; j++)
             columns[j] = from->columns[j];
-        slots[i] = (struct bp_slot){from->name ? from->name : data->columns[from->columns[0]].name, from->category ? BP_I32 : BP_F32,
-                                    from->width, columns, from->target};
+        slots[i] = (struct bp_slot){from->name ? from->name : data->columns[from->columns[0]].name,
+                                    from->category ? BP_I32 : BP_F32, from->width, columns, from->target};
     }
     return slots;
 }
@@ -82,7 +96,8 @@ static const struct bp_file *files_of(Describe *d, const DataSet *data) {
     struct bp_file *files = arena_array(d->arena, struct bp_file, data->file_count + 1);
     for (int i = 0; i < data->file_count; i++) {
         const DataFile *from = &data->files[i];
-        files[i] = (struct bp_file){from->name, d->record_paths ? from->path : NULL, from->part, from->header, from->skip, from->delimiter};
+        files[i] = (struct bp_file){
+            from->name, d->record_paths ? from->path : NULL, from->part, from->header, from->skip, from->delimiter};
     }
     return files;
 }
@@ -117,16 +132,21 @@ static struct bp_data data_of(Describe *d, const DataSet *from) {
     return data;
 }
 
-/* ---- models ------------------------------------------------------------------------------------------------------------------- */
+/* ---- models
+ * -------------------------------------------------------------------------------------------------------------------
+ */
 
 static struct bp_tensor tensor_of(const Tensor *from) {
-    struct bp_tensor tensor = {.name = from->name, .line = line_of(from->span), .rank = from->rank, .offset = from->buffer->offset};
+    struct bp_tensor tensor = {
+        .name = from->name, .line = line_of(from->span), .rank = from->rank, .offset = from->buffer->offset};
     memcpy(tensor.shape, from->dims, sizeof tensor.shape);
+    tensor.layout = from->buffer->panels ? BP_PANELS : BP_ROWS;
     return tensor;
 }
 
 static struct bp_model model_of(Describe *d, const ModelInstance *from) {
-    struct bp_model model = {.name = from->name, .line = line_of(from->span), .data = -1, .tensor_count = from->parameters.count};
+    struct bp_model model = {
+        .name = from->name, .line = line_of(from->span), .data = -1, .tensor_count = from->parameters.count};
     model.first_tensor = from->parameters.count ? from->parameters.at[0]->index : 0;
     model.init = function_of(d, from->init);
     model.from = from->from_path && d->record_paths ? from->from_path : from->from;
@@ -140,8 +160,8 @@ static struct bp_model model_of(Describe *d, const ModelInstance *from) {
         struct bp_output *outputs = arena_array(d->arena, struct bp_output, from->outputs.count + 1);
         for (int i = 0; i < from->outputs.count; i++) {
             const GraphOutput *output = &from->outputs.at[i];
-            outputs[i] = (struct bp_output){output->name, output->kind, output->width, output->buffer->offset, output->classes,
-                                             output->columns};
+            outputs[i] = (struct bp_output){output->name,           output->kind,    output->width,
+                                            output->buffer->offset, output->classes, output->columns};
         }
         model.outputs = outputs;
         model.output_count = from->outputs.count;
@@ -149,7 +169,8 @@ static struct bp_model model_of(Describe *d, const ModelInstance *from) {
     return model;
 }
 
-/* ---- measuring and training ----------------------------------------------------------------------------------------------------- */
+/* ---- measuring and training
+ * ----------------------------------------------------------------------------------------------------- */
 
 static struct bp_measure measure_of(Describe *d, const GraphMeasure *from) {
     struct bp_measure measure = {.pass_count = from->passes.count, .metric_count = from->metrics.count};
@@ -162,7 +183,8 @@ static struct bp_measure measure_of(Describe *d, const GraphMeasure *from) {
     struct bp_metric *metrics = arena_array(d->arena, struct bp_metric, from->metrics.count + 1);
     for (int i = 0; i < from->metrics.count; i++) {
         const GraphMetric *metric = &from->metrics.at[i];
-        metrics[i] = (struct bp_metric){metric->name, metric->rows, metric->columns, metric->buffer->offset, metric->labels, metric->better};
+        metrics[i] = (struct bp_metric){metric->name,           metric->rows,   metric->columns,
+                                        metric->buffer->offset, metric->labels, metric->better};
     }
     measure.passes = passes;
     measure.metrics = metrics;
@@ -171,11 +193,13 @@ static struct bp_measure measure_of(Describe *d, const GraphMeasure *from) {
 
 static struct bp_check check_of(Describe *d, const GraphTrain *from) {
     int count = from->checked.count;
-    struct bp_check check = {.memory_bytes = from->check_bytes, .loss_offset = from->check_loss_buffer->offset, .tensor_count = count};
+    struct bp_check check = {
+        .memory_bytes = from->check_bytes, .loss_offset = from->check_loss_buffer->offset, .tensor_count = count};
     check.loss = function_of(d, from->check_loss);
     check.gradient = function_of(d, from->check_gradient);
     int32_t *tensors = arena_array(d->arena, int32_t, count + 1);
-    uint64_t *parameters = arena_array(d->arena, uint64_t, count + 1), *gradients = arena_array(d->arena, uint64_t, count + 1);
+    uint64_t *parameters = arena_array(d->arena, uint64_t, count + 1),
+             *gradients = arena_array(d->arena, uint64_t, count + 1);
     for (int i = 0; i < count; i++) {
         tensors[i] = from->checked.at[i]->index;
         parameters[i] = from->check_parameters.at[i]->offset;
@@ -208,8 +232,8 @@ static struct bp_train train_of(Describe *d, const GraphTrain *from) {
     train.epochs = plan->epochs;
     train.batch_size = plan->batch_size;
     train.shuffle = plan->shuffle;
-    train.early_stopping = (struct bp_early_stopping){from->monitor, from->monitor_training, from->monitor_better, plan->patience,
-                                                      plan->min_delta, plan->start_from_epoch};
+    train.early_stopping = (struct bp_early_stopping){from->monitor,  from->monitor_training, from->monitor_better,
+                                                      plan->patience, plan->min_delta,        plan->start_from_epoch};
     train.checkpoint = plan->checkpoint;
     train.checkpoint_every = plan->checkpoint_every;
     train.flops_per_row = from->flops_per_row;
@@ -218,7 +242,8 @@ static struct bp_train train_of(Describe *d, const GraphTrain *from) {
     for (int i = 0; i < from->trace_points.count; i++) {
         const Buffer *buffer = from->trace_points.at[i].buffer;
         const Node *node = from->trace_points.at[i].value;
-        points[i] = (struct bp_trace_point){node->label, line_of(node->span), buffer->offset, node_elements(node), buffer->per_row};
+        points[i] = (struct bp_trace_point){node->label, line_of(node->span), buffer->offset, node_elements(node),
+                                            buffer->per_row};
     }
     train.trace_points = points;
     train.trace_point_count = from->trace_points.count;
@@ -229,10 +254,12 @@ static struct bp_train train_of(Describe *d, const GraphTrain *from) {
 static struct bp_evaluate evaluate_of(Describe *d, const GraphEvaluate *from) {
     static const char *const parts[] = {"train", "validation", "test", NULL};
     const char *part = parts[from->plan->part];
-    struct bp_evaluate evaluate = {.line = line_of(from->plan->span), .model = from->model->index, .data = from->plan->data->index,
+    struct bp_evaluate evaluate = {.line = line_of(from->plan->span),
+                                   .model = from->model->index,
+                                   .data = from->plan->data->index,
                                    .part = from->plan->part};
-    evaluate.name = arena_printf(d->arena, "%s on %s%s%s%s", from->model->name, from->plan->data->name, part ? "." : "", part ? part : "",
-                                 from->plan->in ? " in log" : "");
+    evaluate.name = arena_printf(d->arena, "%s on %s%s%s%s", from->model->name, from->plan->data->name, part ? "." : "",
+                                 part ? part : "", from->plan->in ? " in log" : "");
     evaluate.measure = measure_of(d, &from->measure);
     return evaluate;
 }
@@ -248,7 +275,9 @@ static struct bp_save save_of(Describe *d, const SavePlan *from) {
     return save;
 }
 
-/* ---- all of it ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- all of it
+ * ------------------------------------------------------------------------------------------------------------------------
+ */
 
 #define DESCRIBE_LIST(field, type, list, expression)                                                                   \
     do {                                                                                                               \
@@ -292,7 +321,8 @@ const struct bp_program *describe_program(Arena *arena, GraphProgram *graph, con
     program->source = slash ? slash + 1 : checked->path;
     program->version = BPC_VERSION;
     program->memory_bytes = module->memory_bytes;
-    DESCRIBE_LIST(params, struct bp_param, checked->params, ((struct bp_param){checked->params.at[i].name, checked->params.at[i].value}));
+    DESCRIBE_LIST(params, struct bp_param, checked->params,
+                  ((struct bp_param){checked->params.at[i].name, checked->params.at[i].value}));
     program->param_count = checked->params.count;
     DESCRIBE_LIST(tensors, struct bp_tensor, graph->tensors, tensor_of(graph->tensors.at[i]));
     program->tensor_count = graph->tensors.count;

@@ -109,7 +109,8 @@ static void build_assign(Build *build, const Stmt *stmt) {
         return;
     }
     if (!target) {
-        build_error(build, stmt->names.spans[0], "unknown name '%s': ':=' changes a parameter or a state", stmt->names.at[0]);
+        build_error(build, stmt->names.spans[0], "unknown name '%s': ':=' changes a parameter or a state",
+                    stmt->names.at[0]);
         return;
     }
     Term term = build_expression(build, stmt->value);
@@ -118,8 +119,8 @@ static void build_assign(Build *build, const Stmt *stmt) {
         return;
     if (value->batched || (value->rank && !node_same_shape(value, node_tensor(build->graph, build->updated)))) {
         build_error(build, stmt->span, "'%s' is %s, but its new value is %s%s", stmt->names.at[0],
-                    node_shape(build->arena, node_tensor(build->graph, build->updated)), node_shape(build->arena, value),
-                    value->batched ? " for each row" : "");
+                    node_shape(build->arena, node_tensor(build->graph, build->updated)),
+                    node_shape(build->arena, value), value->batched ? " for each row" : "");
         return;
     }
     scope_bind(build, stmt->names.at[0], target->span,
@@ -150,11 +151,20 @@ Term build_body(Build *build, const Body *body) {
         if (!span_in_prelude(stmt->span))
             build->user = stmt->span;
         switch (stmt->kind) {
-        case STMT_BIND: build_bind(build, stmt); break;
-        case STMT_PARAMETER: build_parameter_statement(build, stmt); break;
-        case STMT_STATE: build_state(build, stmt); break;
-        case STMT_ASSIGN: build_assign(build, stmt); break;
-        case STMT_GRAD: break; /* elaborated when a derivative is asked for */
+        case STMT_BIND:
+            build_bind(build, stmt);
+            break;
+        case STMT_PARAMETER:
+            build_parameter_statement(build, stmt);
+            break;
+        case STMT_STATE:
+            build_state(build, stmt);
+            break;
+        case STMT_ASSIGN:
+            build_assign(build, stmt);
+            break;
+        case STMT_GRAD:
+            break; /* elaborated when a derivative is asked for */
         case STMT_RETURN: {
             Term result = build_return(build, stmt);
             build->user = before;
@@ -162,10 +172,16 @@ Term build_body(Build *build, const Body *body) {
                 build_error(build, body->at[i + 1]->span, "nothing can follow 'return'");
             return result;
         }
-        case STMT_DRAW: build_error(build, stmt->span, "'~' is not there yet"); break;
-        case STMT_UPDATE: build_error(build, stmt->span, "'update' is not there yet"); break;
+        case STMT_DRAW:
+            build_error(build, stmt->span, "'~' is not there yet");
+            break;
+        case STMT_UPDATE:
+            build_error(build, stmt->span, "'update' is not there yet");
+            break;
         case STMT_REPLACE:
-            build_error(build, stmt->span, "'replace' stands only in a model derived from another: model B = A from \"a.safetensors\" { … }");
+            build_error(
+                build, stmt->span,
+                "'replace' stands only in a model derived from another: model B = A from \"a.safetensors\" { … }");
             break;
         }
         build->user = before;

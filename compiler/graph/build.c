@@ -1,4 +1,5 @@
-/* The statements of a program in order, each elaborated; then what every model needs: its first values, its predictions. */
+/* The statements of a program in order, each elaborated; then what every model needs: its first values, its
+ * predictions. */
 #include "build.h"
 
 #include "../../runtime/runtime.h"
@@ -7,7 +8,8 @@
 
 #define SWEEP_ROWS 128 /* rows a call when evaluating or predicting */
 
-/* ---- evaluate ------------------------------------------------------------------------------------------------------------ */
+/* ---- evaluate
+ * ------------------------------------------------------------------------------------------------------------ */
 
 /* A model that this file does not train: its base's losses say how to read it; failing that, its targets do. */
 static void assume_roles(Build *build, ModelInstance *model, const DataSet *data, const Term *outputs) {
@@ -48,9 +50,11 @@ static bool same_units(Build *build, const ModelInstance *model, const EvaluateP
     const DataSet *data = plan->data;
     if (!model->data || model->data == data || data->fitted_count == 0 || data->preprocessing_from || data->refit)
         return true;
-    build_error(build, plan->span, "'%s' was trained on '%s', but '%s' fits preprocessing of its own: the model would see other units",
+    build_error(build, plan->span,
+                "'%s' was trained on '%s', but '%s' fits preprocessing of its own: the model would see other units",
                 model->name, model->data->name, data->name);
-    build_note(build, data->span, "take the checkpoint's, `input preprocessing from \"….safetensors\"`, or say `refit`");
+    build_note(build, data->span,
+               "take the checkpoint's, `input preprocessing from \"….safetensors\"`, or say `refit`");
     return false;
 }
 
@@ -64,12 +68,18 @@ void build_evaluate(Build *build, EvaluatePlan *plan) {
         evaluate->model = model_instance(build, plan->model.item, plan->model.span);
         ModelInstance *models[1] = {evaluate->model};
         int at = build->out->evaluates.count;
-        MeasureRequest request = {.metrics = &plan->metrics, .forward = &forward, .models = models, .data = plan->data,
-                                  .stop_at_log = plan->in != NULL, .span = plan->span, .capacity = SWEEP_ROWS};
+        MeasureRequest request = {.metrics = &plan->metrics,
+                                  .forward = &forward,
+                                  .models = models,
+                                  .data = plan->data,
+                                  .stop_at_log = plan->in != NULL,
+                                  .span = plan->span,
+                                  .capacity = SWEEP_ROWS};
         request.name = arena_printf(build->arena, "%s_evaluate_%d", evaluate->model->name, at);
         request.about = arena_printf(build->arena, "metrics of %s on %s", evaluate->model->name, plan->data->name);
         if (evaluate->model->roles.count == 0 && !evaluate->model->from)
-            build_error(build, plan->span, "'%s' is evaluated before it is trained: nothing says how to read its output",
+            build_error(build, plan->span,
+                        "'%s' is evaluated before it is trained: nothing says how to read its output",
                         evaluate->model->name);
         if (evaluate->model->roles.count == 0)
             assume_roles(build, evaluate->model, plan->data, &forward.outputs.at[0]);
@@ -79,11 +89,13 @@ void build_evaluate(Build *build, EvaluatePlan *plan) {
     build->scope = before;
 }
 
-/* ---- first values and predictions -------------------------------------------------------------------------------------------- */
+/* ---- first values and predictions
+ * -------------------------------------------------------------------------------------------- */
 
 static void build_init(Build *build, ModelInstance *model) {
-    model->init = function_new(build, arena_printf(build->arena, "%s_init", model->name),
-                               arena_printf(build->arena, "the first values of %s's parameters", model->name), model->span, 1);
+    model->init =
+        function_new(build, arena_printf(build->arena, "%s_init", model->name),
+                     arena_printf(build->arena, "the first values of %s's parameters", model->name), model->span, 1);
     for (int i = 0; i < model->parameters.count; i++) {
         Tensor *tensor = model->parameters.at[i];
         *LIST_ADD(build->arena, &model->init->sinks) = (Sink){tensor->init, tensor, NULL, 0};
@@ -92,7 +104,8 @@ static void build_init(Build *build, ModelInstance *model) {
 
 static GraphOutput output_of(Build *build, const ModelInstance *model, int i, Node *node) {
     const OutputRole *role = &model->roles.at[i];
-    GraphOutput output = {.name = model->output_names.at[i], .kind = BP_OUTPUT_NUMBER, .width = (int)node_elements(node), .node = node};
+    GraphOutput output = {
+        .name = model->output_names.at[i], .kind = BP_OUTPUT_NUMBER, .width = (int)node_elements(node), .node = node};
     const DataColumn *column = role->column_count ? &role->data->columns[role->first_column] : NULL;
     if (column)
         output.name = column->name;
@@ -110,8 +123,8 @@ static GraphOutput output_of(Build *build, const ModelInstance *model, int i, No
             output.columns[j] = role->data->columns[role->first_column + j].name;
     }
     int64_t width = output.width;
-    output.buffer = buffer_new(build->arena, arena_printf(build->arena, "predicted_%s", output.name), BUFFER_OUTPUT, SCALAR_F32, SWEEP_ROWS, 1,
-                               &width, model->span);
+    output.buffer = buffer_new(build->arena, arena_printf(build->arena, "predicted_%s", output.name), BUFFER_OUTPUT,
+                               SCALAR_F32, SWEEP_ROWS, 1, &width, model->span);
     return output;
 }
 
@@ -120,12 +133,15 @@ static void build_predict(Build *build, ModelInstance *model) {
     Scope *before = scope_open(build, NULL);
     Forward forward = build_forward(build, &use, 1, (DataSet *)model->data, false, model->span);
     if (forward.ok) {
-        model->predict = function_new(build, arena_printf(build->arena, "%s_predict", model->name),
-                                      arena_printf(build->arena, "predictions of %s", model->name), model->span, SWEEP_ROWS);
+        model->predict =
+            function_new(build, arena_printf(build->arena, "%s_predict", model->name),
+                         arena_printf(build->arena, "predictions of %s", model->name), model->span, SWEEP_ROWS);
         const Term *outputs = &forward.outputs.at[0];
         for (int i = 0; i < model->roles.count; i++) {
             const Term *term = outputs->kind == TERM_TUPLE ? &outputs->at[i] : outputs;
-            Node *node = term->kind == TERM_NODE ? build_prediction(build, &model->roles.at[i], term->node, false, model->span) : NULL;
+            Node *node = term->kind == TERM_NODE
+                             ? build_prediction(build, &model->roles.at[i], term->node, false, model->span)
+                             : NULL;
             if (!node)
                 continue;
             GraphOutput output = output_of(build, model, i, node);
@@ -136,7 +152,8 @@ static void build_predict(Build *build, ModelInstance *model) {
     build->scope = before;
 }
 
-/* ---- the checkpoint that a model comes from -------------------------------------------------------------------------------------- */
+/* ---- the checkpoint that a model comes from
+ * -------------------------------------------------------------------------------------- */
 
 static const char *shape_words(Arena *arena, int rank, const int64_t *dims) {
     char *text = arena_printf(arena, "[");
@@ -152,28 +169,34 @@ static bool saved_here(const Build *build, const char *path) {
     return false;
 }
 
-static void check_loaded(Build *build, const ModelInstance *model, const struct bp_archive *archive, const Tensor *tensor) {
+static void check_loaded(Build *build, const ModelInstance *model, const struct bp_archive *archive,
+                         const Tensor *tensor) {
     const struct bp_archive_entry *entry = bp_archive_find(archive, tensor->name);
     if (!entry) {
         Name *names = arena_array(build->arena, Name, archive->entry_count);
         for (int i = 0; i < archive->entry_count; i++)
             names[i] = name_of(archive->entries[i].name);
         Name near = nearest_name(tensor->name, names, archive->entry_count);
-        error_at(tensor->span, "\"%s\" has no tensor '%s'%s%s%s", model->from, tensor->name, near ? "; it has '" : "", near ? near : "",
-                 near ? "'" : "");
-        note_at(model->from_span, "'%s' comes from it: replace the layer, or name it as the checkpoint does", model->name);
+        error_at(tensor->span, "\"%s\" has no tensor '%s'%s%s%s", model->from, tensor->name, near ? "; it has '" : "",
+                 near ? near : "", near ? "'" : "");
+        note_at(model->from_span, "'%s' comes from it: replace the layer, or name it as the checkpoint does",
+                model->name);
         return;
     }
     bool same = entry->rank == tensor->rank;
     for (int i = 0; same && i < tensor->rank; i++)
         same = entry->shape[i] == tensor->dims[i];
-    bool transposed = !same && entry->rank == 2 && tensor->rank == 2 && entry->shape[0] == tensor->dims[1] && entry->shape[1] == tensor->dims[0];
+    bool transposed = !same && entry->rank == 2 && tensor->rank == 2 && entry->shape[0] == tensor->dims[1] &&
+                      entry->shape[1] == tensor->dims[0];
     if (!same) {
-        error_at(tensor->span, "'%s' is %s in \"%s\", but %s here%s", tensor->name, shape_words(build->arena, entry->rank, entry->shape),
-                 model->from, shape_words(build->arena, tensor->rank, tensor->dims), transposed ? ": it is transposed" : "");
-        note_at(model->from_span, "'%s' comes from it: replace the layer, or give it the checkpoint's shape", model->name);
+        error_at(tensor->span, "'%s' is %s in \"%s\", but %s here%s", tensor->name,
+                 shape_words(build->arena, entry->rank, entry->shape), model->from,
+                 shape_words(build->arena, tensor->rank, tensor->dims), transposed ? ": it is transposed" : "");
+        note_at(model->from_span, "'%s' comes from it: replace the layer, or give it the checkpoint's shape",
+                model->name);
     } else if ((int)entry->type != BP_F32 && (int)entry->type != BP_F64) {
-        error_at(tensor->span, "'%s' in \"%s\" has the type %s: F32 or F64 is needed", tensor->name, model->from, entry->dtype);
+        error_at(tensor->span, "'%s' in \"%s\" has the type %s: F32 or F64 is needed", tensor->name, model->from,
+                 entry->dtype);
     }
 }
 
@@ -193,8 +216,10 @@ static void check_base(Arena *arena, const ModelInstance *model) {
         if (same)
             continue;
         error_at(tensor->span, "'%s' is %s in \"%s\", but %s here", tensor->name,
-                 shape_words(arena, other->rank, other->dims), model->from, shape_words(arena, tensor->rank, tensor->dims));
-        note_at(model->from_span, "'%s' comes from it: replace the layer, or give it the checkpoint's shape", model->name);
+                 shape_words(arena, other->rank, other->dims), model->from,
+                 shape_words(arena, tensor->rank, tensor->dims));
+        note_at(model->from_span, "'%s' comes from it: replace the layer, or give it the checkpoint's shape",
+                model->name);
         return; /* the layers behind it follow */
     }
 }
@@ -210,7 +235,8 @@ static void check_checkpoint(Build *build, ModelInstance *model) {
     const char *slash = strrchr(build->program->path, '/');
     const char *path = model->from;
     if (path[0] != '/' && slash)
-        path = arena_printf(build->arena, "%.*s/%s", (int)(slash - build->program->path), build->program->path, model->from);
+        path = arena_printf(build->arena, "%.*s/%s", (int)(slash - build->program->path), build->program->path,
+                            model->from);
     FILE *file = fopen(path, "rb");
     if (!file)
         return;
@@ -228,7 +254,9 @@ static void check_checkpoint(Build *build, ModelInstance *model) {
     model->from_path = path;
 }
 
-/* ---- services ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- services
+ * ------------------------------------------------------------------------------------------------------------------------
+ */
 
 static void build_logs(Build *build) {
     for (int i = 0; i < build->program->data.count; i++) {
@@ -241,28 +269,37 @@ static void build_logs(Build *build) {
     }
 }
 
-/* ---- numbering --------------------------------------------------------------------------------------------------------------------------- */
+/* ---- numbering
+ * ---------------------------------------------------------------------------------------------------------------------------
+ */
 
 static void add_tensors(GraphProgram *out) {
     for (int i = 0; i < out->models.count; i++)
         for (int j = 0; j < out->models.at[i]->parameters.count; j++) {
             Tensor *tensor = out->models.at[i]->parameters.at[j];
             tensor->index = out->tensors.count;
-            const char *name = out->models.count > 1 ? arena_printf(out->arena, "%s_%s", out->models.at[i]->name, tensor->name) : tensor->name;
-            tensor->buffer = buffer_new(out->arena, name, BUFFER_PARAMETER, SCALAR_F32, 0, tensor->rank, tensor->dims, tensor->span);
+            const char *name = out->models.count > 1
+                                   ? arena_printf(out->arena, "%s_%s", out->models.at[i]->name, tensor->name)
+                                   : tensor->name;
+            tensor->buffer =
+                buffer_new(out->arena, name, BUFFER_PARAMETER, SCALAR_F32, 0, tensor->rank, tensor->dims, tensor->span);
             *LIST_ADD(out->arena, &out->tensors) = tensor;
         }
     for (int i = 0; i < out->trains.count; i++)
         for (int j = 0; j < out->trains.at[i]->states.count; j++) {
             Tensor *tensor = out->trains.at[i]->states.at[j];
             tensor->index = out->tensors.count;
-            const char *name = out->trains.count > 1 ? arena_printf(out->arena, "%s_%s", out->trains.at[i]->name, tensor->name) : tensor->name;
-            tensor->buffer = buffer_new(out->arena, name, BUFFER_STATE, SCALAR_F32, 0, tensor->rank, tensor->dims, tensor->span);
+            const char *name = out->trains.count > 1
+                                   ? arena_printf(out->arena, "%s_%s", out->trains.at[i]->name, tensor->name)
+                                   : tensor->name;
+            tensor->buffer =
+                buffer_new(out->arena, name, BUFFER_STATE, SCALAR_F32, 0, tensor->rank, tensor->dims, tensor->span);
             *LIST_ADD(out->arena, &out->tensors) = tensor;
         }
 }
 
-/* ---- definitions that nothing used: their names, at least, must mean something ------------------------------------------------------ */
+/* ---- definitions that nothing used: their names, at least, must mean something
+ * ------------------------------------------------------ */
 
 static void check_names(Build *build, const Item *item, const Expr *expr) {
     if (!expr)
@@ -274,7 +311,10 @@ static void check_names(Build *build, const Item *item, const Expr *expr) {
             build_expression(build, expr);
         }
         break;
-    case EXPR_UNARY: case EXPR_BINARY: case EXPR_RANGE: case EXPR_REPEAT:
+    case EXPR_UNARY:
+    case EXPR_BINARY:
+    case EXPR_RANGE:
+    case EXPR_REPEAT:
         check_names(build, item, expr->binary.left);
         check_names(build, item, expr->binary.right);
         break;
@@ -293,7 +333,10 @@ static void check_names(Build *build, const Item *item, const Expr *expr) {
         for (int i = 0; i < expr->list.count; i++)
             check_names(build, item, expr->list.at[i].value);
         break;
-    case EXPR_NUMBER: case EXPR_STRING: case EXPR_FIELD: break;
+    case EXPR_NUMBER:
+    case EXPR_STRING:
+    case EXPR_FIELD:
+        break;
     }
 }
 
@@ -321,7 +364,8 @@ static void check_definitions(Build *build) {
     for (int i = 0; i < program->definitions.count; i++) {
         const Definition *definition = &program->definitions.at[i];
         ItemKind kind = definition->item->kind;
-        bool formula = kind == ITEM_DEF || kind == ITEM_BLOCK || kind == ITEM_LOSS || kind == ITEM_METRIC || kind == ITEM_OPTIMIZER || kind == ITEM_MODEL;
+        bool formula = kind == ITEM_DEF || kind == ITEM_BLOCK || kind == ITEM_LOSS || kind == ITEM_METRIC ||
+                       kind == ITEM_OPTIMIZER || kind == ITEM_MODEL;
         if (!definition->prelude && formula)
             check_definition(build, definition->item);
     }
@@ -344,9 +388,11 @@ GraphProgram *graph_build(Arena *arena, Program *program) {
             build_evaluate(&build, action->evaluate);
         else
             for (int j = 0; j < action->save->model_count; j++) {
-                ModelInstance *model = model_instance(&build, action->save->models[j].item, action->save->models[j].span);
+                ModelInstance *model =
+                    model_instance(&build, action->save->models[j].item, action->save->models[j].span);
                 if (model && !model->built && error_count() == errors)
-                    build_error(&build, action->save->models[j].span, "'%s' is saved, but never trained or evaluated before", model->name);
+                    build_error(&build, action->save->models[j].span,
+                                "'%s' is saved, but never trained or evaluated before", model->name);
             }
     }
     if (error_count() == errors)

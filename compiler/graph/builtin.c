@@ -4,12 +4,14 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- choices: only the branch that is chosen is elaborated ---------------------------------------------------------------- */
+/* ---- choices: only the branch that is chosen is elaborated
+ * ---------------------------------------------------------------- */
 
 static Term choose_where(Build *build, const Expr *call) {
     const Args *args = &call->call.args;
     if (args->count != 3)
-        return build_error(build, call->span, "'where' takes 3 arguments (a condition, a value, another), not %d", args->count);
+        return build_error(build, call->span, "'where' takes 3 arguments (a condition, a value, another), not %d",
+                           args->count);
     for (int i = 0; i < 3; i++)
         if (args->at[i].name)
             return build_error(build, args->at[i].name_span, "'where' has no option '%s'", args->at[i].name);
@@ -30,7 +32,8 @@ static Term choose_where(Build *build, const Expr *call) {
 static Term choose_choose(Build *build, const Expr *call) {
     const Args *args = &call->call.args;
     if (args->count < 2 || args->at[0].name)
-        return build_error(build, call->span, "'choose' takes a word and named values: choose(average, macro = a, micro = b)");
+        return build_error(build, call->span,
+                           "'choose' takes a word and named values: choose(average, macro = a, micro = b)");
     Term word = build_expression(build, args->at[0].value);
     if (word.kind == TERM_NOTHING)
         return NOTHING;
@@ -49,7 +52,8 @@ static Term choose_choose(Build *build, const Expr *call) {
     Name near = nearest_name(word.name, names, args->count - 1);
     const char *option = args->at[0].value->kind == EXPR_NAME ? args->at[0].value->name : "the word";
     if (near)
-        return build_error(build, word.span, "'%s' is not a value of '%s'; did you mean '%s'?", word.name, option, near);
+        return build_error(build, word.span, "'%s' is not a value of '%s'; did you mean '%s'?", word.name, option,
+                           near);
     return build_error(build, word.span, "'%s' is not a value of '%s': it is one of %s", word.name, option, list);
 }
 
@@ -70,7 +74,8 @@ static Term choose_parameter(Build *build, const Expr *call) {
         else if (!arg->name && i == 0)
             shape = build_expression(build, arg->value);
         else
-            return build_error(build, arg->value->span, "'parameter' takes a shape and 'init': parameter([3], init = 0)");
+            return build_error(build, arg->value->span,
+                               "'parameter' takes a shape and 'init': parameter([3], init = 0)");
     }
     if (!init)
         return build_error(build, call->span, "'parameter' needs its first value: parameter(init = 0)");
@@ -82,7 +87,8 @@ static Term choose_parameter(Build *build, const Expr *call) {
     return build_parameter(build, NULL, shape.at, shape.count, init, call->span);
 }
 
-/* ---- sums and shapes -------------------------------------------------------------------------------------------------------- */
+/* ---- sums and shapes
+ * -------------------------------------------------------------------------------------------------------- */
 
 static bool axis_option(Build *build, const char *who, const Node *x, BoundOption *options, int count, int *axis) {
     *axis = AXIS_ALL;
@@ -119,15 +125,15 @@ static Term apply_sum(Build *build, Term *args, int count, BoundOption *options,
 }
 
 /* max(a, b) element by element; max(x) the greatest element */
-static Term apply_extreme(Build *build, Op op, Term *args, int count, BoundOption *options, int option_count, Span span) {
+static Term apply_extreme(Build *build, Op op, Term *args, int count, BoundOption *options, int option_count,
+                          Span span) {
     Node *nodes[2] = {term_number(build, &args[0]), count > 1 ? term_number(build, &args[1]) : NULL};
     const char *who = op == OP_MAXIMUM ? "max" : "min";
     if (!nodes[0] || (count > 1 && !nodes[1]))
         return NOTHING;
     if (count == 2) {
-        return no_options(build, who, options, option_count)
-                   ? term_node(build_op(build, op, nodes, 2, span), span)
-                   : NOTHING;
+        return no_options(build, who, options, option_count) ? term_node(build_op(build, op, nodes, 2, span), span)
+                                                             : NOTHING;
     }
     int axis;
     if (!axis_option(build, who, nodes[0], options, option_count, &axis))
@@ -182,7 +188,8 @@ static Term apply_concat(Build *build, Term *args, int count, BoundOption *optio
         if (!x)
             return NOTHING;
         if (x->rank > 1)
-            return build_error(build, args[i].span, "'concat' takes numbers and vectors, not %s", node_shape(build->arena, x));
+            return build_error(build, args[i].span, "'concat' takes numbers and vectors, not %s",
+                               node_shape(build->arena, x));
         parts[i] = x;
     }
     if (!no_options(build, "concat", options, option_count))
@@ -211,7 +218,8 @@ static Term apply_reshape(Build *build, Term *args, int count, BoundOption *opti
         if (!term_integer(build, &args[1].at[i], "a size", 1, &dims[i]))
             return NOTHING;
         if (dims[i] > node_elements(x) / elements)
-            return build_error(build, args[1].span, "%s has too few elements for this shape", node_shape(build->arena, x));
+            return build_error(build, args[1].span, "%s has too few elements for this shape",
+                               node_shape(build->arena, x));
         elements *= dims[i];
     }
     if (elements != node_elements(x))
@@ -237,7 +245,8 @@ static Term apply_outer(Build *build, Term *args, int count, BoundOption *option
     if (!a || !b || !no_options(build, "outer", options, option_count))
         return NOTHING;
     if (a->rank != 1 || b->rank != 1)
-        return build_error(build, span, "'outer' needs two vectors: %s and %s", node_shape(build->arena, a), node_shape(build->arena, b));
+        return build_error(build, span, "'outer' needs two vectors: %s and %s", node_shape(build->arena, a),
+                           node_shape(build->arena, b));
     ContractSpec spec = {.left = {0}, .right = {1}, .out = {0, 1}};
     return term_node(node_contract(build->graph, a, b, spec, 2), span);
 }
@@ -250,7 +259,8 @@ static Term apply_detach(Build *build, Term *args, int count, BoundOption *optio
     return term_node(node_detach(build->graph, x), span);
 }
 
-/* ---- what is known when compiling ------------------------------------------------------------------------------------------------ */
+/* ---- what is known when compiling
+ * ------------------------------------------------------------------------------------------------ */
 
 static Term apply_size(Build *build, Term *args, int count, BoundOption *options, int option_count, Span span) {
     Node *x = term_value(build, &args[0]);
@@ -277,12 +287,15 @@ static Term apply_classes(Build *build, Term *args, int count, BoundOption *opti
 static Term apply_iota(Build *build, Term *args, int count, BoundOption *options, int option_count, Span span) {
     int64_t n;
     (void)count;
-    if (!no_options(build, "iota", options, option_count) || !term_integer(build, &args[0], "the size of 'iota'", 1, &n))
+    if (!no_options(build, "iota", options, option_count) ||
+        !term_integer(build, &args[0], "the size of 'iota'", 1, &n))
         return NOTHING;
     return term_node(node_iota(build->graph, n), span);
 }
 
-/* ---- random draws -------------------------------------------------------------------------------------------------------------------- */
+/* ---- random draws
+ * --------------------------------------------------------------------------------------------------------------------
+ */
 
 /* draw(x): uniform in [0, 1), of x's shape, new for each row, step and call */
 static Term apply_draw(Build *build, Term *args, int count, BoundOption *options, int option_count, Span span) {
@@ -296,7 +309,8 @@ static Term apply_draw(Build *build, Term *args, int count, BoundOption *options
     return term_node(node_random(build->graph, false, stream, x->batched, x->rank, x->dims), span);
 }
 
-static Term first_draw(Build *build, bool normal, const char *who, Term *args, BoundOption *options, int count, Span span) {
+static Term first_draw(Build *build, bool normal, const char *who, Term *args, BoundOption *options, int count,
+                       Span span) {
     Node *a = term_number(build, &args[0]), *b = term_number(build, &args[1]);
     if (!a || !b || !no_options(build, who, options, count))
         return NOTHING;
@@ -320,9 +334,12 @@ static Term apply_normal(Build *build, Term *args, int count, BoundOption *optio
     return first_draw(build, true, "normal", args, options, option_count, span);
 }
 
-/* ---- the table -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- the table
+ * --------------------------------------------------------------------------------------------------------------------------
+ */
 
-#define ELEMENT(name, op, arity) {name, arity, arity, NULL, NULL, op}
+#define ELEMENT(name, op, arity)                                                                                       \
+    { name, arity, arity, NULL, NULL, op }
 
 static const Builtin builtins[] = {
     {"where", 3, 3, NULL, choose_where, OP_COUNT},

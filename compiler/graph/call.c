@@ -4,7 +4,8 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- arguments ------------------------------------------------------------------------------------------------------------ */
+/* ---- arguments
+ * ------------------------------------------------------------------------------------------------------------ */
 
 static bool name_means_something(Build *build, Name name) {
     return scope_find(build, name) || program_find(build->program, name) || builtin_named(name);
@@ -56,8 +57,10 @@ static bool check_type(Build *build, const Item *item, const Param *param, const
     }
     Name word = type->kind == EXPR_NAME ? type->name : name_of("?");
     Node *node = term->node;
-    const char *who = node->label && !span_in_prelude(node->span) ? arena_printf(build->arena, "'%s'", node->label) : "its output";
-    Interval range = node->type == TYPE_INDEX || node->type == TYPE_TRUTH ? (Interval){0, INFINITY} : interval_of(build->graph, node);
+    const char *who =
+        node->label && !span_in_prelude(node->span) ? arena_printf(build->arena, "'%s'", node->label) : "its output";
+    Interval range = node->type == TYPE_INDEX || node->type == TYPE_TRUTH ? (Interval){0, INFINITY}
+                                                                          : interval_of(build->graph, node);
     if (!strcmp(word, "category")) {
         if (node->type == TYPE_INDEX)
             return true;
@@ -68,33 +71,39 @@ static bool check_type(Build *build, const Item *item, const Param *param, const
     if (!strcmp(word, "probability")) {
         if (range.low >= 0 && range.high <= 1)
             return true;
-        build_error(build, span, "'%s' needs an output in [0, 1], but %s is not confined to it%s", item->name, who, remedy);
+        build_error(build, span, "'%s' needs an output in [0, 1], but %s is not confined to it%s", item->name, who,
+                    remedy);
         build_note(build, node->span, "%s is made here", who);
         return false;
     }
     if (!strcmp(word, "logits")) {
         if (!(range.low >= 0 && range.high <= 1) || node->op == OP_CONSTANT)
             return true;
-        build_error(build, span, "'%s' takes raw outputs (logits), but %s is confined to [0, 1] already%s", item->name, who, remedy);
+        build_error(build, span, "'%s' takes raw outputs (logits), but %s is confined to [0, 1] already%s", item->name,
+                    who, remedy);
         build_note(build, node->span, "%s is made here", who);
         return false;
     }
     if (!strcmp(word, "fraction")) {
         if (node->op != OP_CONSTANT || (node->number >= 0 && node->number < 1))
             return true;
-        build_error(build, span, "'%s' of '%s' is at least 0 and below 1, not %g", param->name, item->name, node->number);
+        build_error(build, span, "'%s' of '%s' is at least 0 and below 1, not %g", param->name, item->name,
+                    node->number);
         return false;
     }
     if (!strcmp(word, "positive")) {
         if (range.low >= 0)
             return true;
-        build_error(build, span, "'%s' needs values that are not negative, but %s can be negative%s", item->name, who, remedy);
+        build_error(build, span, "'%s' needs values that are not negative, but %s can be negative%s", item->name, who,
+                    remedy);
         return false;
     }
     return true;
 }
 
-/* ---- one call -------------------------------------------------------------------------------------------------------------------- */
+/* ---- one call
+ * --------------------------------------------------------------------------------------------------------------------
+ */
 
 static Term partial(Build *build, const Item *item, BoundOption *options, int count, Span span) {
     Term term = {.kind = TERM_FUNCTION, .item = item, .span = span, .option_count = count};
@@ -103,7 +112,8 @@ static Term partial(Build *build, const Item *item, BoundOption *options, int co
     return term;
 }
 
-/* Binds parameters in build->scope, already the callee's. Returns false after an error; *missing when a value is lacking. */
+/* Binds parameters in build->scope, already the callee's. Returns false after an error; *missing when a value is
+ * lacking. */
 static bool bind_parameters(Build *build, const Item *item, Term *positional, int count, BoundOption *options,
                             int option_count, Span span, const Param **missing) {
     for (int i = 0; i < item->params.count; i++) {
@@ -132,7 +142,8 @@ static bool bind_parameters(Build *build, const Item *item, Term *positional, in
             *missing = param;
             return true;
         }
-        if (value.kind == TERM_NOTHING || !check_type(build, item, param, &value, value.span.source >= 0 ? value.span : span))
+        if (value.kind == TERM_NOTHING ||
+            !check_type(build, item, param, &value, value.span.source >= 0 ? value.span : span))
             return false;
         scope_bind(build, param->name, param->span, value);
     }
@@ -168,8 +179,9 @@ static bool classes_fit(Build *build, const Item *item, const Term *positional, 
     const Node *y = positional[0].node, *t = positional[1].node;
     if (t->type != TYPE_INDEX || t->classes < 1 || node_elements(y) == t->classes)
         return true;
-    build_error(build, span, "'%s' needs an output for each of the %d categories of '%s', but %s is %s", item->name, t->classes,
-                t->label ? t->label : "the target", node_called(build->arena, y), node_shape(build->arena, y));
+    build_error(build, span, "'%s' needs an output for each of the %d categories of '%s', but %s is %s", item->name,
+                t->classes, t->label ? t->label : "the target", node_called(build->arena, y),
+                node_shape(build->arena, y));
     build_note(build, y->span, "%s is made here", node_called(build->arena, y));
     return false;
 }
@@ -183,7 +195,8 @@ static void remember_loss(Build *build, const Item *item, Term *positional, int 
 static Term invoke(Build *build, const Item *item, Term *positional, int count, BoundOption *options, int option_count,
                    Span span) {
     if (item->kind == ITEM_OPTIMIZER)
-        return build_error(build, span, "'%s' is an optimizer: it stands in 'optimizer %s(…)' of a train block", item->name, item->name);
+        return build_error(build, span, "'%s' is an optimizer: it stands in 'optimizer %s(…)' of a train block",
+                           item->name, item->name);
     if (count > item->params.count)
         return build_error(build, span, "'%s' takes %d argument%s, not %d", item->name, item->params.count,
                            item->params.count == 1 ? "" : "s", count);
@@ -234,8 +247,8 @@ static Term invoke(Build *build, const Item *item, Term *positional, int count, 
     return result;
 }
 
-Term build_apply(Build *build, const Term *function, Term *positional, int count, BoundOption *options, int option_count,
-                 Span span) {
+Term build_apply(Build *build, const Term *function, Term *positional, int count, BoundOption *options,
+                 int option_count, Span span) {
     switch (function->kind) {
     case TERM_FUNCTION: {
         int all = function->option_count + option_count;
@@ -275,8 +288,10 @@ Term build_apply(Build *build, const Term *function, Term *positional, int count
             if (positional[i].kind == TERM_NOTHING)
                 return NOTHING;
         return build_model_call(build, function->model, positional, count, span);
-    case TERM_NOTHING: return NOTHING;
-    default: return build_error(build, span, "%s cannot be called", term_kind_name(function));
+    case TERM_NOTHING:
+        return NOTHING;
+    default:
+        return build_error(build, span, "%s cannot be called", term_kind_name(function));
     }
 }
 
@@ -318,7 +333,8 @@ Term build_call(Build *build, const Expr *call) {
     return build_apply(build, &callee, positional, count, options, option_count, call->span);
 }
 
-/* ---- formulas of derivatives --------------------------------------------------------------------------------------------------------- */
+/* ---- formulas of derivatives
+ * --------------------------------------------------------------------------------------------------------- */
 
 /* An elaborator that knows nothing but the graph: for formulas over given nodes. */
 static Build formula_build(Graph *graph, Span user) {

@@ -1,9 +1,9 @@
 /* Before: a number that depends on some tensors. After: nodes for its derivative with respect to each, by reverse mode.
    Requires nothing of the graph; makes new nodes only.
 
-   Adjoints are accumulated from the root down in the order of ids, arguments last to first, so the result does not depend
-   on anything but the graph. The rule of an element-by-element op is the op table's formula, elaborated over the graph; the rules of
-   sums, products and moves are here. */
+   Adjoints are accumulated from the root down in the order of ids, arguments last to first, so the result does not
+   depend on anything but the graph. The rule of an element-by-element op is the op table's formula, elaborated over the
+   graph; the rules of sums, products and moves are here. */
 #include "graph.h"
 
 #include "build.h"
@@ -17,7 +17,8 @@ typedef struct Pass {
     int count;
 } Pass;
 
-/* ---- the op table's formulas, parsed once ------------------------------------------------------------------------------ */
+/* ---- the op table's formulas, parsed once
+ * ------------------------------------------------------------------------------ */
 
 static Item *formulas[OP_COUNT][3];
 
@@ -43,7 +44,8 @@ void derivatives_start(Arena *arena) {
     text_free(&text);
 }
 
-/* ---- accumulation --------------------------------------------------------------------------------------------------------- */
+/* ---- accumulation
+ * --------------------------------------------------------------------------------------------------------- */
 
 /* Sums what was broadcast: d has the shape of `node`, the result has x's. */
 static Node *unbroadcast(Graph *graph, Node *d, const Node *node, const Node *x) {
@@ -66,7 +68,8 @@ static void add_adjoint(Pass *pass, Node *x, Node *d) {
     *adjoint = *adjoint ? node_op(pass->graph, OP_ADD, *adjoint, d, NULL) : d;
 }
 
-/* ---- rules of SHAPE ops: d is the adjoint of `node`, of its shape ------------------------------------------------------------ */
+/* ---- rules of SHAPE ops: d is the adjoint of `node`, of its shape
+ * ------------------------------------------------------------ */
 
 static bool letter_in(const int8_t *letters, int rank, int8_t letter) {
     for (int i = 0; i < rank; i++)
@@ -189,7 +192,8 @@ static void shape_adjoint(Pass *pass, Node *node, Node *d) {
     case OP_CONCAT:
         concat_adjoint(pass, node, d);
         break;
-    case OP_CONTRACT: /* the right side first: the data gradient comes before the weight's, which an update then overwrites */
+    case OP_CONTRACT: /* the right side first: the data gradient comes before the weight's, which an update then
+                         overwrites */
         for (int side = 1; side >= 0; side--)
             if (pass->active[node->args[side]->id])
                 add_adjoint(pass, node->args[side], contract_adjoint(graph, node, d, side));
@@ -209,7 +213,9 @@ static void shape_adjoint(Pass *pass, Node *node, Node *d) {
     case OP_LOOKUP: /* each row's derivative goes to the row of the table that it read */
         add_adjoint(pass, x, unbroadcast(graph, lookup_adjoint(graph, node, d), node, x));
         break;
-    case OP_DETACH: case OP_ARGMAX: case OP_ONE_HOT: /* no derivative passes */
+    case OP_DETACH:
+    case OP_ARGMAX:
+    case OP_ONE_HOT: /* no derivative passes */
         break;
     default:
         error_at(node->span, "'%s' has no derivative yet", op_table[node->op].name);
@@ -223,7 +229,8 @@ static void element_adjoint(Pass *pass, Node *node, Node *d) {
         if (!pass->active[x->id] || !strcmp(op_table[node->op].derivative[i], "0"))
             continue;
         if (!formulas[node->op][i]) {
-            error_at(node->span, "'%s' has no derivative with respect to its argument %d", op_table[node->op].name, i + 1);
+            error_at(node->span, "'%s' has no derivative with respect to its argument %d", op_table[node->op].name,
+                     i + 1);
             continue;
         }
         Node *partial = build_derivative(pass->graph, formulas[node->op][i], node, d);

@@ -4,7 +4,8 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- element by element --------------------------------------------------------------------------------------------- */
+/* ---- element by element ---------------------------------------------------------------------------------------------
+ */
 
 static const char *node_words(Build *build, const Node *node) {
     const char *shape = node_shape(build->arena, node);
@@ -21,13 +22,15 @@ static bool shapes_fit(Build *build, Node **args, int count, Span span) {
         if (!shaped) {
             shaped = args[i];
         } else if (!node_same_shape(shaped, args[i])) {
-            build_error(build, span, "shapes do not fit: %s, but %s", node_words(build, shaped), node_words(build, args[i]));
+            build_error(build, span, "shapes do not fit: %s, but %s", node_words(build, shaped),
+                        node_words(build, args[i]));
             build_note(build, shaped->span, "%s is made here", node_called(build->arena, shaped));
             build_note(build, args[i]->span, "%s is made here", node_called(build->arena, args[i]));
             return false;
         }
     }
-    for (int i = 0; i < count; i++) { /* a number broadcasts as it is; [1] beside another shape, [1, 1] too, becomes one */
+    for (int i = 0; i < count;
+         i++) { /* a number broadcasts as it is; [1] beside another shape, [1, 1] too, becomes one */
         bool alone = args[i]->rank > 0 && node_elements(args[i]) == 1 && shaped != NULL;
         for (int j = 0; j < count && !shaped; j++)
             alone |= args[i]->rank > 0 && args[i]->rank != args[j]->rank && args[j]->type == TYPE_REAL;
@@ -77,7 +80,8 @@ Term build_binary(Build *build, Op op, Term a, Term b, Span span) {
     return term_node(build_op(build, op, args, 2, span), span);
 }
 
-/* ---- products ------------------------------------------------------------------------------------------------------------ */
+/* ---- products
+ * ------------------------------------------------------------------------------------------------------------ */
 
 static Term build_matmul(Build *build, Term left, Term right, Span span) {
     Node *a = term_number(build, &left), *b = term_number(build, &right);
@@ -93,14 +97,15 @@ static Term build_matmul(Build *build, Term left, Term right, Span span) {
         return NOTHING;
     }
     if (a->dims[a->rank - 1] != b->dims[0]) {
-        build_error(build, span, "shapes do not fit in a product: %s, but %s", node_words(build, a), node_words(build, b));
+        build_error(build, span, "shapes do not fit in a product: %s, but %s", node_words(build, a),
+                    node_words(build, b));
         build_note(build, a->span, "%s is made here", node_called(build->arena, a));
         build_note(build, b->span, "%s is made here", node_called(build->arena, b));
         return NOTHING;
     }
     ContractSpec spec = {0};
     int out = 0;
-    int8_t k = 3; /* the contracted letter */
+    int8_t k = 3;                                         /* the contracted letter */
     if (a->rank == 2 && (a->dims[0] > 1 || b->rank == 2)) /* one row by a vector is a number */
         spec.out[out++] = spec.left[0] = 0;
     spec.left[a->rank - 1] = k;
@@ -113,13 +118,15 @@ static Term build_matmul(Build *build, Term left, Term right, Span span) {
     return term_node(node, span);
 }
 
-/* ---- names ------------------------------------------------------------------------------------------------------------------ */
+/* ---- names
+ * ------------------------------------------------------------------------------------------------------------------ */
 
 /* Names that the language has and this compiler does not yet. */
 static bool is_to_come(Name name) {
-    static const char *const names[] = {"roc_auc",   "pr_auc",      "log_loss",   "recall",   "precision",  "top_k",     "embedding",
-                                        "grad",      "linspace",    "batch_norm", "layer_norm", "rms_norm", "cosine",    "exponential",
-                                        "one_cycle", "linear_warmup", "reduce_on_plateau"};
+    static const char *const names[] = {"roc_auc",       "pr_auc",           "log_loss", "recall",      "precision",
+                                        "top_k",         "embedding",        "grad",     "linspace",    "batch_norm",
+                                        "layer_norm",    "rms_norm",         "cosine",   "exponential", "one_cycle",
+                                        "linear_warmup", "reduce_on_plateau"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!strcmp(names[i], name))
             return true;
@@ -154,7 +161,9 @@ static Term schedule_name(Build *build, Name name, Span span) {
     static const struct {
         const char *name;
         enum bp_scalar scalar;
-    } known[] = {{"step", BP_SCALAR_STEP}, {"epoch", BP_SCALAR_EPOCH}, {"steps", BP_SCALAR_STEPS},
+    } known[] = {{"step", BP_SCALAR_STEP},
+                 {"epoch", BP_SCALAR_EPOCH},
+                 {"steps", BP_SCALAR_STEPS},
                  {"steps_per_epoch", BP_SCALAR_STEPS_PER_EPOCH}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (build->schedules && !strcmp(name, known[i].name))
@@ -170,7 +179,8 @@ static Term definition_term(Build *build, const Definition *definition, Span spa
         term.kind = TERM_DATA;
         term.data = program_data(build->program, definition->name);
         return term;
-    case ITEM_MODEL: case ITEM_DERIVED:
+    case ITEM_MODEL:
+    case ITEM_DERIVED:
         term.model = model_instance(build, definition->item, span);
         term.kind = term.model ? TERM_MODEL : TERM_NOTHING;
         return term;
@@ -248,7 +258,8 @@ static Term build_field(Build *build, const Expr *expr) {
         ModelInstance *model = base.model;
         for (int i = 0; i < model->output_names.count; i++)
             if (model->output_names.at[i] == name)
-                return build_error(build, expr->span, "'%s.%s' has no value here: call the model, or name it in a train block",
+                return build_error(build, expr->span,
+                                   "'%s.%s' has no value here: call the model, or name it in a train block",
                                    model->name, name);
         Name near = nearest_name(name, model->output_names.at, model->output_names.count);
         return build_error(build, expr->field.name_span, "'%s' returns no '%s'%s%s%s", model->name, name,
@@ -259,7 +270,8 @@ static Term build_field(Build *build, const Expr *expr) {
     return build_error(build, expr->field.name_span, "%s has no part called '%s'", term_kind_name(&base), name);
 }
 
-/* ---- x[i], x[a..b] ------------------------------------------------------------------------------------------------------------- */
+/* ---- x[i], x[a..b]
+ * ------------------------------------------------------------------------------------------------------------- */
 
 static Term build_index(Build *build, const Expr *expr) {
     Term base = build_expression(build, expr->index.base);
@@ -288,7 +300,8 @@ static Term build_index(Build *build, const Expr *expr) {
     if (last < first)
         return build_error(build, index->span, "this range is empty");
     if (last >= count)
-        return build_error(build, index->span, "index %lld is beyond the last, %lld", (long long)last, (long long)count - 1);
+        return build_error(build, index->span, "index %lld is beyond the last, %lld", (long long)last,
+                           (long long)count - 1);
     if (!x) {
         if (range)
             return build_error(build, index->span, "one index is needed here, not a range");
@@ -312,7 +325,8 @@ static Term build_repeat(Build *build, const Expr *expr) {
         return build_error(build, expr->binary.left->span, "'repeat' goes to 10000 at most");
     const Expr *call = expr->binary.right;
     if (call->kind != EXPR_CALL || call->call.args.count == 0 || call->call.args.at[0].name)
-        return build_error(build, call->span, "'repeat' needs a call whose first argument is what goes round: repeat 3 Block(x, 64)");
+        return build_error(build, call->span,
+                           "'repeat' needs a call whose first argument is what goes round: repeat 3 Block(x, 64)");
     Scope *before = scope_open(build, build->scope);
     Name carried = name_of("repeated value"); /* no name of the language: it holds a space */
     scope_bind(build, carried, call->span, build_expression(build, call->call.args.at[0].value));
@@ -335,16 +349,28 @@ static Term build_repeat(Build *build, const Expr *expr) {
 
 static Op binary_op(Operator operator) {
     switch (operator) {
-    case OPERATOR_ADD: return OP_ADD;
-    case OPERATOR_SUBTRACT: return OP_SUBTRACT;
-    case OPERATOR_MULTIPLY: return OP_MULTIPLY;
-    case OPERATOR_DIVIDE: return OP_DIVIDE;
-    case OPERATOR_POWER: return OP_POWER;
-    case OPERATOR_LESS: case OPERATOR_GREATER: return OP_LESS;
-    case OPERATOR_LESS_EQUAL: case OPERATOR_GREATER_EQUAL: return OP_LESS_EQUAL;
-    case OPERATOR_EQUAL: return OP_EQUAL;
-    case OPERATOR_NOT_EQUAL: return OP_NOT_EQUAL;
-    default: BUG("operator %d", (int)operator);
+    case OPERATOR_ADD:
+        return OP_ADD;
+    case OPERATOR_SUBTRACT:
+        return OP_SUBTRACT;
+    case OPERATOR_MULTIPLY:
+        return OP_MULTIPLY;
+    case OPERATOR_DIVIDE:
+        return OP_DIVIDE;
+    case OPERATOR_POWER:
+        return OP_POWER;
+    case OPERATOR_LESS:
+    case OPERATOR_GREATER:
+        return OP_LESS;
+    case OPERATOR_LESS_EQUAL:
+    case OPERATOR_GREATER_EQUAL:
+        return OP_LESS_EQUAL;
+    case OPERATOR_EQUAL:
+        return OP_EQUAL;
+    case OPERATOR_NOT_EQUAL:
+        return OP_NOT_EQUAL;
+    default:
+        BUG("operator %d", (int)operator);
     }
 }
 
@@ -355,10 +381,10 @@ static Term build_operator(Build *build, const Expr *expr) {
         return args[0] ? term_node(build_op(build, OP_NEGATE, args, 1, expr->span), expr->span) : NOTHING;
     }
     Term right = build_expression(build, expr->binary.right);
-    Operator operator = expr->binary.op;
-    if (operator == OPERATOR_MATMUL)
+    Operator operator= expr->binary.op;
+    if (operator== OPERATOR_MATMUL)
         return build_matmul(build, left, right, expr->span);
-    if (operator == OPERATOR_GREATER || operator == OPERATOR_GREATER_EQUAL)
+    if (operator== OPERATOR_GREATER || operator== OPERATOR_GREATER_EQUAL)
         return build_binary(build, binary_op(operator), right, left, expr->span);
     return build_binary(build, binary_op(operator), left, right, expr->span);
 }
@@ -380,18 +406,37 @@ Term build_expression(Build *build, const Expr *expr) {
         build->user = expr->span;
     Term term = NOTHING;
     switch (expr->kind) {
-    case EXPR_NUMBER: term = constant_term(build, expr, expr->number); break;
+    case EXPR_NUMBER:
+        term = constant_term(build, expr, expr->number);
+        break;
     case EXPR_STRING:
         term = (Term){.kind = TERM_STRING, .span = expr->span, .name = name_of(expr->string.bytes)};
         break;
-    case EXPR_NAME: term = build_name(build, expr); break;
-    case EXPR_UNARY: case EXPR_BINARY: term = build_operator(build, expr); break;
-    case EXPR_CALL: term = build_call(build, expr); break;
-    case EXPR_INDEX: term = build_index(build, expr); break;
-    case EXPR_FIELD: term = build_field(build, expr); break;
-    case EXPR_LIST: term = build_list(build, expr); break;
-    case EXPR_REPEAT: term = build_repeat(build, expr); break;
-    case EXPR_RANGE: term = build_error(build, expr->span, "a range stands only in brackets: x[0..3]"); break;
+    case EXPR_NAME:
+        term = build_name(build, expr);
+        break;
+    case EXPR_UNARY:
+    case EXPR_BINARY:
+        term = build_operator(build, expr);
+        break;
+    case EXPR_CALL:
+        term = build_call(build, expr);
+        break;
+    case EXPR_INDEX:
+        term = build_index(build, expr);
+        break;
+    case EXPR_FIELD:
+        term = build_field(build, expr);
+        break;
+    case EXPR_LIST:
+        term = build_list(build, expr);
+        break;
+    case EXPR_REPEAT:
+        term = build_repeat(build, expr);
+        break;
+    case EXPR_RANGE:
+        term = build_error(build, expr->span, "a range stands only in brackets: x[0..3]");
+        break;
     }
     if (term.kind == TERM_NODE)
         term.span = expr->span;

@@ -1,5 +1,5 @@
-/* A forward pass over a data set: its slots become input nodes, its targets get names, models are applied. And the way back: outputs
-   as predictions, in the file's units. */
+/* A forward pass over a data set: its slots become input nodes, its targets get names, models are applied. And the way
+   back: outputs as predictions, in the file's units. */
 #include "build.h"
 
 #include <string.h>
@@ -16,7 +16,8 @@ int scalar_of_fitted(const Program *program, const DataSet *data, int fitted) {
     return at + fitted;
 }
 
-/* ---- inputs and targets ------------------------------------------------------------------------------------------------- */
+/* ---- inputs and targets
+ * ------------------------------------------------------------------------------------------------- */
 
 static Node *slot_node(Build *build, const DataSet *data, int slot) {
     const DataSlot *from = &data->slots[slot];
@@ -40,8 +41,9 @@ Node *data_group_node(Build *build, const DataSet *data, const DataGroup *group)
         if (parts[i]->type == TYPE_INDEX && (!group->target || group->slot_count > 1))
             parts[i] = node_one_hot(build->graph, parts[i], parts[i]->classes);
     }
-    Node *node = group->slot_count == 1 && parts[0]->type == TYPE_INDEX ? parts[0]
-                                                                       : node_concat(build->graph, parts, group->slot_count);
+    Node *node = group->slot_count == 1 && parts[0]->type == TYPE_INDEX
+                     ? parts[0]
+                     : node_concat(build->graph, parts, group->slot_count);
     if (group->target && node->rank == 1 && node->dims[0] == 1)
         node = node_reshape(build->graph, node, 0, NULL);
     graph_set_span(build->graph, before);
@@ -151,18 +153,21 @@ Forward build_forward(Build *build, ModelUse *models, int count, DataSet *data, 
     return forward;
 }
 
-/* ---- the way back --------------------------------------------------------------------------------------------------------- */
+/* ---- the way back
+ * --------------------------------------------------------------------------------------------------------- */
 
 /* A fitted value (or argument) of each column, as one number or a vector. */
 static Node *fitted_vector(Build *build, const DataSet *data, int first, int count, int transform, int which) {
     Node **parts = arena_array(build->arena, Node *, count);
     for (int i = 0; i < count; i++) {
         const DataTransform *at = &data->columns[first + i].transforms[transform];
-        const char *label = arena_printf(build->arena, "%s.%s", data->columns[first + i].name,
-                                         at->kind == BP_STANDARDIZE ? (which ? "deviation" : "mean") : (which ? "range" : "minimum"));
-        parts[i] = at->kind == BP_SCALE ? node_constant(build->graph, at->argument)
-                                        : node_scalar(build->graph, scalar_of_fitted(build->program, data, at->fitted + which),
-                                                      name_of(label));
+        const char *label =
+            arena_printf(build->arena, "%s.%s", data->columns[first + i].name,
+                         at->kind == BP_STANDARDIZE ? (which ? "deviation" : "mean") : (which ? "range" : "minimum"));
+        parts[i] =
+            at->kind == BP_SCALE
+                ? node_constant(build->graph, at->argument)
+                : node_scalar(build->graph, scalar_of_fitted(build->program, data, at->fitted + which), name_of(label));
     }
     return count == 1 ? parts[0] : node_concat(build->graph, parts, count);
 }
@@ -170,12 +175,16 @@ static Node *fitted_vector(Build *build, const DataSet *data, int first, int cou
 static Node *undo(Build *build, const DataSet *data, int first, int count, int transform, Node *y) {
     Graph *graph = build->graph;
     switch (data->columns[first].transforms[transform].kind) {
-    case BP_STANDARDIZE: case BP_MINMAX:
+    case BP_STANDARDIZE:
+    case BP_MINMAX:
         y = node_op(graph, OP_MULTIPLY, y, fitted_vector(build, data, first, count, transform, 1), NULL);
         return node_op(graph, OP_ADD, y, fitted_vector(build, data, first, count, transform, 0), NULL);
-    case BP_SCALE: return node_op(graph, OP_DIVIDE, y, fitted_vector(build, data, first, count, transform, 0), NULL);
-    case BP_LOG: return node_op(graph, OP_EXP, y, NULL, NULL);
-    default: return y; /* missing values and strip change nothing that could be undone */
+    case BP_SCALE:
+        return node_op(graph, OP_DIVIDE, y, fitted_vector(build, data, first, count, transform, 0), NULL);
+    case BP_LOG:
+        return node_op(graph, OP_EXP, y, NULL, NULL);
+    default:
+        return y; /* missing values and strip change nothing that could be undone */
     }
 }
 

@@ -1,5 +1,6 @@
-/* Measuring: metrics are formulas with sums over all rows of a split. What stands inside such a sum is computed batch by batch
-   (accumulate), what stands outside once at the end (finish); a sum inside a sum needs a sweep of its own before. */
+/* Measuring: metrics are formulas with sums over all rows of a split. What stands inside such a sum is computed batch
+   by batch (accumulate), what stands outside once at the end (finish); a sum inside a sum needs a sweep of its own
+   before. */
 #include "build.h"
 
 #include <string.h>
@@ -16,7 +17,7 @@ typedef struct Staging {
     LIST(Reduction) reductions;
     int *depths; /* by node id; -1 unknown */
     int count;
-    int below; /* replace reductions of smaller depth */
+    int below;          /* replace reductions of smaller depth */
     Buffer *row_totals; /* element 0: rows of the whole split */
 } Staging;
 
@@ -56,7 +57,8 @@ static Node *replace_reduction(void *context, Node *node) {
     return NULL;
 }
 
-/* ---- metrics of a request -------------------------------------------------------------------------------------------------- */
+/* ---- metrics of a request
+ * -------------------------------------------------------------------------------------------------- */
 
 typedef struct Root {
     GraphMetric metric;
@@ -68,7 +70,7 @@ static int better_of(const Item *item) {
     for (int i = 0; i < item->params.count; i++)
         if (!strcmp(item->params.at[i].name, "better") && item->params.at[i].fallback &&
             item->params.at[i].fallback->kind == EXPR_NAME)
-            return !strcmp(item->params.at[i].fallback->name, "higher") ? 1
+            return !strcmp(item->params.at[i].fallback->name, "higher")  ? 1
                    : !strcmp(item->params.at[i].fallback->name, "lower") ? -1
                                                                          : 0;
     return item->kind == ITEM_LOSS ? -1 : 0;
@@ -84,7 +86,8 @@ static bool rebind_in_file_units(Build *build, const MeasureRequest *request) {
             const Term *output = outputs->kind == TERM_TUPLE ? &outputs->at[i] : outputs;
             if (output->kind != TERM_NODE)
                 return false;
-            Node *prediction = build_prediction(build, &model->roles.at[i], output->node, request->stop_at_log, request->span);
+            Node *prediction =
+                build_prediction(build, &model->roles.at[i], output->node, request->stop_at_log, request->span);
             Name joined = name_of(arena_printf(build->arena, "%s.%s", model->name, model->output_names.at[i]));
             scope_bind(build, joined, model->span, term_node(prediction, model->span));
         }
@@ -96,7 +99,8 @@ static bool rebind_in_file_units(Build *build, const MeasureRequest *request) {
             for (int k = 0; k < slot->width && !slot->category; k++) {
                 Name name = data->columns[slot->columns[k]].name;
                 const Binding *binding = scope_find(build, name);
-                Node *units = build_file_units(build, data, slot->columns[k], 1, binding->term.node, request->stop_at_log, request->span);
+                Node *units = build_file_units(build, data, slot->columns[k], 1, binding->term.node,
+                                               request->stop_at_log, request->span);
                 scope_bind(build, name, binding->span, term_node(units, binding->span));
             }
         }
@@ -111,7 +115,8 @@ static bool bare_arguments(Build *build, const MeasureRequest *request, Term *ar
         if (request->data->groups[i].target) {
             if (target) {
                 build_error(build, span, "'%s' has several targets: say which, %s(%s.…, %s)", request->data->name, who,
-                            request->models[0]->name, request->data->columns[request->data->slots[target->first_slot].columns[0]].name);
+                            request->models[0]->name,
+                            request->data->columns[request->data->slots[target->first_slot].columns[0]].name);
                 return false;
             }
             target = &request->data->groups[i];
@@ -167,8 +172,8 @@ static bool loss_root(Build *build, const MeasureRequest *request, const Expr *e
                 targets++;
             }
         if (targets != 1 || args[0].kind != TERM_NODE || request->forward->outputs.count != 1) {
-            build_error(build, expr->span, "'%s' needs one output and one target: name them, %s(output, target)", function->item->name,
-                        function->item->name);
+            build_error(build, expr->span, "'%s' needs one output and one target: name them, %s(output, target)",
+                        function->item->name, function->item->name);
             return false;
         }
         args[0].span = expr->span;
@@ -226,7 +231,8 @@ static bool metric_root(Build *build, const MeasureRequest *request, const Expr 
     if (!value)
         return false;
     if (value->batched || value->rank > 2) {
-        build_error(build, expr->span, "'%s' gives a value for each row: use batch_mean or batch_sum in it", function.item->name);
+        build_error(build, expr->span, "'%s' gives a value for each row: use batch_mean or batch_sum in it",
+                    function.item->name);
         return false;
     }
     root->value = value;
@@ -236,10 +242,12 @@ static bool metric_root(Build *build, const MeasureRequest *request, const Expr 
     return true;
 }
 
-/* ---- passes --------------------------------------------------------------------------------------------------------------------- */
+/* ---- passes
+ * ---------------------------------------------------------------------------------------------------------------------
+ */
 
-static Buffer *pass_buffer(Build *build, const MeasureRequest *request, const char *what, int pass, BufferRole role, Scalar scalar,
-                           int64_t elements) {
+static Buffer *pass_buffer(Build *build, const MeasureRequest *request, const char *what, int pass, BufferRole role,
+                           Scalar scalar, int64_t elements) {
     const char *name = pass ? arena_printf(build->arena, "%s_%s_%d", request->name, what, pass + 1)
                             : arena_printf(build->arena, "%s_%s", request->name, what);
     return buffer_new(build->arena, name, role, scalar, 0, 1, &elements, request->span);
@@ -263,8 +271,8 @@ static void build_pass(Staging *staging, const MeasureRequest *request, int dept
     pass->totals->elements = pass->totals->dims[0] = at;
     pass->sums = pass_buffer(build, request, "sums", depth - 1, BUFFER_OUTPUT, SCALAR_F32, at);
     const char *name = depth == 1 ? request->name : arena_printf(build->arena, "%s_%d", request->name, depth);
-    pass->accumulate = request->step ? request->step
-                                     : function_new(build, name, request->about, request->span, request->capacity);
+    pass->accumulate =
+        request->step ? request->step : function_new(build, name, request->about, request->span, request->capacity);
     *LIST_ADD(build->arena, &pass->accumulate->sinks) = (Sink){node_rows(build->graph), NULL, pass->sums, 0};
     if (depth == 1 && loss_sum)
         *LIST_ADD(build->arena, &pass->accumulate->sinks) = (Sink){loss_sum, NULL, pass->sums, 1};
@@ -273,16 +281,17 @@ static void build_pass(Staging *staging, const MeasureRequest *request, int dept
     rewrite_start(&rewriter, build->graph, replace_reduction, staging);
     for (int i = 0; i < staging->reductions.count; i++)
         if (staging->reductions.at[i].depth == depth)
-            *LIST_ADD(build->arena, &pass->accumulate->sinks) =
-                (Sink){rewrite(&rewriter, staging->reductions.at[i].node), NULL, pass->sums, staging->reductions.at[i].first};
+            *LIST_ADD(build->arena, &pass->accumulate->sinks) = (Sink){
+                rewrite(&rewriter, staging->reductions.at[i].node), NULL, pass->sums, staging->reductions.at[i].first};
 }
 
-static void build_finish(Staging *staging, const MeasureRequest *request, Root *roots, int count, int deepest, bool has_loss,
-                         GraphMeasure *measure) {
+static void build_finish(Staging *staging, const MeasureRequest *request, Root *roots, int count, int deepest,
+                         bool has_loss, GraphMeasure *measure) {
     Build *build = staging->build;
     GraphPass *last = &measure->passes.at[measure->passes.count - 1];
     last->finish = function_new(build, arena_printf(build->arena, "%s_finish", request->name),
-                                arena_printf(build->arena, "from sums over the rows to metrics: %s", request->about), request->span, 1);
+                                arena_printf(build->arena, "from sums over the rows to metrics: %s", request->about),
+                                request->span, 1);
     staging->below = deepest + 1;
     Rewriter rewriter;
     rewrite_start(&rewriter, build->graph, replace_reduction, staging);
@@ -290,14 +299,15 @@ static void build_finish(Staging *staging, const MeasureRequest *request, Root *
         Node *value = roots[i].value;
         if (i == 0 && has_loss) {
             Node *rows = node_total(build->graph, staging->row_totals, 0, 0, NULL);
-            value = node_op(build->graph, OP_DIVIDE, node_total(build->graph, staging->row_totals, 1, 0, NULL), rows, NULL);
+            value =
+                node_op(build->graph, OP_DIVIDE, node_total(build->graph, staging->row_totals, 1, 0, NULL), rows, NULL);
         } else {
             value = rewrite(&rewriter, value);
         }
         GraphMetric metric = roots[i].metric;
         int64_t dims[2] = {metric.rows, metric.columns};
-        metric.buffer = buffer_new(build->arena, arena_printf(build->arena, "%s_%s", request->name, metric.name), BUFFER_OUTPUT,
-                                   SCALAR_F64, 0, 2, dims, roots[i].span);
+        metric.buffer = buffer_new(build->arena, arena_printf(build->arena, "%s_%s", request->name, metric.name),
+                                   BUFFER_OUTPUT, SCALAR_F64, 0, 2, dims, roots[i].span);
         *LIST_ADD(build->arena, &last->finish->sinks) = (Sink){value, NULL, metric.buffer, 0};
         *LIST_ADD(build->arena, &measure->metrics) = metric;
     }
@@ -311,7 +321,8 @@ static bool gather_roots(Build *build, const MeasureRequest *request, Root *root
     for (int i = 0; ok && i < request->metrics->count; i++) {
         Root root = {0};
         if (request->metrics->at[i].name) {
-            build_error(build, request->metrics->at[i].name_span, "a metric has no name of its own: write accuracy, rmse …");
+            build_error(build, request->metrics->at[i].name_span,
+                        "a metric has no name of its own: write accuracy, rmse …");
             ok = false;
         } else if (!metric_root(build, request, request->metrics->at[i].value, &root)) {
             ok = false;
@@ -356,7 +367,8 @@ bool build_measure(Build *build, const MeasureRequest *request, GraphMeasure *me
                 for (int j = staging.reductions.count - 1; j >= 0; j--)
                     if (staging.reductions.at[j].depth > 1)
                         staging.reductions.at[j] = staging.reductions.at[--staging.reductions.count];
-                note_at(roots[i].span, "'%s' needs two sweeps over the rows: it is measured on the validation part only",
+                note_at(roots[i].span,
+                        "'%s' needs two sweeps over the rows: it is measured on the validation part only",
                         roots[i].metric.name);
                 continue;
             }

@@ -44,7 +44,8 @@ ModelInstance *model_instance(Build *build, const Item *item, Span span) {
     return model;
 }
 
-/* ---- weights --------------------------------------------------------------------------------------------------------- */
+/* ---- weights
+ * --------------------------------------------------------------------------------------------------------- */
 
 static Tensor *find_parameter(const ModelInstance *model, Name name) {
     for (int i = 0; i < model->parameters.count; i++)
@@ -102,15 +103,16 @@ Term build_parameter(Build *build, Name name, Term *terms, int rank, const Expr 
     if (build->user.source >= 0) /* the layer, not the line of its definition */
         span = build->user;
     if (build->def)
-        return build_error(build, span, "'%s' is a def, a formula without weights: write `block %s(…) { … }`", build->def->name,
-                           build->def->name);
+        return build_error(build, span, "'%s' is a def, a formula without weights: write `block %s(…) { … }`",
+                           build->def->name, build->def->name);
     if (!path || (!name && !build->bound))
         return build_error(build, span, "a layer with weights needs a name: write `h = %s(…)` on a line of its own",
                            build->callee ? build->callee : "dense");
     ModelInstance *model = build->model;
     Tensor *tensor = find_parameter(model, name_of(path));
     if (tensor && tensor->application == model->application)
-        return build_error(build, span, "two layers have the weights '%s': give each layer a line and a name of its own", path);
+        return build_error(build, span,
+                           "two layers have the weights '%s': give each layer a line and a name of its own", path);
     if (tensor) {
         bool same = tensor->rank == rank;
         for (int i = 0; same && i < rank; i++)
@@ -132,11 +134,13 @@ Term build_parameter(Build *build, Name name, Term *terms, int rank, const Expr 
     tensor->loaded = model->from && !build->fresh;
     tensor->application = model->application;
     *LIST_ADD(build->arena, &model->parameters) = tensor;
-    tensor->init = init ? first_value(build, tensor, init) : node_expand(build->graph, node_constant(build->graph, 0), rank, dims);
+    tensor->init =
+        init ? first_value(build, tensor, init) : node_expand(build->graph, node_constant(build->graph, 0), rank, dims);
     return term_node(node_tensor(build->graph, tensor), span);
 }
 
-/* ---- application ------------------------------------------------------------------------------------------------------- */
+/* ---- application
+ * ------------------------------------------------------------------------------------------------------- */
 
 /* The replacements that hold for a model, its own before its base's. */
 static void gather_replacements(Build *build, const ModelInstance *model) {
@@ -181,8 +185,8 @@ static bool check_input(Build *build, ModelInstance *model, int i, const Param *
         if (!term_integer(build, &size, "a size", 1, &wanted))
             return false;
         if (param->dims.count != 1 || wanted != width) {
-            build_error(build, span, "'%s' of '%s' is [%lld], but this is %s", param->name, model->name, (long long)wanted,
-                        node_shape(build->arena, x));
+            build_error(build, span, "'%s' of '%s' is [%lld], but this is %s", param->name, model->name,
+                        (long long)wanted, node_shape(build->arena, x));
             build_note(build, param->span, "declared here");
             return false;
         }
@@ -209,7 +213,8 @@ static void name_outputs(Build *build, ModelInstance *model, const Term *result)
         for (int i = 0; i < result->count; i++)
             *LIST_ADD(build->arena, &model->output_names) = result->names[i];
     else
-        *LIST_ADD(build->arena, &model->output_names) = result->node && result->node->label ? result->node->label : name_of("output");
+        *LIST_ADD(build->arena, &model->output_names) =
+            result->node && result->node->label ? result->node->label : name_of("output");
 }
 
 Term build_model_call(Build *build, ModelInstance *model, Term *args, int count, Span span) {
@@ -220,7 +225,8 @@ Term build_model_call(Build *build, ModelInstance *model, Term *args, int count,
     if (model->broken)
         return NOTHING;
     if (build->model)
-        return build_error(build, span, "a model inside a model is not there yet: write `block %s(…) { … }`", model->name);
+        return build_error(build, span, "a model inside a model is not there yet: write `block %s(…) { … }`",
+                           model->name);
     if (count != item->params.count)
         return build_error(build, span, "'%s' takes %d input%s, not %d", model->name, item->params.count,
                            item->params.count == 1 ? "" : "s", count);

@@ -49,7 +49,8 @@ Span graph_set_span(Graph *graph, Span span) {
     return before;
 }
 
-/* ---- hash-consing ------------------------------------------------------------------------------------------------- */
+/* ---- hash-consing -------------------------------------------------------------------------------------------------
+ */
 
 static uint64_t mix(uint64_t hash, uint64_t value) {
     hash ^= value + 0x9e3779b97f4a7c15u + (hash << 6) + (hash >> 2);
@@ -72,8 +73,8 @@ static uint64_t node_hash(const Node *node) {
 static bool node_equal(const Node *a, const Node *b) {
     if (a->op != b->op || a->type != b->type || a->batched != b->batched || a->rank != b->rank ||
         a->arg_count != b->arg_count || memcmp(&a->number, &b->number, sizeof a->number) != 0 ||
-        a->integer != b->integer || a->normal != b->normal || a->data != b->data || a->tensor != b->tensor || a->buffer != b->buffer ||
-        a->item != b->item || memcmp(&a->contract, &b->contract, sizeof a->contract) != 0 ||
+        a->integer != b->integer || a->normal != b->normal || a->data != b->data || a->tensor != b->tensor ||
+        a->buffer != b->buffer || a->item != b->item || memcmp(&a->contract, &b->contract, sizeof a->contract) != 0 ||
         memcmp(a->dims, b->dims, sizeof a->dims) != 0)
         return false;
     for (int i = 0; i < a->arg_count; i++)
@@ -132,7 +133,8 @@ static Node draft_of(Op op, NodeType type, bool batched, int rank, const int64_t
     return draft;
 }
 
-/* ---- what nodes tell ------------------------------------------------------------------------------------------------ */
+/* ---- what nodes tell ------------------------------------------------------------------------------------------------
+ */
 
 void node_label(Node *node, Name label) {
     if (!node->label)
@@ -174,7 +176,8 @@ const char *node_shape(Arena *arena, const Node *node) {
     return arena_printf(arena, "%s]", shape);
 }
 
-/* ---- leaves ---------------------------------------------------------------------------------------------------------- */
+/* ---- leaves
+ * ---------------------------------------------------------------------------------------------------------- */
 
 Node *node_constant(Graph *graph, double number) {
     Node draft = draft_of(OP_CONSTANT, TYPE_WIDE, false, 0, NULL);
@@ -230,7 +233,8 @@ Node *node_iota(Graph *graph, int64_t n) {
     return intern(graph, draft, NULL, 0);
 }
 
-/* ---- element by element ------------------------------------------------------------------------------------------------ */
+/* ---- element by element
+ * ------------------------------------------------------------------------------------------------ */
 
 static Node *constant_fold(Graph *graph, Op op, Node **args, int count) {
     double numbers[3] = {0};
@@ -294,7 +298,8 @@ Node *node_op(Graph *graph, Op op, Node *a, Node *b, Node *c) {
     return intern(graph, draft, args, info->arity);
 }
 
-/* ---- shapes -------------------------------------------------------------------------------------------------------------- */
+/* ---- shapes
+ * -------------------------------------------------------------------------------------------------------------- */
 
 Node *node_expand(Graph *graph, Node *number, int rank, const int64_t *dims) {
     if (rank == 0) /* nothing to do: callers ask for rank 0 where the shape is there already */
@@ -393,7 +398,8 @@ Node *node_custom(Graph *graph, const Item *item, Node *value, Node **parameters
     return intern(graph, draft, args, count + 1);
 }
 
-/* ---- sums and products ------------------------------------------------------------------------------------------------------ */
+/* ---- sums and products
+ * ------------------------------------------------------------------------------------------------------ */
 
 static bool has_letter(const int8_t *letters, int rank, int8_t letter) {
     for (int i = 0; i < rank; i++)
@@ -402,7 +408,29 @@ static bool has_letter(const int8_t *letters, int rank, int8_t letter) {
     return false;
 }
 
+/* The weights of a product go to the left, and their first axis is the result's: W x, and W^T d for the data's
+   gradient. Exact: factors commute. */
+static void order_factors(Graph *graph, Node **left, Node **right, ContractSpec *spec, int out_rank) {
+    if ((*left)->batched && (*left)->rank == 1 && !(*right)->batched && (*right)->rank == 2) {
+        Node *x = *left;
+        int8_t letters[4];
+        *left = *right;
+        *right = x;
+        memcpy(letters, spec->left, sizeof letters);
+        memcpy(spec->left, spec->right, sizeof letters);
+        memcpy(spec->right, letters, sizeof letters);
+    }
+    bool product = !(*left)->batched && (*left)->rank == 2 && (*right)->batched && (*right)->rank == 1 && out_rank == 1;
+    if (product && spec->left[0] == spec->right[0] && spec->left[1] == spec->out[0] && spec->left[0] != spec->left[1]) {
+        *left = node_transpose(graph, *left);
+        int8_t first = spec->left[0];
+        spec->left[0] = spec->left[1];
+        spec->left[1] = first;
+    }
+}
+
 Node *node_contract(Graph *graph, Node *left, Node *right, ContractSpec spec, int out_rank) {
+    order_factors(graph, &left, &right, &spec, out_rank);
     int64_t extent[16] = {0}, dims[4] = {0};
     for (int side = 0; side < 2; side++) {
         const Node *x = side ? right : left;

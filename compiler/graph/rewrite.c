@@ -12,11 +12,16 @@ void rewrite_start(Rewriter *rewriter, Graph *graph, Node *(*replace)(void *, No
 
 static Node *rebuild(Graph *graph, Node *node, Node **args) {
     switch (node->op) {
-    case OP_EXPAND: return node_expand(graph, args[0], node->rank, node->dims);
-    case OP_RESHAPE: return node_reshape(graph, args[0], node->rank, node->dims);
-    case OP_TRANSPOSE: return node_transpose(graph, args[0]);
-    case OP_SLICE: return node_slice(graph, args[0], node->integer, node->dims[0]);
-    case OP_CONCAT: return node_concat(graph, args, node->arg_count);
+    case OP_EXPAND:
+        return node_expand(graph, args[0], node->rank, node->dims);
+    case OP_RESHAPE:
+        return node_reshape(graph, args[0], node->rank, node->dims);
+    case OP_TRANSPOSE:
+        return node_transpose(graph, args[0]);
+    case OP_SLICE:
+        return node_slice(graph, args[0], node->integer, node->dims[0]);
+    case OP_CONCAT:
+        return node_concat(graph, args, node->arg_count);
     case OP_CONTRACT: {
         ContractSpec spec = node->contract;
         if (spec.over_batch && !args[0]->batched && !args[1]->batched) { /* the same product in every row */
@@ -25,16 +30,25 @@ static Node *rebuild(Graph *graph, Node *node, Node **args) {
         }
         return node_contract(graph, args[0], args[1], spec, node->rank);
     }
-    case OP_SUM: return node_sum(graph, args[0], (int)node->integer);
-    case OP_MAX_OF: return node_max_of(graph, args[0], (int)node->integer);
-    case OP_ARGMAX: return node_argmax(graph, args[0]);
-    case OP_BATCH_SUM: return node_batch_sum(graph, args[0]);
-    case OP_ONE_HOT: return node_one_hot(graph, args[0], node->integer);
-    case OP_LOOKUP: return node_lookup(graph, args[0], args[1]);
-    case OP_DETACH: return node_detach(graph, args[0]);
-    case OP_CUSTOM: return node_custom(graph, node->item, args[0], args + 1, node->arg_count - 1);
-    default: return node_op(graph, node->op, args[0], node->arg_count > 1 ? args[1] : NULL,
-                            node->arg_count > 2 ? args[2] : NULL);
+    case OP_SUM:
+        return node_sum(graph, args[0], (int)node->integer);
+    case OP_MAX_OF:
+        return node_max_of(graph, args[0], (int)node->integer);
+    case OP_ARGMAX:
+        return node_argmax(graph, args[0]);
+    case OP_BATCH_SUM:
+        return node_batch_sum(graph, args[0]);
+    case OP_ONE_HOT:
+        return node_one_hot(graph, args[0], node->integer);
+    case OP_LOOKUP:
+        return node_lookup(graph, args[0], args[1]);
+    case OP_DETACH:
+        return node_detach(graph, args[0]);
+    case OP_CUSTOM:
+        return node_custom(graph, node->item, args[0], args + 1, node->arg_count - 1);
+    default:
+        return node_op(graph, node->op, args[0], node->arg_count > 1 ? args[1] : NULL,
+                       node->arg_count > 2 ? args[2] : NULL);
     }
 }
 

@@ -1,4 +1,5 @@
-/* Before: an element-by-element op and its arguments. After: an equal, simpler node, or NULL. Requires arguments that are simplified.
+/* Before: an element-by-element op and its arguments. After: an equal, simpler node, or NULL. Requires arguments that
+   are simplified.
 
    Each rule says how far it holds in floating point:
      exact         for every float, NaN and infinities among them
@@ -16,7 +17,8 @@ static bool is(const Node *node, double number) {
 static bool same_extent(const Node *result, const Node *a, const Node *b) {
     /* whether `result` alone has the shape that op(a, b) would have */
     const Node *shaped = a->rank ? a : b;
-    return (shaped->rank == 0 || node_same_shape(result, shaped)) && (result->batched || (!a->batched && !b->batched)) &&
+    return (shaped->rank == 0 || node_same_shape(result, shaped)) &&
+           (result->batched || (!a->batched && !b->batched)) &&
            (result->type == TYPE_REAL || (a->type == TYPE_WIDE && b->type == TYPE_WIDE));
 }
 
@@ -37,7 +39,8 @@ static Node *sigmoid_argument(Node *node) {
     return power && power->op == OP_EXP ? power->args[0] : NULL;
 }
 
-/* log(1 + exp(x)) without overflow: max(x, 0) + log1p(exp(-|x|)) (Maechler, Accurately computing log(1 - exp(-|a|)), 2012) */
+/* log(1 + exp(x)) without overflow: max(x, 0) + log1p(exp(-|x|)) (Maechler, Accurately computing log(1 - exp(-|a|)),
+ * 2012) */
 static Node *softplus(Graph *graph, Node *x) {
     Node *away = negate(graph, node_op(graph, OP_ABSOLUTE, x, NULL, NULL));
     Node *tail = node_op(graph, OP_LOG1P, node_op(graph, OP_EXP, away, NULL, NULL), NULL, NULL);
@@ -54,7 +57,7 @@ static Node *simplify_log(Graph *graph, Node *a) {
     if (quotient->op == OP_DIVIDE && quotient->args[0]->op == OP_EXP && quotient->args[1]->op == OP_SUM)
         return node_op(graph, OP_SUBTRACT, quotient->args[0]->args[0],
                        node_op(graph, OP_LOG, quotient->args[1], NULL, NULL), NULL); /* stable: log(softmax) */
-    if (a->op == OP_EXP) /* finite: log(exp(x)) = x */
+    if (a->op == OP_EXP)                                                             /* finite: log(exp(x)) = x */
         return a->args[0];
     return NULL;
 }
@@ -89,7 +92,8 @@ static Node *gather_wide(Graph *graph, Node *wide, Node *x) {
         return NULL;
     for (int i = 0; i < 2; i++)
         if (x->args[i]->type == TYPE_WIDE && x->args[i]->rank == 0)
-            return node_op(graph, OP_MULTIPLY, node_op(graph, OP_MULTIPLY, wide, x->args[i], NULL), x->args[1 - i], NULL);
+            return node_op(graph, OP_MULTIPLY, node_op(graph, OP_MULTIPLY, wide, x->args[i], NULL), x->args[1 - i],
+                           NULL);
     return NULL;
 }
 
@@ -148,13 +152,16 @@ Node *simplify(Graph *graph, Op op, Node *a, Node *b, Node *c) {
         if (b->op == OP_NEGATE) /* exact */
             return node_op(graph, OP_ADD, a, b->args[0], NULL);
         return NULL;
-    case OP_MULTIPLY: return simplify_multiply(graph, a, b);
+    case OP_MULTIPLY:
+        return simplify_multiply(graph, a, b);
     case OP_DIVIDE:
         if (is(b, 1) && same_extent(a, a, b)) /* exact */
             return a;
         return NULL;
-    case OP_POWER: return simplify_power(graph, a, b);
-    case OP_LOG: return simplify_log(graph, a);
+    case OP_POWER:
+        return simplify_power(graph, a, b);
+    case OP_LOG:
+        return simplify_log(graph, a);
     case OP_WHERE:
         if (a->op == OP_CONSTANT && a->rank == 0 && b->rank == 0 && c->rank == 0)
             return a->number != 0 ? b : c;
@@ -165,6 +172,7 @@ Node *simplify(Graph *graph, Op op, Node *a, Node *b, Node *c) {
         if (a->type == TYPE_REAL || a->type == TYPE_WIDE)
             return a;
         return NULL;
-    default: return NULL;
+    default:
+        return NULL;
     }
 }

@@ -20,7 +20,8 @@ Term build_error(Build *build, Span span, const char *format, ...) {
     va_end(list);
     bool inside = span_in_prelude(span) && build->user.source >= 0;
     Span at = inside ? build->user : span;
-    if (at.source >= 0 && at.source == build->reported.source && at.start == build->reported.start && at.end == build->reported.end)
+    if (at.source >= 0 && at.source == build->reported.source && at.start == build->reported.start &&
+        at.end == build->reported.end)
         return NOTHING;
     build->reported = at;
     error_at(at, "%s", text);
@@ -46,16 +47,27 @@ const char *node_called(Arena *arena, const Node *node) {
 
 const char *term_kind_name(const Term *term) {
     switch (term->kind) {
-    case TERM_NODE: return "a value";
-    case TERM_FUNCTION: case TERM_BUILTIN: return "a function";
-    case TERM_MODEL: return "a model";
-    case TERM_DATA: return "a data set";
-    case TERM_COLUMN: return "a column";
-    case TERM_TUPLE: return "several outputs";
-    case TERM_STRING: return "a string";
-    case TERM_SYMBOL: return "a word";
-    case TERM_LIST: return "a list";
-    case TERM_NOTHING: break;
+    case TERM_NODE:
+        return "a value";
+    case TERM_FUNCTION:
+    case TERM_BUILTIN:
+        return "a function";
+    case TERM_MODEL:
+        return "a model";
+    case TERM_DATA:
+        return "a data set";
+    case TERM_COLUMN:
+        return "a column";
+    case TERM_TUPLE:
+        return "several outputs";
+    case TERM_STRING:
+        return "a string";
+    case TERM_SYMBOL:
+        return "a word";
+    case TERM_LIST:
+        return "a list";
+    case TERM_NOTHING:
+        break;
     }
     return "nothing";
 }
@@ -163,12 +175,13 @@ GraphFunction *function_new(Build *build, const char *name, const char *about, S
     return function;
 }
 
-Buffer *buffer_new(Arena *arena, const char *name, BufferRole role, Scalar scalar, int64_t rows, int rank, const int64_t *dims,
-                   Span span) {
+Buffer *buffer_new(Arena *arena, const char *name, BufferRole role, Scalar scalar, int64_t rows, int rank,
+                   const int64_t *dims, Span span) {
     Buffer *buffer = arena_new_of(arena, Buffer);
     Text safe = {0};
     for (const char *c = name; *c; c++)
-        text_printf(&safe, "%c", (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') ? *c : '_');
+        text_printf(&safe, "%c",
+                    (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') ? *c : '_');
     buffer->name = name_of(safe.at ? safe.at : "buffer");
     text_free(&safe);
     buffer->shown = name_of(name);

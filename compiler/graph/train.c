@@ -1,11 +1,13 @@
-/* A train statement becomes functions of the graph: the step (forward, backward, update, sums), the validation sweeps, the start of the
-   optimizer's state, the trace of a bad step, and the same loss and gradients once more in double for --check-grad. */
+/* A train statement becomes functions of the graph: the step (forward, backward, update, sums), the validation sweeps,
+   the start of the optimizer's state, the trace of a bad step, and the same loss and gradients once more in double for
+   --check-grad. */
 #include "build.h"
 
 #include <math.h>
 #include <string.h>
 
-/* ---- the loss ------------------------------------------------------------------------------------------------------------- */
+/* ---- the loss
+ * ------------------------------------------------------------------------------------------------------------- */
 
 /* Which columns a target node stands for. */
 static void target_columns(Build *build, const DataSet *data, const Node *target, OutputRole *role) {
@@ -38,15 +40,21 @@ static bool changes_units(const DataSet *data, Span *where) {
             const DataColumn *column = &data->columns[data->slots[i].columns[j]];
             for (int k = 0; k < column->transform_count; k++)
                 switch (column->transforms[k].kind) {
-                case BP_LOG: case BP_STANDARDIZE: case BP_MINMAX: case BP_SCALE: *where = column->span; return true;
-                default: break;
+                case BP_LOG:
+                case BP_STANDARDIZE:
+                case BP_MINMAX:
+                case BP_SCALE:
+                    *where = column->span;
+                    return true;
+                default:
+                    break;
                 }
         }
     return false;
 }
 
-/* An output that no loss was applied to (the loss is a formula of its own): the only output predicts the only target, where that is
-   numbers; else nobody can say in which units it is. */
+/* An output that no loss was applied to (the loss is a formula of its own): the only output predicts the only target,
+   where that is numbers; else nobody can say in which units it is. */
 static void infer_role(Build *build, const GraphTrain *train, const Node *output, bool only, OutputRole *role) {
     const DataSet *data = train->plan->data;
     const DataGroup *target = NULL;
@@ -64,8 +72,10 @@ static void infer_role(Build *build, const GraphTrain *train, const Node *output
     Span where;
     if (!changes_units(data, &where))
         return;
-    build_error(build, train->plan->loss_span, "nothing says which target %s predicts, and in which units: apply a loss to all of it, mse(output, target)",
-                node_called(build->arena, output));
+    build_error(
+        build, train->plan->loss_span,
+        "nothing says which target %s predicts, and in which units: apply a loss to all of it, mse(output, target)",
+        node_called(build->arena, output));
     build_note(build, where, "this target's units are changed");
 }
 
@@ -87,7 +97,8 @@ static void learn_roles(Build *build, const GraphTrain *train, const Forward *fo
                     target_columns(build, train->plan->data, build->losses.at[j].target, &role);
                 }
             if (!told && output->kind == TERM_NODE)
-                infer_role(build, train, output->node, model->output_names.count == 1 && train->models.count == 1, &role);
+                infer_role(build, train, output->node, model->output_names.count == 1 && train->models.count == 1,
+                           &role);
             *LIST_ADD(build->arena, &model->roles) = role;
         }
     }
@@ -154,7 +165,8 @@ static Node *build_loss(Build *build, const TrainPlan *plan, const Forward *forw
     return node_reshape(build->graph, loss, 0, NULL);
 }
 
-/* ---- what is trained ------------------------------------------------------------------------------------------------------ */
+/* ---- what is trained
+ * ------------------------------------------------------------------------------------------------------ */
 
 typedef LIST(Name) Paths;
 
@@ -170,8 +182,8 @@ static bool freeze_paths(Build *build, const GraphTrain *train, const Expr *expr
         *LIST_ADD(build->arena, paths) = name_of(arena_printf(build->arena, "%s%s", expr->name, suffix));
         return true;
     case EXPR_FIELD:
-        return freeze_paths(build, train, expr->field.base, arena_printf(build->arena, ".%s%s", expr->field.name, suffix),
-                            paths);
+        return freeze_paths(build, train, expr->field.base,
+                            arena_printf(build->arena, ".%s%s", expr->field.name, suffix), paths);
     case EXPR_INDEX: {
         const Expr *index = expr->index.args.count == 1 ? expr->index.args.at[0].value : NULL;
         int64_t first, last;
@@ -184,11 +196,14 @@ static bool freeze_paths(Build *build, const GraphTrain *train, const Expr *expr
         if (!term_integer(build, &low, "an index", 0, &first) || !term_integer(build, &high, "an index", 0, &last))
             return false;
         for (int64_t i = first; i <= last && i < first + 100000; i++)
-            if (!freeze_paths(build, train, expr->index.base, arena_printf(build->arena, ".%lld%s", (long long)i, suffix), paths))
+            if (!freeze_paths(build, train, expr->index.base,
+                              arena_printf(build->arena, ".%lld%s", (long long)i, suffix), paths))
                 return false;
         return true;
     }
-    default: build_error(build, expr->span, "a layer's name is needed here: freeze fc1, body[0..9]"); return false;
+    default:
+        build_error(build, expr->span, "a layer's name is needed here: freeze fc1, body[0..9]");
+        return false;
     }
 }
 
@@ -268,7 +283,8 @@ static Node *build_penalty(Build *build, const GraphTrain *train, bool *ok) {
             if (train->trainable.at[i]->rank < 2)
                 continue;
             Node *w = node_tensor(build->graph, train->trainable.at[i]);
-            Node *size = kind ? node_op(build->graph, OP_MULTIPLY, w, w, NULL) : node_op(build->graph, OP_ABSOLUTE, w, NULL, NULL);
+            Node *size = kind ? node_op(build->graph, OP_MULTIPLY, w, w, NULL)
+                              : node_op(build->graph, OP_ABSOLUTE, w, NULL, NULL);
             Node *part = node_op(build->graph, OP_MULTIPLY, rate, node_sum(build->graph, size, AXIS_ALL), NULL);
             penalty = penalty ? node_op(build->graph, OP_ADD, penalty, part, NULL) : part;
         }
@@ -276,7 +292,8 @@ static Node *build_penalty(Build *build, const GraphTrain *train, bool *ok) {
     return penalty;
 }
 
-/* ---- the optimizer ------------------------------------------------------------------------------------------------------------ */
+/* ---- the optimizer
+ * ------------------------------------------------------------------------------------------------------------ */
 
 typedef struct Update {
     Tensor *tensor;
@@ -314,7 +331,8 @@ static void drop_dead_states(Build *build, GraphTrain *train, Updates *updates) 
             updates->count--;
             for (int j = 0; j < train->states.count; j++)
                 if (train->states.at[j] == state) {
-                    memmove(&train->states.at[j], &train->states.at[j + 1], sizeof(Tensor *) * (size_t)(train->states.count - j - 1));
+                    memmove(&train->states.at[j], &train->states.at[j + 1],
+                            sizeof(Tensor *) * (size_t)(train->states.count - j - 1));
                     train->states.count--;
                 }
             changed = true;
@@ -343,8 +361,8 @@ static bool optimizer_options(Build *build, const Expr *expr, const Item *item, 
         }
         if (!known) {
             Name near = nearest_name(name, names.at, names.count);
-            build_error(build, arg->name_span, "'%s' has no option '%s'%s%s%s", item->name, name, near ? "; did you mean '" : "",
-                        near ? near : "", near ? "'?" : "");
+            build_error(build, arg->name_span, "'%s' has no option '%s'%s%s%s", item->name, name,
+                        near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
             return false;
         }
         for (int j = 0; j < *count; j++)
@@ -367,16 +385,16 @@ static bool optimizer_options(Build *build, const Expr *expr, const Item *item, 
         for (int i = 0; i < *count; i++)
             given |= options[i].name == item->params.at[j].name;
         if (!given) {
-            build_error(build, expr->span, "'%s' needs '%s': %s(%s = 0.01)", item->name, item->params.at[j].name, item->name,
-                        item->params.at[j].name);
+            build_error(build, expr->span, "'%s' needs '%s': %s(%s = 0.01)", item->name, item->params.at[j].name,
+                        item->name, item->params.at[j].name);
             return false;
         }
     }
     return true;
 }
 
-static void update_one(Build *build, const Item *item, Tensor *tensor, Node *gradient, const BoundOption *options, int count,
-                       Updates *updates) {
+static void update_one(Build *build, const Item *item, Tensor *tensor, Node *gradient, const BoundOption *options,
+                       int count, Updates *updates) {
     Scope *before = scope_open(build, NULL);
     build->updated = tensor;
     int first_state = build->train->states.count;
@@ -429,10 +447,12 @@ static bool build_updates(Build *build, GraphTrain *train, Updates *updates) {
     }
     const Item *item = definition->item;
     if (item->params.count < 2) {
-        build_error(build, item->name_span, "an optimizer takes a parameter and its gradient first: optimizer %s(w, g, lr)", item->name);
+        build_error(build, item->name_span,
+                    "an optimizer takes a parameter and its gradient first: optimizer %s(w, g, lr)", item->name);
         return false;
     }
-    BoundOption *options = arena_array(build->arena, BoundOption, item->params.count + (expr->kind == EXPR_CALL ? expr->call.args.count : 0));
+    BoundOption *options = arena_array(build->arena, BoundOption,
+                                       item->params.count + (expr->kind == EXPR_CALL ? expr->call.args.count : 0));
     int count = 0, errors = error_count();
     build->schedules = true;
     build->train = train;
@@ -440,7 +460,8 @@ static bool build_updates(Build *build, GraphTrain *train, Updates *updates) {
     build->user = expr->span;
     if (optimizer_options(build, expr, item, options, &count))
         for (int i = 0; i < train->gradients.count && error_count() == errors; i++)
-            update_one(build, item, train->gradients.at[i].tensor, train->gradients.at[i].value, options, count, updates);
+            update_one(build, item, train->gradients.at[i].tensor, train->gradients.at[i].value, options, count,
+                       updates);
     build->user = user;
     build->schedules = false;
     build->train = NULL;
@@ -448,7 +469,8 @@ static bool build_updates(Build *build, GraphTrain *train, Updates *updates) {
     return error_count() == errors;
 }
 
-/* ---- functions ------------------------------------------------------------------------------------------------------------------ */
+/* ---- functions
+ * ------------------------------------------------------------------------------------------------------------------ */
 
 static const char *function_name(Build *build, const GraphTrain *train, const char *what) {
     return arena_printf(build->arena, "%s_%s", train->name, what);
@@ -497,16 +519,18 @@ static void mark_reachable(const Node *node, bool *seen) {
 
 /* Every value of the forward pass that the .bp file names, kept. */
 static void build_trace(Build *build, GraphTrain *train, Node *loss) {
-    train->trace = function_new(build, function_name(build, train, "trace"), "the forward pass with every named value kept",
-                                train->plan->span, train->plan->batch_size);
+    train->trace =
+        function_new(build, function_name(build, train, "trace"), "the forward pass with every named value kept",
+                     train->plan->span, train->plan->batch_size);
     bool *seen = arena_array(build->arena, bool, graph_node_count(build->graph));
     mark_reachable(loss, seen);
     for (int id = 0; id <= loss->id; id++) {
         Node *node = graph_node(build->graph, id);
-        if (!seen[id] || !node->label || node->type != TYPE_REAL || !node->arg_count || !node->batched || node->op == OP_CUSTOM)
+        if (!seen[id] || !node->label || node->type != TYPE_REAL || !node->arg_count || !node->batched ||
+            node->op == OP_CUSTOM)
             continue;
-        Buffer *buffer = buffer_new(build->arena, arena_printf(build->arena, "trace_%s", node->label), BUFFER_OUTPUT, SCALAR_F32, train->plan->batch_size,
-                                    node->rank, node->dims, node->span);
+        Buffer *buffer = buffer_new(build->arena, arena_printf(build->arena, "trace_%s", node->label), BUFFER_OUTPUT,
+                                    SCALAR_F32, train->plan->batch_size, node->rank, node->dims, node->span);
         Sink sink = {node, NULL, buffer, 0};
         *LIST_ADD(build->arena, &train->trace->sinks) = sink;
         *LIST_ADD(build->arena, &train->trace_points) = sink;
@@ -515,24 +539,29 @@ static void build_trace(Build *build, GraphTrain *train, Node *loss) {
 
 static void build_check(Build *build, GraphTrain *train) {
     int64_t one = 1;
-    train->check_loss = function_new(build, function_name(build, train, "check_loss"), "the loss in double, for --check-grad",
-                                     train->plan->span, train->plan->batch_size);
-    train->check_gradient = function_new(build, function_name(build, train, "check_gradient"),
-                                         "the gradients in double, for --check-grad", train->plan->span, train->plan->batch_size);
+    train->check_loss =
+        function_new(build, function_name(build, train, "check_loss"), "the loss in double, for --check-grad",
+                     train->plan->span, train->plan->batch_size);
+    train->check_gradient =
+        function_new(build, function_name(build, train, "check_gradient"), "the gradients in double, for --check-grad",
+                     train->plan->span, train->plan->batch_size);
     train->check_loss->is_double = train->check_gradient->is_double = true;
     train->check_loss->check = train->check_gradient->check = train;
-    train->check_loss_buffer = buffer_new(build->arena, "loss", BUFFER_OUTPUT, SCALAR_F64, 0, 1, &one, train->plan->span);
+    train->check_loss_buffer =
+        buffer_new(build->arena, "loss", BUFFER_OUTPUT, SCALAR_F64, 0, 1, &one, train->plan->span);
     *LIST_ADD(build->arena, &train->check_loss->sinks) = (Sink){train->objective, NULL, train->check_loss_buffer, 0};
     for (int m = 0; m < train->models.count; m++)
         for (int i = 0; i < train->models.at[m]->parameters.count; i++) {
             Tensor *tensor = train->models.at[m]->parameters.at[i];
-            Buffer *copy = buffer_new(build->arena, tensor->name, BUFFER_PARAMETER, SCALAR_F64, 0, tensor->rank, tensor->dims, tensor->span);
+            Buffer *copy = buffer_new(build->arena, tensor->name, BUFFER_PARAMETER, SCALAR_F64, 0, tensor->rank,
+                                      tensor->dims, tensor->span);
             Buffer *gradient = NULL;
             for (int j = 0; j < train->gradients.count; j++)
                 if (train->gradients.at[j].tensor == tensor) {
-                    gradient = buffer_new(build->arena, arena_printf(build->arena, "d_%s", tensor->name), BUFFER_OUTPUT, SCALAR_F64,
-                                          0, tensor->rank, tensor->dims, tensor->span);
-                    *LIST_ADD(build->arena, &train->check_gradient->sinks) = (Sink){train->gradients.at[j].value, NULL, gradient, 0};
+                    gradient = buffer_new(build->arena, arena_printf(build->arena, "d_%s", tensor->name), BUFFER_OUTPUT,
+                                          SCALAR_F64, 0, tensor->rank, tensor->dims, tensor->span);
+                    *LIST_ADD(build->arena, &train->check_gradient->sinks) =
+                        (Sink){train->gradients.at[j].value, NULL, gradient, 0};
                 }
             *LIST_ADD(build->arena, &train->checked) = tensor;
             *LIST_ADD(build->arena, &train->check_parameters) = copy;
@@ -540,7 +569,9 @@ static void build_check(Build *build, GraphTrain *train) {
         }
 }
 
-/* ---- counting ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- counting
+ * ------------------------------------------------------------------------------------------------------------------------
+ */
 
 static double contract_flops(const Node *node) {
     double extent[16] = {0}, flops = 2;
@@ -563,7 +594,9 @@ static double function_flops(Build *build, const GraphFunction *function) {
     return flops;
 }
 
-/* ---- early stopping --------------------------------------------------------------------------------------------------------------------- */
+/* ---- early stopping
+ * ---------------------------------------------------------------------------------------------------------------------
+ */
 
 static int metric_named(const GraphMeasure *measure, const char *name) {
     for (int i = 0; i < measure->metrics.count; i++)
@@ -580,7 +613,8 @@ static void find_monitor(Build *build, GraphTrain *train) {
     bool validation = !strncmp(plan->monitor, "val_", 4);
     const GraphMeasure *measure = validation ? &train->validation : &train->training;
     if (validation && !train->validation.passes.count) {
-        build_error(build, plan->monitor_span, "'%s' has no validation part: add `validation = 0.1` to its split", plan->data->name);
+        build_error(build, plan->monitor_span, "'%s' has no validation part: add `validation = 0.1` to its split",
+                    plan->data->name);
         return;
     }
     train->monitor = metric_named(measure, plan->monitor + (validation ? 4 : 0));
@@ -590,7 +624,8 @@ static void find_monitor(Build *build, GraphTrain *train) {
         for (int i = 0; i < train->training.metrics.count; i++)
             *LIST_ADD(build->arena, &names) = train->training.metrics.at[i].name;
         for (int i = 0; i < train->validation.metrics.count; i++)
-            *LIST_ADD(build->arena, &names) = name_of(arena_printf(build->arena, "val_%s", train->validation.metrics.at[i].name));
+            *LIST_ADD(build->arena, &names) =
+                name_of(arena_printf(build->arena, "val_%s", train->validation.metrics.at[i].name));
         Name near = nearest_name(plan->monitor, names.at, names.count);
         build_error(build, plan->monitor_span, "'%s' is not measured: add it to 'metrics'%s%s%s", plan->monitor,
                     near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
@@ -603,10 +638,13 @@ static void find_monitor(Build *build, GraphTrain *train) {
     }
     train->monitor_better = plan->better ? plan->better : metric->better;
     if (!train->monitor_better)
-        build_error(build, plan->monitor_span, "is a higher or a lower '%s' better? add `mode = max` or `mode = min`", plan->monitor);
+        build_error(build, plan->monitor_span, "is a higher or a lower '%s' better? add `mode = max` or `mode = min`",
+                    plan->monitor);
 }
 
-/* ---- the statement -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- the statement
+ * --------------------------------------------------------------------------------------------------------------------------
+ */
 
 static Name unique_train_name(Build *build, const TrainPlan *plan) {
     const char *name = plan->name;
@@ -616,10 +654,19 @@ static Name unique_train_name(Build *build, const TrainPlan *plan) {
     return name_of(again ? arena_printf(build->arena, "%s_%d", name, again + 1) : name);
 }
 
-static bool measure_training(Build *build, GraphTrain *train, Forward *forward, Node *loss, Node *penalty, GraphFunction *step) {
-    MeasureRequest request = {.metrics = &train->plan->metrics, .forward = forward, .models = train->models.at, .data = train->plan->data,
-                              .loss = loss, .penalty = penalty, .name = step->name, .about = "training", .span = train->plan->span,
-                              .capacity = train->plan->batch_size, .step = step};
+static bool measure_training(Build *build, GraphTrain *train, Forward *forward, Node *loss, Node *penalty,
+                             GraphFunction *step) {
+    MeasureRequest request = {.metrics = &train->plan->metrics,
+                              .forward = forward,
+                              .models = train->models.at,
+                              .data = train->plan->data,
+                              .loss = loss,
+                              .penalty = penalty,
+                              .name = step->name,
+                              .about = "training",
+                              .span = train->plan->span,
+                              .capacity = train->plan->batch_size,
+                              .step = step};
     return build_measure(build, &request, &train->training, &step->guard);
 }
 
@@ -631,9 +678,16 @@ static bool measure_validation(Build *build, GraphTrain *train) {
     bool ok = loss != NULL;
     if (ok) {
         Node *penalty = build_penalty(build, train, &ok);
-        MeasureRequest request = {.metrics = &plan->metrics, .forward = &forward, .models = train->models.at, .data = plan->data,
-                                  .loss = loss, .penalty = penalty, .name = function_name(build, train, "validation"),
-                                  .about = "the loss and metrics of the validation part", .span = plan->span, .capacity = plan->batch_size};
+        MeasureRequest request = {.metrics = &plan->metrics,
+                                  .forward = &forward,
+                                  .models = train->models.at,
+                                  .data = plan->data,
+                                  .loss = loss,
+                                  .penalty = penalty,
+                                  .name = function_name(build, train, "validation"),
+                                  .about = "the loss and metrics of the validation part",
+                                  .span = plan->span,
+                                  .capacity = plan->batch_size};
         ok = ok && build_measure(build, &request, &train->validation, NULL);
     }
     build->scope = before;
@@ -655,13 +709,15 @@ void build_train(Build *build, TrainPlan *plan) {
     if (ok) {
         learn_roles(build, train, &forward);
         Node *penalty = build_penalty(build, train, &ok);
-        Node *mean = node_op(build->graph, OP_DIVIDE, node_batch_sum(build->graph, loss), node_rows(build->graph), NULL);
+        Node *mean =
+            node_op(build->graph, OP_DIVIDE, node_batch_sum(build->graph, loss), node_rows(build->graph), NULL);
         train->objective = penalty ? node_op(build->graph, OP_ADD, mean, penalty, NULL) : mean;
         Updates updates = {0};
         ok = ok && build_gradients(build, train) && build_updates(build, train, &updates);
         if (ok) {
             GraphFunction *step = function_new(build, function_name(build, train, "step"),
-                                               "one step: forward, backward, update, and the sums of loss and metrics", plan->span, plan->batch_size);
+                                               "one step: forward, backward, update, and the sums of loss and metrics",
+                                               plan->span, plan->batch_size);
             ok = measure_training(build, train, &forward, loss, penalty, step);
             for (int i = 0; i < updates.count; i++)
                 *LIST_ADD(build->arena, &step->sinks) = (Sink){updates.at[i].value, updates.at[i].tensor, NULL, 0};

@@ -133,8 +133,11 @@ static void choose_items(LowerPlan *plan, Graph *graph) {
         if (is_element(node) && plan->uses[id] > 1 && !is_cheap(node, 2))
             make_item(plan, node);
         if (node->op == OP_CONTRACT || node->op == OP_LOOKUP)
-            for (int i = 0; i < 2; i++)
+            for (int i = 0; i < 2; i++) {
                 want_stored(plan, node->args[i]);
+                if (plan->vectors && node->args[i]->op == OP_TRANSPOSE)
+                    make_item(plan, node->args[i]);
+            }
         if (node->op == OP_MAX_OF || node->op == OP_ARGMAX)
             want_stored(plan, node->args[0]);
         if (node->op == OP_SUM || node->op == OP_BATCH_SUM) {
@@ -158,7 +161,8 @@ static void choose_items(LowerPlan *plan, Graph *graph) {
 typedef struct Reading {
     LowerPlan *plan;
     const LowerItem *reader;
-    int least; /* the earliest group the reader may be in */
+    int least;  /* the earliest group the reader may be in */
+    int beside; /* the latest group with an item that it reads at its own point; -1: none */
     void (*tensor)(struct Reading *reading, const Tensor *tensor, bool at_point);
     void *context;
 } Reading;
@@ -181,6 +185,8 @@ static void read_node(Reading *reading, Node *node, bool at_point) {
         bool local = at_point && same_domain(item->node, reading->reader->node);
         if (item->group + !local > reading->least)
             reading->least = item->group + !local;
+        if (local && item->group > reading->beside)
+            reading->beside = item->group;
         return;
     }
     if (node->op == OP_TENSOR && reading->tensor)
@@ -202,12 +208,17 @@ static void remember_reader(Reading *reading, const Tensor *tensor, bool at_poin
     *LIST_ADD(reading->plan->arena, readers) = (TensorReader){tensor, -1, at_point};
 }
 
-static int join_group(LowerPlan *plan, LowerItem *item, int least) {
+/* Numbers share whatever group has them; vectors and matrices join only the group whose values they read at their own
+   point: what merely has the same shape would tear apart what belongs together. */
+static int join_group(LowerPlan *plan, LowerItem *item, int least, int beside) {
     const Node *node = item->node;
-    bool alone = node->op == OP_CONCAT;
+    bool alone = node->op == OP_CONCAT, vector = plan->vectors && lower_in_vectors(plan, item);
     for (int i = least; i < plan->groups.count; i++) {
+        if (node->rank > 0 && i != beside)
+            continue;
         LowerGroup *group = &plan->groups.at[i];
-        bool same = !alone && !group->alone && group->batched == node->batched && group->rank == node->rank;
+        bool same = !alone && !group->alone && group->vector == vector && group->batched == node->batched &&
+                    group->rank == node->rank;
         for (int j = 0; same && j < node->rank; j++)
             same = group->dims[j] == node->dims[j];
         if (same) {
@@ -221,6 +232,7 @@ static int join_group(LowerPlan *plan, LowerItem *item, int least) {
     group->rank = node->rank;
     memcpy(group->dims, node->dims, sizeof group->dims);
     group->alone = alone;
+    group->vector = vector;
     *LIST_ADD(plan->arena, &group->items) = item;
     return plan->groups.count - 1;
 }
@@ -240,7 +252,7 @@ static void form_groups(LowerPlan *plan, Graph *graph, TensorReaders *readers) {
         if (!item || !plan->uses[id])
             continue;
         int first_reader = readers->count;
-        Reading reading = {plan, item, 0, remember_reader, readers};
+        Reading reading = {plan, item, 0, -1, remember_reader, readers};
         read_args(&reading, graph_node(graph, id), true);
         if (op_table[item->node->op].class == CLASS_LEAF && item->node->op == OP_TENSOR) /* a copy of a tensor */
             remember_reader(&reading, item->node->tensor, true);
@@ -251,7 +263,7 @@ static void form_groups(LowerPlan *plan, Graph *graph, TensorReaders *readers) {
                 if (readers->at[j].tensor == item->sinks.at[i].tensor &&
                     readers->at[j].group + !readers->at[j].at_point > reading.least)
                     reading.least = readers->at[j].group + !readers->at[j].at_point;
-        item->group = join_group(plan, item, reading.least);
+        item->group = join_group(plan, item, reading.least, reading.beside);
         for (int j = first_reader; j < readers->count; j++)
             readers->at[j].group = item->group;
         if (item->node == guard)
@@ -319,7 +331,7 @@ static void name_buffers(LowerPlan *plan) {
         buffer->per_row = node->batched;
         buffer->rank = node->rank;
         memcpy(buffer->dims, node->dims, sizeof buffer->dims);
-        buffer->elements = node_elements(node) * (node->batched ? plan->function->capacity : 1);
+        lower_layout(plan->function, buffer, plan->function->capacity);
         buffer->span = node->span;
         item->buffer = buffer;
     }
@@ -329,6 +341,7 @@ LowerPlan *lower_plan(Arena *arena, GraphProgram *program, GraphFunction *functi
     LowerPlan *plan = arena_new_of(arena, LowerPlan);
     plan->arena = arena;
     plan->function = function;
+    plan->vectors = !function->is_double;
     plan->node_count = graph_node_count(program->graph);
     plan->items = arena_array(arena, LowerItem *, plan->node_count);
     plan->uses = arena_array(arena, int, plan->node_count);
@@ -340,7 +353,7 @@ LowerPlan *lower_plan(Arena *arena, GraphProgram *program, GraphFunction *functi
     delay_updates(plan, &readers);
     for (int id = 0; id < plan->node_count; id++)
         if (plan->items[id] && plan->uses[id]) {
-            Reading reading = {plan, plan->items[id], 0, NULL, NULL};
+            Reading reading = {plan, plan->items[id], 0, -1, NULL, NULL};
             for (int i = 0; i < op_args(graph_node(program->graph, id)); i++)
                 mark_read(&reading, graph_node(program->graph, id)->args[i],
                           is_element(graph_node(program->graph, id)) ||

@@ -55,7 +55,9 @@ typedef struct Buffer {
     bool per_row;   /* the first axis is the batch: [capacity] before the dims */
     int rank;
     int64_t dims[4];
-    int64_t elements; /* with the batch axis at capacity */
+    bool panels;      /* 16 neighbours of the first axis together (runtime/program.h, BP_PANELS); else row-major */
+    int64_t stride;   /* per_row in panels: rows a panel has room for, the capacity rounded up to whole tiles */
+    int64_t elements; /* with the batch axis at capacity and the panels' padding */
     uint64_t offset;  /* bytes in memory, set by the plan; a multiple of 64 */
     Span span;
     int slot;       /* FEED: of the data set */

@@ -20,7 +20,8 @@ typedef struct LowerGroup {
     bool batched;
     int rank;
     int64_t dims[4];
-    bool alone; /* a concat: it has loops of its own */
+    bool alone;  /* a concat: it has loops of its own */
+    bool vector; /* 16 lanes at a time: vector.c */
     LIST(LowerItem *) items;
 } LowerGroup;
 
@@ -29,6 +30,7 @@ typedef struct LowerPlan {
     GraphFunction *function;
     int node_count;
     LowerItem **items; /* by node id, NULL: inlined where it is used, or a leaf */
+    bool vectors;      /* not in double functions */
     int *uses;         /* by node id: how many nodes and sinks of this function read it */
     LIST(LowerGroup) groups;
     int guard_group;   /* the group after which the guard stands, -1: none */
@@ -40,5 +42,70 @@ Scalar lower_scalar(const GraphFunction *function, const Node *node);
 /* The node behind ops that change nothing at a point: custom, detach. */
 Node *lower_behind(Node *node);
 LowerPlan *lower_plan(Arena *arena, GraphProgram *program, GraphFunction *function);
+
+/* ---- point.c
+ * ---------------------------------------------------------------------------------------------------------------- */
+#define LANES 16
+
+typedef struct Lowering {
+    GraphProgram *program;
+    GraphFunction *function;
+    LowerPlan *plan;
+    Function *target;
+    Builder b;
+    Scalar real;
+    double worth_a_loop;
+} Lowering;
+
+/* Where a value is wanted: the row, and an index for each axis of the domain. Values of I64, named or variables. */
+typedef struct Point {
+    Value *row; /* NULL: not in a batch */
+    Value *at[4];
+    int lanes;     /* 16: neighbouring elements along the lane axis, beginning at its index */
+    int lane_axis; /* -1: the batch */
+    Value *panel;  /* with 16 lanes along axis 0: at[0] / 16 */
+    int group;
+    struct Memo {
+        LIST(struct Known {
+            Node *node;
+            Value *value;
+        })
+        known;
+    } * memo; /* what has a name at this point */
+} Point;
+
+Value *emit_node(Lowering *l, Node *node, Point *point);
+Value *lower_integer(Lowering *l, int64_t number);
+Value *lower_add(Lowering *l, Value *a, Value *b);
+Value *lower_times(Lowering *l, Value *a, int64_t factor);
+Buffer *lower_use(Lowering *l, Buffer *buffer);
+Value *lower_number(Lowering *l, double number, Scalar scalar, int lanes);
+Value *lower_converted(Lowering *l, Value *x, Scalar to);
+Point lower_point(Lowering *l, const Point *from);
+Value *lower_named(Lowering *l, const char *name, Value *index);
+const char *lower_wish(const Node *node);
+Block *lower_rows(Lowering *l, Value **row);
+Buffer *lower_tensor(Lowering *l, const Tensor *tensor);
+/* The element (or the first of 16) of a stored value of the node's shape. */
+Value *lower_index(Lowering *l, const Buffer *buffer, const Node *node, const Point *point);
+Value *lower_load(Lowering *l, Buffer *buffer, const Node *node, int64_t first, Point *point);
+#define ROW_TILE 6 /* most rows in a tile of sums: 6 x 16 floats and what is being multiplied fill 16 registers of 8   \
+                    */
+/* Rows in a tile: the fewest steps for a whole batch, one step costing its rows and one more for the weights. */
+int lower_row_tile(int64_t capacity);
+/* Panels for what vectors like: F32 of rank 1 or (without rows) 2, outside the double functions. Sets stride and
+ * elements. */
+void lower_layout(const GraphFunction *function, Buffer *buffer, int64_t capacity);
+Value *lower_linear(Lowering *l, Value *row, Value *const *at, int rank, const int64_t *dims);
+
+/* The buffer of a stored node: leaf or item. NULL where it has none. */
+Buffer *lower_buffer(Lowering *l, Node *node);
+
+/* ---- vector.c
+ * ----------------------------------------------------------------------------------------------------------------- */
+/* Whether an item can be computed 16 elements at a time. */
+bool lower_in_vectors(const LowerPlan *plan, const LowerItem *item);
+void lower_vectors(Lowering *l, LowerGroup *group, int index, bool parallel);
+void lower_store(Lowering *l, LowerItem *item, Value *value, Point *point);
 
 #endif

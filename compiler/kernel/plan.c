@@ -1,14 +1,15 @@
-/* Before: functions whose buffers have no place. After: every buffer has an offset, and barriers stand between kernels that touch the same
-   bytes. Requires kernels in their final order.
+/* Before: functions whose buffers have no place. After: every buffer has an offset, and barriers stand between kernels
+   that touch the same bytes. Requires kernels in their final order.
 
-   Persistent buffers (scalars, parameters, state, totals, outputs that outlive a call) get places of their own; temporaries and
-   feeds of all functions share the room behind them, since one function runs at a time, and within a function a buffer gives
-   its room back after its last use. The double functions of --check-grad live in a block of their own. */
+   Persistent buffers (scalars, parameters, state, totals, outputs that outlive a call) get places of their own;
+   temporaries and feeds of all functions share the room behind them, since one function runs at a time, and within a
+   function a buffer gives its room back after its last use. The double functions of --check-grad live in a block of
+   their own. */
 #include "../graph/graph.h"
 
 #include <string.h>
 
-#define ALIGNMENT 64
+#define ALIGNMENT   64
 #define SPARE_LANES 16 /* a load of lanes may pass the end of a buffer */
 
 static uint64_t buffer_bytes(const Buffer *buffer) {
@@ -21,7 +22,8 @@ static uint64_t place(Buffer *buffer, uint64_t at) {
     return at + buffer_bytes(buffer);
 }
 
-/* ---- lifetimes ----------------------------------------------------------------------------------------------------------- */
+/* ---- lifetimes
+ * ----------------------------------------------------------------------------------------------------------- */
 
 static bool shares_room(const Buffer *buffer) {
     return buffer->role == BUFFER_TEMPORARY || buffer->role == BUFFER_FEED;
@@ -48,7 +50,8 @@ static bool alive_together(const Buffer *a, const Buffer *b) {
     return a->first_use <= b->last_use && b->first_use <= a->last_use;
 }
 
-/* First fit, the largest first: each shared buffer at the lowest place free during its life. Returns where the room ends. */
+/* First fit, the largest first: each shared buffer at the lowest place free during its life. Returns where the room
+ * ends. */
 static uint64_t place_shared(Arena *arena, Function *function, uint64_t base) {
     Buffer **order = arena_array(arena, Buffer *, function->buffer_count + 1);
     int count = 0;
@@ -67,7 +70,8 @@ static uint64_t place_shared(Arena *arena, Function *function, uint64_t base) {
             moved = false;
             for (int j = 0; j < i; j++) {
                 uint64_t other_end = order[j]->offset + buffer_bytes(order[j]);
-                if (alive_together(order[i], order[j]) && at < other_end && order[j]->offset < at + buffer_bytes(order[i])) {
+                if (alive_together(order[i], order[j]) && at < other_end &&
+                    order[j]->offset < at + buffer_bytes(order[i])) {
                     at = other_end;
                     moved = true;
                 }
@@ -79,7 +83,8 @@ static uint64_t place_shared(Arena *arena, Function *function, uint64_t base) {
     return end;
 }
 
-/* ---- barriers ---------------------------------------------------------------------------------------------------------------- */
+/* ---- barriers
+ * ---------------------------------------------------------------------------------------------------------------- */
 
 static bool overlap(const Buffer *a, const Buffer *b) {
     if (a->role == BUFFER_ARGUMENT || b->role == BUFFER_ARGUMENT)
@@ -118,7 +123,8 @@ static void place_barriers(Arena *arena, Function *function) {
     function->step_count = count;
 }
 
-/* ---- the whole ------------------------------------------------------------------------------------------------------------------ */
+/* ---- the whole
+ * ------------------------------------------------------------------------------------------------------------------ */
 
 static uint64_t place_persistent(GraphProgram *program, Module *module) {
     uint64_t at = place(program->scalars, 0);
@@ -152,7 +158,8 @@ static uint64_t place_measure(const GraphMeasure *measure, uint64_t at) {
 static void plan_check(GraphProgram *program, GraphTrain *train) {
     if (!train->check_loss)
         return;
-    uint64_t scalars = buffer_bytes(program->scalars), at = scalars; /* the check's block begins with the scalars, too */
+    uint64_t scalars = buffer_bytes(program->scalars),
+             at = scalars; /* the check's block begins with the scalars, too */
     at = place(train->check_loss_buffer, at);
     for (int i = 0; i < train->checked.count; i++) {
         at = place(train->check_parameters.at[i], at);

@@ -239,7 +239,7 @@ static Range op_range(Verifier *v, const Value *value) {
 static Range loop_range(Verifier *v, const Statement *loop) {
     Range from = range_of(v, loop->from), to = range_of(v, loop->to);
     int64_t last = to.high - 1;
-    if (from.low == from.high && to.low == to.high && last >= from.low)
+    if (from.low == from.high && last >= from.low) /* the greatest end gives the greatest round */
         last = from.low + (last - from.low) / loop->step * loop->step;
     return (Range){from.low, last};
 }

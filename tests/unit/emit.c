@@ -688,6 +688,8 @@ static const char numbers_main[] =
     "           (unsigned long long)p->tensors[0].offset, (unsigned long long)t->check.gradient_offsets[1]);\n"
     "    printf(\" %d %d %s\", (int)p->tensors[0].shape[1], t->check.loss.code != 0, t->start.code ? \"start\" : "
     "\"none\");\n"
+    "    const struct bp_feed *f = t->check.loss.feeds;\n"
+    "    printf(\" %d %d %lld\", p->tensors[0].layout == BP_PANELS, f->layout == BP_PANELS, (long long)f->stride);\n"
     "    return 0;\n"
     "}\n";
 
@@ -698,9 +700,11 @@ Test(emit, numbers_survive) {
                                              {"e", 1e300}, {"f", 5e-324},   {"g", 3}};
     static const uint64_t offsets[] = {64, UINT64_MAX};
     static const int32_t checked[] = {0, 1};
-    static const struct bp_tensor tensor = {.name = "w", .rank = 2, .shape = {3, 4}, .offset = UINT64_MAX - 1};
+    static const struct bp_tensor tensor = {
+        .name = "w", .rank = 2, .shape = {3, 4}, .offset = UINT64_MAX - 1, .layout = BP_PANELS};
+    static const struct bp_feed feed = {.slot = 0, .type = BP_F32, .layout = BP_PANELS, .stride = 5000000000};
     struct bp_train train = {.name = "t", .epochs = INT64_MIN, .early_stopping = {.metric = -1, .better = -1}};
-    train.check = (struct bp_check){.loss = {.name = "check_loss", .capacity = 1},
+    train.check = (struct bp_check){.loss = {.name = "check_loss", .capacity = 1, .feeds = &feed, .feed_count = 1},
                                     .tensors = checked,
                                     .parameter_offsets = offsets,
                                     .gradient_offsets = offsets,
@@ -724,7 +728,7 @@ Test(emit, numbers_survive) {
     Text expected = {0};
     for (int i = 0; i < 7; i++)
         text_printf(&expected, "%a ", params[i].value);
-    text_printf(&expected, "-1 -1 %lld fffffffffffffffe ffffffffffffffff 4 1 none", (long long)INT64_MIN);
+    text_printf(&expected, "-1 -1 %lld fffffffffffffffe ffffffffffffffff 4 1 none 1 1 5000000000", (long long)INT64_MIN);
     cr_expect_str_eq(run_output(), expected.at);
     text_free(&expected);
 }

@@ -509,9 +509,11 @@ Test(graph_nodes, prints_of_nodes) {
     cr_expect_str_eq(formula(op2(OP_DIVIDE, x->view, op2(OP_MULTIPLY, y, x->view))), "x / (w @ x * x)");
     cr_expect_str_eq(formula(negate(op2(OP_ADD, y, x->view))), "-(w @ x + x)");
     cr_expect_str_eq(formula(op2(OP_POWER, negate(x->view), op2(OP_DIVIDE, x->view, y))), "(-x) ^ (x / (w @ x))");
-    cr_expect_str_eq(formula(make_vector_matrix((Variable *[]){x, w})), "x @ w");
+    /* the weights go first, whichever way it was written */
+    cr_expect_str_eq(formula(make_vector_matrix((Variable *[]){x, w})), "transpose(w) @ x");
     cr_expect_str_eq(
-        formula(product((Variable *[]){w, x}, (ContractSpec){.left = {3, 0}, .right = {3}, .out = {0}}, 1)), "x @ w");
+        formula(product((Variable *[]){w, x}, (ContractSpec){.left = {3, 0}, .right = {3}, .out = {0}}, 1)),
+        "transpose(w) @ x");
     cr_expect_str_eq(formula(make_batch_outer((Variable *[]){x, x})), "batch_sum(outer(x, x))");
     cr_expect_str_eq(formula(make_matrices_turned((Variable *[]){w, w})), "w @ transpose(w)");
     cr_expect_str_eq(formula(node_slice(graph, x->view, 1, 2)), "x[1..2]");

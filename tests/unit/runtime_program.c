@@ -178,12 +178,13 @@ static const struct bp_data line_data = {.name = "points",
                                          .stratify = -1,
                                          .fitted_count = 4,
                                          .fitted_offset = AT_FITTED};
-static const struct bp_tensor line_tensors[4] = {{"fc.weight", 9, 2, {1, 2}, AT_W},
-                                                 {"fc.bias", 9, 1, {1}, AT_B},
-                                                 {"fc.weight:v", 14, 2, {1, 2}, AT_VW},
-                                                 {"fc.bias:v", 14, 1, {1}, AT_VB}};
-static const struct bp_feed line_feeds[2] = {{0, BP_F32, AT_X}, {1, BP_F32, AT_Y}};
-static const struct bp_feed line_check_feeds[2] = {{0, BP_F64, CHECK_X}, {1, BP_F64, CHECK_Y}};
+static const struct bp_tensor line_tensors[4] = {{"fc.weight", 9, 2, {1, 2}, AT_W, BP_ROWS},
+                                                 {"fc.bias", 9, 1, {1}, AT_B, BP_ROWS},
+                                                 {"fc.weight:v", 14, 2, {1, 2}, AT_VW, BP_ROWS},
+                                                 {"fc.bias:v", 14, 1, {1}, AT_VB, BP_ROWS}};
+static const struct bp_feed line_feeds[2] = {{0, BP_F32, AT_X, BP_ROWS, 0}, {1, BP_F32, AT_Y, BP_ROWS, 0}};
+static const struct bp_feed line_check_feeds[2] = {{0, BP_F64, CHECK_X, BP_ROWS, 0},
+                                                  {1, BP_F64, CHECK_Y, BP_ROWS, 0}};
 static const struct bp_output line_output = {"y", BP_OUTPUT_NUMBER, 1, AT_P, NULL, NULL};
 static const struct bp_metric line_metrics[2] = {{"loss", 1, 1, AT_METRICS, NULL, -1},
                                                  {"mae", 1, 1, AT_METRICS + 8, NULL, -1}};
@@ -610,7 +611,8 @@ Test(program, a_checkpoint_of_another_run_is_refused) {
 /* ---- Weights from a file ------------------------------------------------------------------------------------ */
 static void write_weights(const char *path, int64_t rows, int64_t columns, int with_bias) {
     static const float values[3] = {7, 8, 9};
-    struct bp_archive_tensor tensors[2] = {{"fc.weight", 2, {rows, columns}, values}, {"fc.bias", 1, {1}, values + 2}};
+    struct bp_archive_tensor tensors[2] = {{"fc.weight", 2, {rows, columns}, values, BP_ROWS},
+                                           {"fc.bias", 1, {1}, values + 2, BP_ROWS}};
     struct bp_error error;
     cr_assert(bp_archive_write(path, tensors, with_bias ? 2 : 1, NULL, NULL, 0, &error), "%s", error.text);
 }
@@ -624,10 +626,10 @@ Test(program, weights_that_do_not_fit_are_all_told) {
     expect_in(errors, "'fc.weight' has the shape [2, 1], needed is [1, 2]: it is transposed");
     expect_in(errors, "'fc.bias' is missing: [1]");
     static const float value = 1;
-    const struct bp_archive_tensor more[4] = {{"fc.weight", 2, {1, 2}, (const float[2]){1, 2}},
-                                              {"fc.bias", 1, {1}, &value},
-                                              {"bn.num_batches_tracked", 0, {0}, &value},
-                                              {"fc2.bias", 1, {1}, &value}};
+    const struct bp_archive_tensor more[4] = {{"fc.weight", 2, {1, 2}, (const float[2]){1, 2}, BP_ROWS},
+                                              {"fc.bias", 1, {1}, &value, BP_ROWS},
+                                              {"bn.num_batches_tracked", 0, {0}, &value, BP_ROWS},
+                                              {"fc2.bias", 1, {1}, &value, BP_ROWS}};
     struct bp_error error;
     cr_assert(bp_archive_write("w", more, 4, NULL, NULL, 0, &error));
     expect_run(1, "predict --weights w new.csv");
@@ -846,9 +848,9 @@ Test(program, classes_are_told_by_name) {
                            .slots = slots,
                            .slot_count = 2,
                            .stratify = -1};
-    struct bp_feed feeds[2] = {{0, BP_F32, SOFT_X}, {1, BP_I32, SOFT_T}};
+    struct bp_feed feeds[2] = {{0, BP_F32, SOFT_X, BP_ROWS, 0}, {1, BP_I32, SOFT_T, BP_ROWS, 0}};
     struct bp_output result = {"kind", BP_OUTPUT_CLASS, 3, SOFT_P, soft_classes, NULL};
-    struct bp_tensor tensor = {"w", 1, 0, {0}, SOFT_W};
+    struct bp_tensor tensor = {"w", 1, 0, {0}, SOFT_W, BP_ROWS};
     struct bp_model model = {.name = "Zoo",
                              .tensor_count = 1,
                              .predict = {"predict", soft_predict, 0, 4, feeds, 1},
