@@ -60,6 +60,12 @@ def narrow(text, width=118):
     return "\n".join(line if len(line) <= width else line[: width - 2].rstrip() + " …" for line in text.splitlines())
 
 
+def short(text, head, tail):
+    """The first and the last lines of an excerpt."""
+    lines = text.splitlines()
+    return text if len(lines) <= head + tail + 1 else "\n".join(lines[:head] + ["        …"] + lines[-tail:])
+
+
 def block(text, kind="text"):
     return f"```{kind}\n{narrow(text)}\n```"
 
@@ -87,11 +93,11 @@ def page(stages):
         "adam": block(adam),
         "gives": block(gives),
         "gradient": block(cut(gradient + "\nend", r"^  backward", r"^\S", "the gradient")),
-        "kernel_forward": block(cut(kernel, r"^    kernel Classifier_step_fc1\b", r"^    (kernel|barrier|guard)|^function", "the kernels")),
-        "kernel_update": block(cut(kernel, r"^    kernel Classifier_step_d_fc1_weight\b", r"^    (kernel|barrier|guard)|^function",
-                                   "the kernels")),
-        "exp": block(cut(kernel, r"^math exp_f32\(", r"^$", "the kernels")),
-        "c_kernel": block(cut(c, r"^static void Classifier_step_fc1\(", r"^$|^/\*|^static", "the C file"), "c"),
+        "kernel_forward": block(short(cut(kernel, r"^    kernel Classifier_step_fc1\b", r"^    (kernel|barrier|guard)|^function", "the kernels"), 28, 4)),
+        "kernel_update": block(short(cut(kernel, r"^    kernel Classifier_step_d_fc1_weight\b", r"^    (kernel|barrier|guard)|^function",
+                                         "the kernels"), 22, 4)),
+        "exp": block(cut(kernel, r"^math exp_f32x16\(", r"^$", "the kernels")),
+        "c_kernel": block(short(cut(c, r"^static void Classifier_step_fc1\(", r"^$|^/\*|^static", "the C file"), 28, 3), "c"),
         "c_step": block(cut(c, r"^static void Classifier_step\(", r"^$|^static|^/\*", "the C file"), "c"),
         "run": block("$ bpc iris.bp -o iris && ./iris\n" + training(stages)),
         "predict": block("$ cat new-flowers.csv\n" + (IRIS / "new-flowers.csv").read_text().rstrip()

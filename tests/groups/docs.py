@@ -46,7 +46,21 @@ def tour_is_fresh(build):
     build.succeed([sys.executable, ROOT / "tests/docs/tour.py", "--build", build.folder, "--check"], cwd=ROOT)
 
 
+def transcript_is_true(build):
+    """What README.md says that the iris program prints, it prints (but for the seconds)."""
+    shown = [line[4:] for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("    ")]
+    begin = shown.index("$ ./iris")
+    end = next(i for i in range(begin, len(shown)) if shown[i].startswith("saved "))
+    timeless = lambda line: re.sub(r"\s+\d+\.\d\d s$", "", line)
+    with copied(*examples()) as place:
+        build.compile("iris.bp", "iris", cwd=place)
+        printed = [timeless(line) for line in build.succeed(["./iris"], cwd=place).out.splitlines()]
+    for line in shown[begin + 1 : end + 1]:
+        expect(line == "…" or timeless(line) in printed, f"it does not print: {line}")
+
+
 def tests(build):
+    yield "transcript", functools.partial(transcript_is_true, build)
     yield "tour", functools.partial(tour_is_fresh, build)
     pages = [page for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))] if page.exists()]
     for page in pages:
