@@ -184,10 +184,10 @@ static int run_in_memory(Compilation *c) {
     Session session = {.llvm = open_llvm(c)};
     if (!session.llvm)
         return 1;
-    FunctionNames first = {0};
+    WantedFunctions wanted = {0};
     c->described = describe_program(c->arena, c->graph, c->module, true, NULL);
-    functions_needed(c->arena, c->described, c->options->run_argc, c->options->run_argv, &first);
-    session.code = session.llvm->compile(c->module, first.at, first.count, &options);
+    functions_wanted(c->arena, c->described, c->options->run_argc, c->options->run_argv, &wanted);
+    session.code = session.llvm->compile(c->module, wanted.at, wanted.count, &options);
     tell_time(c, "llvm");
     if (!session.code)
         return 1;
@@ -211,6 +211,25 @@ static int write_llvm(Compilation *c, LlvmForm form) {
     int code = printed ? write_text(c, &text) : 1;
     text_free(&text);
     return code;
+}
+
+static int link_object(Compilation *c) {
+    LlvmOptions options = llvm_options(c);
+    NativeOptions native = c->options->native;
+    const LlvmBackend *llvm = open_llvm(c);
+    if (!llvm)
+        return 1;
+    Text object = {0};
+    options.with_main = true;
+    native.is_object = true;
+    native.march = NULL; /* of what little the C compiler compiles */
+    c->described = describe_program(c->arena, c->graph, c->module, true, NULL);
+    bool built = llvm->print(c->module, c->described, LLVM_FORM_OBJECT, &options, &object);
+    tell_time(c, "llvm");
+    built = built && native_build(&object, c->options->output, &native);
+    tell_time(c, "link");
+    text_free(&object);
+    return built ? 0 : 1;
 }
 
 static int run_stages(Compilation *c) {
@@ -244,6 +263,8 @@ static int run_stages(Compilation *c) {
     case EMIT_OBJECT: return write_llvm(c, LLVM_FORM_OBJECT);
     default: break;
     }
+    if (emit == EMIT_PROGRAM && c->options->by_llvm)
+        return link_object(c);
     make_c(c, emit == EMIT_C ? C_STANDALONE : C_LINKED);
     if (emit == EMIT_C)
         return write_text(c, &c->c);

@@ -41,6 +41,7 @@ typedef struct NativeOptions {
     bool debug;        /* -g, and the C file stays at OUTPUT.c for the debugger */
     bool verbose;      /* commands are shown on stderr */
     bool keep;         /* the C file stays at OUTPUT.c */
+    bool is_object;    /* what is given is no C but an object file: the compiler only links */
 } NativeOptions;
 #define NATIVE_DEFAULT ((NativeOptions){.level = 3})
 

@@ -36,9 +36,10 @@ const LlvmBackend *llvm_open(void) {
     if (opened)
         return opened;
     if (!find_module(path)) {
-        error_plain("this needs LLVM, and bpc was built without it (no %s): install llvm-19-dev and build bpc again, or "
-                    "compile with -o, which takes a C compiler",
-                    module_name);
+        error_plain(
+            "this needs LLVM, and bpc was built without it (no %s): install llvm-19-dev and build bpc again, or "
+            "compile with -o, which takes a C compiler",
+            module_name);
         return NULL;
     }
     void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
@@ -60,18 +61,18 @@ const LlvmBackend *llvm_open(void) {
 
 typedef struct Needs {
     Arena *arena;
-    FunctionNames *names;
+    WantedFunctions *wanted;
 } Needs;
 
-static void need(Needs *needs, const char *name) {
+static void need(Needs *needs, const char *name, bool hot) {
     if (name)
-        *LIST_ADD(needs->arena, needs->names) = name;
+        *LIST_ADD(needs->arena, needs->wanted) = (LlvmWanted){name, hot};
 }
 
-static void need_measure(Needs *needs, const struct bp_measure *measure) {
+static void need_measure(Needs *needs, const struct bp_measure *measure, bool hot) {
     for (int32_t i = 0; i < measure->pass_count; i++) {
-        need(needs, measure->passes[i].accumulate.name);
-        need(needs, measure->passes[i].finish.name);
+        need(needs, measure->passes[i].accumulate.name, hot);
+        need(needs, measure->passes[i].finish.name, false);
     }
 }
 
@@ -82,26 +83,33 @@ static bool has_word(int argc, char **argv, const char *word) {
     return false;
 }
 
-void functions_needed(Arena *arena, const struct bp_program *program, int argc, char **argv, FunctionNames *names) {
-    Needs needs = {arena, names};
+/* Passes over a step's loops take some 50 ms: whether they are won back is guessed from a table of a thousand rows, at
+   a few operations a nanosecond. */
+static bool trains_long(const struct bp_train *train) {
+    static const double rows = 1000, worth = 1e9; /* operations */
+    return train->flops_per_row * rows * (double)train->epochs > worth;
+}
+
+void functions_wanted(Arena *arena, const struct bp_program *program, int argc, char **argv, WantedFunctions *wanted) {
+    Needs needs = {arena, wanted};
     bool predicts = has_word(argc, argv, "predict"), checks = has_word(argc, argv, "--check-grad");
     bool measures = has_word(argc, argv, "--bench");
     for (int32_t i = 0; i < program->data_count; i++)
-        need(&needs, program->data[i].log_name);
+        need(&needs, program->data[i].log_name, false);
     for (int32_t i = 0; i < program->model_count; i++)
-        need(&needs, predicts ? program->models[i].predict.name : program->models[i].init.name);
+        need(&needs, predicts ? program->models[i].predict.name : program->models[i].init.name, predicts);
     for (int32_t i = 0; i < program->train_count && !predicts; i++) {
         const struct bp_train *train = &program->trains[i];
         if (checks) {
-            need(&needs, train->check.loss.name);
-            need(&needs, train->check.gradient.name);
+            need(&needs, train->check.loss.name, false);
+            need(&needs, train->check.gradient.name, false);
         } else {
-            need(&needs, train->start.name);
-            need_measure(&needs, &train->training);
+            need(&needs, train->start.name, false);
+            need_measure(&needs, &train->training, measures || trains_long(train));
         }
         if (!checks && !measures)
-            need_measure(&needs, &train->validation);
+            need_measure(&needs, &train->validation, false);
     }
     for (int32_t i = 0; i < program->evaluate_count && !predicts && !checks && !measures; i++)
-        need_measure(&needs, &program->evaluates[i].measure);
+        need_measure(&needs, &program->evaluates[i].measure, false);
 }

@@ -8,9 +8,9 @@
    opened. It stays open. */
 const LlvmBackend *llvm_open(void);
 
-/* The functions that a run with these words is sure to call; the rest may be compiled when it is called. A guess that only
-   costs time where it is wrong. */
-typedef LIST(const char *) FunctionNames;
-void functions_needed(Arena *arena, const struct bp_program *program, int argc, char **argv, FunctionNames *names);
+/* The functions that a run with these words is sure to call; the rest may be compiled when it is called. A guess that
+   only costs time where it is wrong. */
+typedef LIST(LlvmWanted) WantedFunctions;
+void functions_wanted(Arena *arena, const struct bp_program *program, int argc, char **argv, WantedFunctions *wanted);
 
 #endif

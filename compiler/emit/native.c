@@ -251,7 +251,7 @@ static bool make_places(Build *build) {
         return false;
     }
     build->directory = directory;
-    build->source = arena_printf(arena, "%s/program.c", directory);
+    build->source = arena_printf(arena, "%s/program.%c", directory, build->options->is_object ? 'o' : 'c');
     build->runtime = arena_printf(arena, "%s/runtime.c", directory);
     const char *start = strchr(build->output, '/') ? "" : "./"; /* a name like -x must not look like an option */
     char *beside = arena_printf(arena, "%s%s.XXXXXX", start, build->output);
@@ -312,7 +312,7 @@ static bool build_all(Build *build, const Text *linked) {
     if (!find_compiler(build->arena, &build->compiler) || !make_places(build))
         return false;
     build->archive = find_archive(build->arena, &build->compiler);
-    if (build->options->keep || build->options->debug) /* then the debugger finds it */
+    if ((build->options->keep || build->options->debug) && !build->options->is_object) /* then the debugger finds it */
         build->source = arena_printf(build->arena, "%s%s.c", strchr(build->output, '/') ? "" : "./", build->output);
     if (!write_text(build->source, linked))
         return false;

@@ -1,7 +1,7 @@
 /* Objects made before: one file for each under $XDG_CACHE_HOME/bpc (else ~/.cache/bpc), named after what made it: the
-   module's bitcode, LLVM's version, the machine and the options. A file begins with a mark, the length and two sums of what
-   follows; one that does not fit is not trusted, and written again. Files are written beside and renamed, so that two
-   processes may do it at once. What cannot be read or written is no error: the cache only saves time. */
+   module's bitcode, LLVM's version, the machine and the options. A file begins with a mark, the length and two sums of
+   what follows; one that does not fit is not trusted, and written again. Files are written beside and renamed, so that
+   two processes may do it at once. What cannot be read or written is no error: the cache only saves time. */
 #ifndef _XOPEN_SOURCE
 #define _XOPEN_SOURCE 700
 #endif
@@ -18,7 +18,8 @@
 enum { MARK_LENGTH = 16, HEAD_LENGTH = MARK_LENGTH + 24 };
 static const char mark[MARK_LENGTH + 1] = "bpc object  1\n\n\n";
 
-/* ---- Sums: two words of 64 bits, each step a product that no input undoes ------------------------------------------ */
+/* ---- Sums: two words of 64 bits, each step a product that no input undoes ------------------------------------------
+ */
 
 typedef struct Sum {
     uint64_t a, b;
@@ -56,8 +57,7 @@ CacheKey cache_key(const Target *target, const char *bytes, size_t length) {
     sum_add_string(&sum, target->cpu);
     sum_add_string(&sum, target->features);
     sum_add(&sum, (const char *)&target->options->level, sizeof target->options->level);
-    const char *passes = getenv("BPC_LLVM_PASSES");
-    sum_add_string(&sum, passes ? passes : "");
+    sum_add_string(&sum, passes_of(target));
     sum_add(&sum, bytes, length);
     snprintf(key.name, sizeof key.name, "%016llx%016llx.o", (unsigned long long)sum.a, (unsigned long long)sum.b);
     return key;

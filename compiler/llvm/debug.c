@@ -1,11 +1,12 @@
-/* Debug information: each kernel is a function of the .bp file, and all of its code stands on the kernel's line there. */
+/* Debug information: each kernel is a function of the .bp file, and all of its code stands on the kernel's line there.
+ */
 #ifndef _XOPEN_SOURCE
 #define _XOPEN_SOURCE 700
 #endif
 #include "ir.h"
 
-#include <llvm-c/DebugInfo.h>
 #include <limits.h>
+#include <llvm-c/DebugInfo.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -61,11 +62,9 @@ void debug_function(Ir *ir, LLVMValueRef function, const char *name, Span span) 
         place = span_place(span);
         file = file_of(ir, place.path);
     }
-    size_t length;
-    const char *symbol = LLVMGetValueName2(function, &length);
-    LLVMMetadataRef about = LLVMDIBuilderCreateFunction(
-        ir->debug->builder, file, name, strlen(name), symbol, length, file, (unsigned)place.line, ir->debug->type, false,
-        true, (unsigned)place.line, LLVMDIFlagZero, true);
+    LLVMMetadataRef about =
+        LLVMDIBuilderCreateFunction(ir->debug->builder, file, name, strlen(name), "", 0, file, (unsigned)place.line,
+                                    ir->debug->type, false, true, (unsigned)place.line, LLVMDIFlagZero, true);
     LLVMSetSubprogram(function, about);
     LLVMSetCurrentDebugLocation2(ir->builder, LLVMDIBuilderCreateDebugLocation(ir->context, (unsigned)place.line,
                                                                                (unsigned)place.column, about, NULL));

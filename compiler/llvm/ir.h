@@ -8,7 +8,8 @@
 #include <llvm-c/Error.h>
 #include <llvm-c/TargetMachine.h>
 
-/* ---- From addresses to addresses: open addressing; asked, never listed --------------------------------------------- */
+/* ---- From addresses to addresses: open addressing; asked, never listed ---------------------------------------------
+ */
 typedef struct PointerMap {
     const void **keys;
     void **values;
@@ -19,7 +20,8 @@ void *map_find(const PointerMap *map, const void *key); /* NULL where it is not 
 void map_put(Arena *arena, PointerMap *map, const void *key, void *value);
 void map_clear(PointerMap *map);
 
-/* ---- Kernels that are the same function: share.c -------------------------------------------------------------------- */
+/* ---- Kernels that are the same function: share.c --------------------------------------------------------------------
+ */
 /* One function of machine code: what several kernels do that differ in nothing but where their buffers lie. */
 typedef struct Shape {
     const Kernel *kernel; /* the first of them, which gives it its name */
@@ -29,6 +31,7 @@ typedef struct Shape {
     bool *stored;                     /* [kernel->buffer_count] */
     LIST(const MathFunction *) maths; /* those it calls, each once */
     int weight;                       /* an estimate of its IR instructions */
+    bool hot;                         /* passes may unroll and vectorize its loops */
 } Shape;
 
 typedef struct Shapes {
@@ -41,9 +44,19 @@ typedef struct Shapes {
 
 void shapes_find(Arena *arena, const Module *module, Shapes *shapes);
 const Shape *shape_of(const Shapes *shapes, const Kernel *kernel);
+void shapes_heat(const Shapes *shapes, const Function *function); /* its kernels are hot */
 const Shape *shape_of_math(const Shapes *shapes, const MathFunction *function);
 
-/* ---- A module of IR: print_llvm.c ------------------------------------------------------------------------------------ */
+/* ---- What code is made for: target.c
+ * ------------------------------------------------------------------------------------ */
+typedef struct Target {
+    char *triple, *cpu, *features, *layout;
+    LLVMTargetRef target;
+    const LlvmOptions *options;
+} Target;
+
+/* ---- A module of IR: print_llvm.c
+ * ------------------------------------------------------------------------------------ */
 /* What goes into one module of LLVM; what it uses besides is declared. Every list has each thing once. */
 typedef struct Piece {
     LIST(const Function *) functions;
@@ -60,8 +73,9 @@ typedef struct Ir {
     LLVMModuleRef module;
     LLVMBuilderRef builder;
     LLVMTypeRef pointer, i64, i32;
-    bool whole;           /* nothing else will be linked to it: kernels are internal */
-    PointerMap functions; /* Shape or MathFunction -> function */
+    LLVMValueRef plain_loop; /* metadata of a loop that passes leave alone */
+    bool whole;              /* nothing else will be linked to it: kernels are internal */
+    PointerMap functions;    /* Shape or MathFunction -> function */
     /* of the function in hand */
     LLVMValueRef function;
     const Shape *shape;
@@ -73,7 +87,7 @@ typedef struct Ir {
 LLVMTypeRef ir_type(Ir *ir, ValueType type);
 LLVMValueRef ir_integer(Ir *ir, int64_t number);
 LLVMValueRef ir_value(Ir *ir, const Value *value);
-LLVMValueRef ir_plain(Ir *ir, const Value *value); /* even where a LET has named it */
+LLVMValueRef ir_plain(Ir *ir, const Value *value);                         /* even where a LET has named it */
 LLVMValueRef ir_element(Ir *ir, const Buffer *buffer, const Value *index); /* its address */
 LLVMValueRef ir_finite(Ir *ir, LLVMValueRef number, Scalar scalar);
 LLVMValueRef ir_math(Ir *ir, const MathFunction *function); /* declared where it is not there yet */
@@ -90,29 +104,28 @@ void piece_add_function(Arena *arena, const Shapes *shapes, Piece *pieces, int c
 
 /* A module of IR, verified; NULL with an error said. */
 LLVMModuleRef print_llvm(Arena *arena, LLVMContextRef context, const Shapes *shapes, const Piece *piece,
-                         const char *name, bool whole, bool debug);
+                         const Target *target, bool whole);
 
-/* ---- Debug information: debug.c -------------------------------------------------------------------------------------- */
+/* ---- Debug information: debug.c
+ * -------------------------------------------------------------------------------------- */
 struct Debug *debug_start(Ir *ir);
 void debug_function(Ir *ir, LLVMValueRef function, const char *name, Span span);
 void debug_end(Ir *ir);
 
-/* ---- The program as data: image.c ------------------------------------------------------------------------------------ */
-/* Adds the constant `bp_the_program` and a main to a module. */
-void print_program_image(Arena *arena, LLVMModuleRef module, const struct bp_program *program);
+/* ---- The program as data: image.c
+ * ------------------------------------------------------------------------------------ */
+/* Adds the constant `const struct bp_program bp_the_program` to a module, and a main that runs it. */
+void print_program_image(Arena *arena, LLVMModuleRef module, const struct bp_program *program, bool with_main);
 
-/* ---- Machine code: target.c, object.c --------------------------------------------------------------------------------- */
-typedef struct Target {
-    char *triple, *cpu, *features;
-    LLVMTargetRef target;
-    const LlvmOptions *options;
-} Target;
-
+/* ---- Machine code: target.c, object.c
+ * --------------------------------------------------------------------------------- */
 bool target_start(Target *target, const LlvmOptions *options); /* false with an error said */
 void target_end(Target *target);
 LLVMTargetMachineRef target_machine(const Target *target); /* one for each thread; NULL with an error said */
 /* Object or assembly of a module; from the cache where it is there. NULL with an error said. */
-LLVMMemoryBufferRef target_emit(const Target *target, LLVMTargetMachineRef machine, LLVMModuleRef module, LlvmForm form);
+LLVMMemoryBufferRef target_emit(const Target *target, LLVMTargetMachineRef machine, LLVMModuleRef module,
+                                LlvmForm form);
+const char *passes_of(const Target *target); /* "" none */
 /* Takes LLVM's message and says it. */
 void say_message(const char *doing, char *message);
 void say_error(const char *doing, LLVMErrorRef error);
@@ -126,7 +139,7 @@ char *cache_read(const CacheKey *key, size_t *length);
 void cache_write(const CacheKey *key, const char *bytes, size_t length);
 
 /* jit.c */
-LlvmCode *code_compile(Module *module, const char *const *first, int first_count, const LlvmOptions *options);
+LlvmCode *code_compile(Module *module, const LlvmWanted *wanted, int wanted_count, const LlvmOptions *options);
 void *code_find(LlvmCode *code, const char *function);
 void code_release(LlvmCode *code);
 

@@ -1,6 +1,6 @@
-/* Code in memory, through ORC. What a run is sure to need is compiled before it starts, in as many pieces as there are cores;
-   the rest (tracing a value that is not finite, checking gradients, predicting after training) when it is first called,
-   through ORC's stubs. Kernels that are the same function are compiled once. */
+/* Code in memory, through ORC. What a run is sure to need is compiled before it starts, in as many pieces as there are
+   cores; the rest (tracing a value that is not finite, checking gradients, predicting after training) when it is first
+   called, through ORC's stubs. Kernels that are the same function are compiled once. */
 #ifndef _XOPEN_SOURCE
 #define _XOPEN_SOURCE 700
 #endif
@@ -65,8 +65,7 @@ static void *make_object(void *argument) {
     Arena *arena = arena_new();
     LLVMContextRef context = LLVMContextCreate();
     LLVMContextSetDiscardValueNames(context, true);
-    LLVMModuleRef module =
-        print_llvm(arena, context, &code->shapes, work->piece, "kernels", false, code->options.debug);
+    LLVMModuleRef module = print_llvm(arena, context, &code->shapes, work->piece, &code->target, false);
     LLVMTargetMachineRef machine = module ? target_machine(&code->target) : NULL;
     if (machine) {
         work->object = target_emit(&code->target, machine, module, LLVM_FORM_OBJECT);
@@ -117,15 +116,16 @@ static LLVMJITSymbolFlags callable(void) {
     return (LLVMJITSymbolFlags){LLVMJITSymbolGenericFlagsExported | LLVMJITSymbolGenericFlagsCallable, 0};
 }
 
-#define SYMBOL(name) {#name, (LLVMOrcExecutorAddress)(uintptr_t)&name}
+#define SYMBOL(name)                                                                                                   \
+    { #name, (LLVMOrcExecutorAddress)(uintptr_t)&name }
 
 /* What code may call: the runtime's barrier, and what LLVM calls where the machine has no instruction. */
 static bool define_process_symbols(LlvmCode *code) {
     const struct {
         const char *name;
         LLVMOrcExecutorAddress address;
-    } symbols[] = {SYMBOL(bp_barrier), SYMBOL(fma),   SYMBOL(fmaf),  SYMBOL(floor),  SYMBOL(floorf), SYMBOL(rint),
-                   SYMBOL(rintf),      SYMBOL(sqrt),  SYMBOL(sqrtf), SYMBOL(memcpy), SYMBOL(memset), SYMBOL(memmove)};
+    } symbols[] = {SYMBOL(bp_barrier), SYMBOL(fma),  SYMBOL(fmaf),  SYMBOL(floor),  SYMBOL(floorf), SYMBOL(rint),
+                   SYMBOL(rintf),      SYMBOL(sqrt), SYMBOL(sqrtf), SYMBOL(memcpy), SYMBOL(memset), SYMBOL(memmove)};
     enum { COUNT = sizeof symbols / sizeof *symbols };
     LLVMOrcCSymbolMapPair pairs[COUNT];
     for (int i = 0; i < COUNT; i++) {
@@ -144,7 +144,8 @@ static bool start_session(LlvmCode *code) {
     if (!machine)
         return false;
     LLVMOrcLLJITBuilderRef builder = LLVMOrcCreateLLJITBuilder();
-    LLVMOrcLLJITBuilderSetJITTargetMachineBuilder(builder, LLVMOrcJITTargetMachineBuilderCreateFromTargetMachine(machine));
+    LLVMOrcLLJITBuilderSetJITTargetMachineBuilder(builder,
+                                                  LLVMOrcJITTargetMachineBuilderCreateFromTargetMachine(machine));
     if (code->options.debug)
         LLVMOrcLLJITBuilderSetObjectLinkingLayerCreator(builder, debugged_layer, NULL);
     LLVMErrorRef error = LLVMOrcCreateLLJIT(&code->jit, builder);
@@ -205,17 +206,17 @@ static LLVMErrorRef define_lazy(LlvmCode *code, Lazy *lazy) {
     for (int i = 0; i < piece->functions.count; i++)
         pairs[count++].Name = LLVMOrcLLJITMangleAndIntern(code->jit, piece->functions.at[i]->name);
     for (int i = 0; i < piece->shapes.count; i++)
-        pairs[count++].Name =
-            LLVMOrcLLJITMangleAndIntern(code->jit, arena_printf(code->arena, "%s.kernel", piece->shapes.at[i]->kernel->name));
+        pairs[count++].Name = LLVMOrcLLJITMangleAndIntern(
+            code->jit, arena_printf(code->arena, "%s.kernel", piece->shapes.at[i]->kernel->name));
     for (int i = 0; i < piece->maths.count; i++)
         pairs[count++].Name =
             LLVMOrcLLJITMangleAndIntern(code->jit, arena_printf(code->arena, "%s.math", piece->maths.at[i]->name));
     for (size_t i = 0; i < count; i++)
         pairs[i].Flags = callable();
     LLVMOrcJITDylibRef dylib = LLVMOrcLLJITGetMainJITDylib(code->jit);
-    LLVMErrorRef error = LLVMOrcJITDylibDefine(
-        dylib, LLVMOrcCreateCustomMaterializationUnit(lazy->function->name, lazy, pairs, count, NULL, materialize, discard,
-                                                      destroy));
+    LLVMErrorRef error =
+        LLVMOrcJITDylibDefine(dylib, LLVMOrcCreateCustomMaterializationUnit(lazy->function->name, lazy, pairs, count,
+                                                                            NULL, materialize, discard, destroy));
     if (error)
         return error;
     LLVMOrcCSymbolAliasMapPair alias;
@@ -229,9 +230,8 @@ static bool define_lazies(LlvmCode *code, Lazy *lazies, int count) {
     LLVMErrorRef error = NULL;
     if (count == 0)
         return true;
-    error = LLVMOrcCreateLocalLazyCallThroughManager(
-        code->target.triple, LLVMOrcLLJITGetExecutionSession(code->jit),
-        (LLVMOrcJITTargetAddress)(uintptr_t)&lazy_failed, &code->through);
+    error = LLVMOrcCreateLocalLazyCallThroughManager(code->target.triple, LLVMOrcLLJITGetExecutionSession(code->jit),
+                                                     (LLVMOrcJITTargetAddress)(uintptr_t)&lazy_failed, &code->through);
     if (!error)
         code->stubs = LLVMOrcCreateLocalIndirectStubsManager(code->target.triple);
     for (int i = 0; i < count && !error; i++)
@@ -255,11 +255,12 @@ static bool find_address(LlvmCode *code, const Function *function, const char *s
     return true;
 }
 
-static bool is_first(const Function *function, const char *const *first, int count) {
+static const LlvmWanted *find_wanted(const Function *function, const LlvmWanted *wanted, int count) {
+    const LlvmWanted *found = NULL;
     for (int i = 0; i < count; i++)
-        if (strcmp(function->name, first[i]) == 0)
-            return true;
-    return false;
+        if (strcmp(function->name, wanted[i].function) == 0 && (!found || wanted[i].hot))
+            found = &wanted[i];
+    return found;
 }
 
 /* Cuts the module: what comes first into pieces for the workers, the rest by function. */
@@ -270,21 +271,25 @@ typedef struct Cut {
     int lazy_count;
 } Cut;
 
-static void cut(LlvmCode *code, const char *const *first, int first_count, Cut *cut) {
+static void cut(LlvmCode *code, const LlvmWanted *wanted, int wanted_count, Cut *cut) {
     const Module *module = code->module;
     PointerMap done = {0};
     Piece all = {0};
-    for (int i = 0; i < module->functions.count; i++)
-        if (is_first(module->functions.at[i], first, first_count))
+    for (int i = 0; i < module->functions.count; i++) {
+        const LlvmWanted *found = find_wanted(module->functions.at[i], wanted, wanted_count);
+        if (found && found->hot)
+            shapes_heat(&code->shapes, module->functions.at[i]);
+        if (found)
             piece_add_function(code->arena, &code->shapes, &all, 1, module->functions.at[i], &done);
+    }
     cut->workers = worker_count(code, all.weight);
     map_clear(&done);
     for (int i = 0; i < module->functions.count; i++)
-        if (is_first(module->functions.at[i], first, first_count))
+        if (find_wanted(module->functions.at[i], wanted, wanted_count))
             piece_add_function(code->arena, &code->shapes, cut->pieces, cut->workers, module->functions.at[i], &done);
     cut->lazies = arena_array(code->arena, Lazy, module->functions.count + 1);
     for (int i = 0; i < module->functions.count; i++) {
-        if (is_first(module->functions.at[i], first, first_count))
+        if (find_wanted(module->functions.at[i], wanted, wanted_count))
             continue;
         Lazy *lazy = &cut->lazies[cut->lazy_count++];
         lazy->code = code;
@@ -321,10 +326,10 @@ static bool make_first(LlvmCode *code, const Cut *cut) {
     return fine;
 }
 
-static bool compile_all(LlvmCode *code, const char *const *first, int first_count) {
+static bool compile_all(LlvmCode *code, const LlvmWanted *wanted, int wanted_count) {
     Cut pieces = {0};
     shapes_find(code->arena, code->module, &code->shapes);
-    cut(code, first, first_count, &pieces);
+    cut(code, wanted, wanted_count, &pieces);
     if (!make_first(code, &pieces))
         return false;
     double since = milliseconds();
@@ -343,14 +348,14 @@ static bool compile_all(LlvmCode *code, const char *const *first, int first_coun
     return true;
 }
 
-LlvmCode *code_compile(Module *module, const char *const *first, int first_count, const LlvmOptions *options) {
+LlvmCode *code_compile(Module *module, const LlvmWanted *wanted, int wanted_count, const LlvmOptions *options) {
     Arena *arena = arena_new();
     LlvmCode *code = arena_new_of(arena, LlvmCode);
     code->arena = arena;
     code->module = module;
     code->options = *options;
     pthread_mutex_init(&code->one, NULL);
-    if (target_start(&code->target, &code->options) && compile_all(code, first, first_count))
+    if (target_start(&code->target, &code->options) && compile_all(code, wanted, wanted_count))
         return code;
     code_release(code);
     return NULL;
@@ -364,15 +369,15 @@ void *code_find(LlvmCode *code, const char *name) {
 }
 
 void code_release(LlvmCode *code) {
+    if (code->through) /* before the session: it holds names of its pool */
+        LLVMOrcDisposeLazyCallThroughManager(code->through);
+    if (code->stubs)
+        LLVMOrcDisposeIndirectStubsManager(code->stubs);
     if (code->jit) {
         LLVMErrorRef error = LLVMOrcDisposeLLJIT(code->jit);
         if (error)
             say_error("LLVM cannot let go of its code", error);
     }
-    if (code->stubs)
-        LLVMOrcDisposeIndirectStubsManager(code->stubs);
-    if (code->through)
-        LLVMOrcDisposeLazyCallThroughManager(code->through);
     target_end(&code->target);
     pthread_mutex_destroy(&code->one);
     arena_free(code->arena);

@@ -30,13 +30,14 @@ static bool print_with(const Target *target, Module *module, const struct bp_pro
     Shapes shapes;
     Piece piece = {0};
     shapes_find(arena, module, &shapes);
+    for (int i = 0; i < module->functions.count; i++)
+        shapes_heat(&shapes, module->functions.at[i]);
     piece_all(arena, module, &shapes, &piece);
-    LLVMModuleRef made = print_llvm(arena, context, &shapes, &piece, "kernels", true, target->options->debug);
+    LLVMModuleRef made = print_llvm(arena, context, &shapes, &piece, target, true);
     bool done = made != NULL;
     if (done) {
-        LLVMSetTarget(made, target->triple);
         if (program)
-            print_program_image(arena, made, program);
+            print_program_image(arena, made, program, target->options->with_main);
         done = form == LLVM_FORM_TEXT ? module_text(made, out) : module_code(target, made, form, out);
         LLVMDisposeModule(made);
     }
@@ -54,7 +55,6 @@ static bool print(Module *module, const struct bp_program *program, LlvmForm for
 }
 
 __attribute__((visibility("default"))) const LlvmBackend bpc_llvm_backend;
-
 
 const LlvmBackend bpc_llvm_backend = {.abi = LLVM_BACKEND_ABI,
                                       .version = BPC_LLVM_VERSION,

@@ -7,10 +7,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Set by BPC_LLVM_PASSES, for trials. */
-static bool run_passes(LLVMTargetMachineRef machine, LLVMModuleRef module) {
-    const char *passes = getenv("BPC_LLVM_PASSES");
-    if (!passes || !*passes)
+/* For the loops of hot kernels; the others say that they are to be left alone. The larger pipelines take five times as
+   long and gain little: what is lanes in a kernel is a vector already. */
+static const char hot_passes[] = "function(loop(loop-unroll-full),loop-vectorize)";
+
+const char *passes_of(const Target *target) {
+    const char *passes = getenv("BPC_LLVM_PASSES"); /* for trials */
+    return passes ? passes : target->options->level >= 2 ? hot_passes : "";
+}
+
+static bool run_passes(const Target *target, LLVMTargetMachineRef machine, LLVMModuleRef module) {
+    const char *passes = passes_of(target);
+    if (!*passes)
         return true;
     LLVMPassBuilderOptionsRef options = LLVMCreatePassBuilderOptions();
     LLVMErrorRef error = LLVMRunPasses(module, passes, machine, options);
@@ -22,10 +30,6 @@ static bool run_passes(LLVMTargetMachineRef machine, LLVMModuleRef module) {
 
 LLVMMemoryBufferRef target_emit(const Target *target, LLVMTargetMachineRef machine, LLVMModuleRef module,
                                 LlvmForm form) {
-    LLVMSetTarget(module, target->triple);
-    LLVMTargetDataRef layout = LLVMCreateTargetDataLayout(machine);
-    LLVMSetModuleDataLayout(module, layout);
-    LLVMDisposeTargetData(layout);
     CacheKey key = {{0}};
     bool cached = form == LLVM_FORM_OBJECT && !target->options->no_cache;
     if (cached) {
@@ -42,10 +46,10 @@ LLVMMemoryBufferRef target_emit(const Target *target, LLVMTargetMachineRef machi
     }
     LLVMMemoryBufferRef made = NULL;
     char *message = NULL;
-    if (!run_passes(machine, module))
+    if (!run_passes(target, machine, module))
         return NULL;
-    if (LLVMTargetMachineEmitToMemoryBuffer(machine, module, form == LLVM_FORM_OBJECT ? LLVMObjectFile : LLVMAssemblyFile,
-                                            &message, &made)) {
+    if (LLVMTargetMachineEmitToMemoryBuffer(
+            machine, module, form == LLVM_FORM_OBJECT ? LLVMObjectFile : LLVMAssemblyFile, &message, &made)) {
         say_message("LLVM cannot make machine code", message);
         return NULL;
     }

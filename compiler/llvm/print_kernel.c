@@ -1,5 +1,6 @@
-/* Statements, kernels and math functions as LLVM IR. Registers become values at once, joined by phi at the head of a loop
-   and behind an `if`, so that no pass has to find them again. A loop tests at its end: from < to is asked once before. */
+/* Statements, kernels and math functions as LLVM IR. Registers become values at once, joined by phi at the head of a
+   loop and behind an `if`, so that no pass has to find them again. A loop tests at its end: from < to is asked once
+   before. */
 #include "ir.h"
 
 #include <string.h>
@@ -99,7 +100,9 @@ static void ir_loop(Ir *ir, const Statement *loop) {
     ir_block(ir, &loop->body);
     LLVMValueRef next = LLVMBuildNSWAdd(at, variable, ir_integer(ir, loop->step), "");
     LLVMBasicBlockRef latch = here(ir);
-    LLVMBuildCondBr(at, LLVMBuildICmp(at, LLVMIntSLT, next, bounds.to, ""), body, after);
+    LLVMValueRef again = LLVMBuildCondBr(at, LLVMBuildICmp(at, LLVMIntSLT, next, bounds.to, ""), body, after);
+    if (!ir->shape->hot)
+        LLVMSetMetadata(again, LLVMGetMDKindIDInContext(ir->context, "llvm.loop", 9), ir->plain_loop);
     LLVMAddIncoming(variable, &next, &latch, 1);
 
     LLVMPositionBuilderAtEnd(at, after);
@@ -150,13 +153,26 @@ void ir_block(Ir *ir, const Block *block) {
     for (int i = 0; i < block->count; i++) {
         const Statement *s = block->at[i];
         switch (s->kind) {
-        case STATEMENT_LOOP: ir_loop(ir, s); break;
-        case STATEMENT_LET: set(ir, s->value, ir_plain(ir, s->value)); break;
-        case STATEMENT_VAR: set(ir, s, ir_value(ir, s->value)); break;
-        case STATEMENT_SET: set(ir, s->target, ir_value(ir, s->value)); break;
-        case STATEMENT_STORE: ir_store(ir, s); break;
-        case STATEMENT_IF: ir_if(ir, s); break;
-        case STATEMENT_COMMENT: break;
+        case STATEMENT_LOOP:
+            ir_loop(ir, s);
+            break;
+        case STATEMENT_LET:
+            set(ir, s->value, ir_plain(ir, s->value));
+            break;
+        case STATEMENT_VAR:
+            set(ir, s, ir_value(ir, s->value));
+            break;
+        case STATEMENT_SET:
+            set(ir, s->target, ir_value(ir, s->value));
+            break;
+        case STATEMENT_STORE:
+            ir_store(ir, s);
+            break;
+        case STATEMENT_IF:
+            ir_if(ir, s);
+            break;
+        case STATEMENT_COMMENT:
+            break;
         }
     }
 }

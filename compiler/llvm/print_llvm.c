@@ -1,8 +1,9 @@
-/* A module of LLVM IR: functions that call kernels in order, with their barriers and guards, then the kernels and the math
-   functions. Before: verified kernels with places in memory. After: IR that LLVMVerifyModule accepts. */
+/* A module of LLVM IR: functions that call kernels in order, with their barriers and guards, then the kernels and the
+   math functions. Before: verified kernels with places in memory. After: IR that LLVMVerifyModule accepts. */
 #include "ir.h"
 
 #include <llvm-c/Analysis.h>
+#include <llvm-c/DebugInfo.h>
 #include <string.h>
 
 /* ---- Functions
@@ -103,8 +104,8 @@ static void guard(Ir *ir, const Frame *frame, const Step *step) {
 }
 
 static void print_steps(Ir *ir, const Function *function) {
-    Frame frame = {.function = function, .context = LLVMGetParam(ir->function, 0),
-                   .thread32 = LLVMGetParam(ir->function, 1)};
+    Frame frame = {
+        .function = function, .context = LLVMGetParam(ir->function, 0), .thread32 = LLVMGetParam(ir->function, 1)};
     frame.thread = LLVMBuildSExt(ir->builder, frame.thread32, ir->i64, "thread");
     frame.threads = LLVMBuildSExt(ir->builder, LLVMGetParam(ir->function, 2), ir->i64, "threads");
     load_fields(ir, &frame);
@@ -142,7 +143,8 @@ static void print_map_steps(Ir *ir, const Function *function) {
 static void print_function(Ir *ir, const Function *function) {
     LLVMTypeRef step[3] = {ir->pointer, ir->i32, ir->i32}, map[2] = {ir->pointer, ir->i64};
     LLVMTypeRef none = LLVMVoidTypeInContext(ir->context);
-    LLVMTypeRef type = function->is_map ? LLVMFunctionType(none, map, 2, false) : LLVMFunctionType(none, step, 3, false);
+    LLVMTypeRef type =
+        function->is_map ? LLVMFunctionType(none, map, 2, false) : LLVMFunctionType(none, step, 3, false);
     ir->function = LLVMAddFunction(ir->module, function->name, type);
     map_clear(&ir->values);
     debug_function(ir, ir->function, function->name, function->span);
@@ -232,14 +234,34 @@ static bool verified(LLVMModuleRef module) {
     return !broken;
 }
 
+static LLVMMetadataRef loop_hint(Ir *ir, const char *name, LLVMMetadataRef value) {
+    LLVMMetadataRef pair[2] = {LLVMMDStringInContext2(ir->context, name, strlen(name)), value};
+    return LLVMMDNodeInContext2(ir->context, pair, value ? 2 : 1);
+}
+
+/* Such a node may be shared: without a first operand of its own it names no loop. */
+static LLVMValueRef plain_loop(Ir *ir) {
+    LLVMMetadataRef off = LLVMValueAsMetadata(LLVMConstInt(LLVMInt1TypeInContext(ir->context), 0, false));
+    LLVMMetadataRef itself = LLVMTemporaryMDNode(ir->context, NULL, 0);
+    LLVMMetadataRef parts[3] = {itself, loop_hint(ir, "llvm.loop.unroll.disable", NULL),
+                                loop_hint(ir, "llvm.loop.vectorize.enable", off)};
+    LLVMMetadataRef node = LLVMMDNodeInContext2(ir->context, parts, 3);
+    LLVMMetadataReplaceAllUsesWith(itself, node);
+    return LLVMMetadataAsValue(ir->context, node);
+}
+
 LLVMModuleRef print_llvm(Arena *arena, LLVMContextRef context, const Shapes *shapes, const Piece *piece,
-                         const char *name, bool whole, bool debug) {
+                         const Target *target, bool whole) {
     Ir ir = {.arena = arena, .shapes = shapes, .piece = piece, .context = context, .whole = whole};
-    ir.module = LLVMModuleCreateWithNameInContext(name, context);
+    bool debug = target->options->debug;
+    ir.module = LLVMModuleCreateWithNameInContext("kernels", context);
+    LLVMSetTarget(ir.module, target->triple);
+    LLVMSetDataLayout(ir.module, target->layout);
     ir.builder = LLVMCreateBuilderInContext(context);
     ir.pointer = LLVMPointerTypeInContext(context, 0);
     ir.i64 = LLVMInt64TypeInContext(context);
     ir.i32 = LLVMInt32TypeInContext(context);
+    ir.plain_loop = plain_loop(&ir);
     if (debug)
         ir.debug = debug_start(&ir);
     for (int i = 0; i < piece->functions.count; i++)

@@ -1,5 +1,5 @@
-/* Values as LLVM IR: beside each, what emit/lanes.c makes of it in C. No flag of fast-math is set anywhere, so that LLVM
-   neither contracts nor reorders. */
+/* Values as LLVM IR: beside each, what emit/lanes.c makes of it in C. No flag of fast-math is set anywhere, so that
+   LLVM neither contracts nor reorders. */
 #include "ir.h"
 
 #include <string.h>
@@ -17,13 +17,18 @@ static bool is_signed(Scalar scalar) {
 
 static LLVMTypeRef scalar_type(Ir *ir, Scalar scalar) {
     switch (scalar) {
-    case SCALAR_F32: return LLVMFloatTypeInContext(ir->context);
-    case SCALAR_F64: return LLVMDoubleTypeInContext(ir->context);
+    case SCALAR_F32:
+        return LLVMFloatTypeInContext(ir->context);
+    case SCALAR_F64:
+        return LLVMDoubleTypeInContext(ir->context);
     case SCALAR_I32:
-    case SCALAR_U32: return ir->i32;
+    case SCALAR_U32:
+        return ir->i32;
     case SCALAR_I64:
-    case SCALAR_U64: return ir->i64;
-    case SCALAR_BOOL: return LLVMInt1TypeInContext(ir->context);
+    case SCALAR_U64:
+        return ir->i64;
+    case SCALAR_BOOL:
+        return LLVMInt1TypeInContext(ir->context);
     }
     BUG("a scalar of kind %d", (int)scalar);
 }
@@ -53,8 +58,9 @@ static LLVMValueRef real_constant(Ir *ir, ValueType type, double number) {
 static LLVMValueRef number_constant(Ir *ir, const Value *value) {
     ValueType type = value->type;
     if (is_float(type.scalar))
-        return real_constant(ir, type, type.scalar == SCALAR_F32 ? (double)(float)value->number.real : value->number.real);
-    unsigned long long bits = type.scalar == SCALAR_BOOL ? value->number.integer != 0
+        return real_constant(ir, type,
+                             type.scalar == SCALAR_F32 ? (double)(float)value->number.real : value->number.real);
+    unsigned long long bits = type.scalar == SCALAR_BOOL       ? value->number.integer != 0
                               : scalar_bytes(type.scalar) == 4 ? (uint32_t)value->number.integer
                                                                : (unsigned long long)value->number.integer;
     return constant_lanes(LLVMConstInt(scalar_type(ir, type.scalar), bits, false), type.lanes);
@@ -183,51 +189,12 @@ static LLVMValueRef convert(Ir *ir, LLVMValueRef a, ValueType from, ValueType to
     return is_signed(from.scalar) ? LLVMBuildSExt(at, a, type, "") : LLVMBuildZExt(at, a, type, "");
 }
 
-/* Whether a value may only be computed where its condition holds: a load may lie outside, a divisor may be zero. */
-static bool is_guarded(const Value *value) {
-    if (value->let)
-        return false;
-    if (value->kind == VALUE_LOAD ||
-        (value->kind == VALUE_OP && (value->op == OP_INTEGER_DIVIDE || value->op == OP_INTEGER_REMAINDER)))
-        return true;
-    for (int i = 0; i < value->arg_count; i++)
-        if (is_guarded(value->args[i]))
-            return true;
-    return false;
-}
-
-/* C's `?:` runs one side alone. */
-static LLVMValueRef choose_by_branch(Ir *ir, const Value *value, LLVMValueRef condition) {
-    LLVMBasicBlockRef yes = ir_new_block(ir, "yes"), no = ir_new_block(ir, "no"), both = ir_new_block(ir, "chosen");
-    LLVMBuildCondBr(ir->builder, condition, yes, no);
-    LLVMValueRef results[2];
-    LLVMBasicBlockRef ends[2], starts[2] = {yes, no};
-    for (int i = 0; i < 2; i++) {
-        LLVMPositionBuilderAtEnd(ir->builder, starts[i]);
-        results[i] = ir_value(ir, value->args[1 + i]);
-        ends[i] = LLVMGetInsertBlock(ir->builder);
-        LLVMBuildBr(ir->builder, both);
-    }
-    LLVMPositionBuilderAtEnd(ir->builder, both);
-    LLVMValueRef chosen = LLVMBuildPhi(ir->builder, ir_type(ir, value->type), "");
-    LLVMAddIncoming(chosen, results, ends, 2);
-    return chosen;
-}
-
-static LLVMValueRef choose(Ir *ir, const Value *value) {
-    LLVMValueRef condition = ir_value(ir, value->args[0]);
-    if (value->type.lanes == 1 && (is_guarded(value->args[1]) || is_guarded(value->args[2])))
-        return choose_by_branch(ir, value, condition);
-    LLVMValueRef yes = ir_value(ir, value->args[1]), no = ir_value(ir, value->args[2]);
-    return LLVMBuildSelect(ir->builder, condition, yes, no, "");
-}
-
 static LLVMValueRef call(Ir *ir, const Value *value) {
     LLVMValueRef args[6], function = ir_math(ir, value->function);
     for (int i = 0; i < value->arg_count; i++)
         args[i] = ir_value(ir, value->args[i]);
-    LLVMValueRef result = LLVMBuildCall2(ir->builder, LLVMGlobalGetValueType(function), function, args,
-                                         (unsigned)value->arg_count, "");
+    LLVMValueRef result =
+        LLVMBuildCall2(ir->builder, LLVMGlobalGetValueType(function), function, args, (unsigned)value->arg_count, "");
     LLVMSetInstructionCallConv(result, LLVMGetFunctionCallConv(function));
     return result;
 }
@@ -236,8 +203,6 @@ static LLVMValueRef operate(Ir *ir, const Value *value) {
     LLVMValueRef args[6] = {0};
     LLVMBuilderRef at = ir->builder;
     ValueType type = value->type;
-    if (value->op == OP_WHERE)
-        return choose(ir, value);
     if (op_table[value->op].class == CLASS_MATH)
         return call(ir, value);
     for (int i = 0; i < value->arg_count; i++)
@@ -245,44 +210,76 @@ static LLVMValueRef operate(Ir *ir, const Value *value) {
     LLVMValueRef a = args[0], b = args[1];
     ValueType from = value->args[0]->type;
     switch (value->op) {
-    case OP_NEGATE: return LLVMBuildFNeg(at, a, "");
-    case OP_ADD: return LLVMBuildFAdd(at, a, b, "");
-    case OP_SUBTRACT: return LLVMBuildFSub(at, a, b, "");
-    case OP_MULTIPLY: return LLVMBuildFMul(at, a, b, "");
-    case OP_DIVIDE: return LLVMBuildFDiv(at, a, b, "");
+    case OP_WHERE:
+        return LLVMBuildSelect(at, a, b, args[2], ""); /* both sides may be computed: kernel_verify says so */
+    case OP_NEGATE:
+        return LLVMBuildFNeg(at, a, "");
+    case OP_ADD:
+        return LLVMBuildFAdd(at, a, b, "");
+    case OP_SUBTRACT:
+        return LLVMBuildFSub(at, a, b, "");
+    case OP_MULTIPLY:
+        return LLVMBuildFMul(at, a, b, "");
+    case OP_DIVIDE:
+        return LLVMBuildFDiv(at, a, b, "");
     case OP_FMA:
     case OP_ABSOLUTE:
     case OP_SQRT:
     case OP_FLOOR:
-    case OP_ROUND: return intrinsic(ir, op_table[value->op].llvm, type, args, (unsigned)value->arg_count);
+    case OP_ROUND:
+        return intrinsic(ir, op_table[value->op].llvm, type, args, (unsigned)value->arg_count);
     case OP_MAXIMUM:
-    case OP_MINIMUM: return extreme(ir, value, a, b);
-    case OP_SIGN: return sign(ir, a, type);
+    case OP_MINIMUM:
+        return extreme(ir, value, a, b);
+    case OP_SIGN:
+        return sign(ir, a, type);
     case OP_REAL:
-    case OP_CONVERT: return convert(ir, a, from, type);
-    case OP_BITCAST: return LLVMBuildBitCast(at, a, ir_type(ir, type), "");
-    case OP_LESS: return LLVMBuildFCmp(at, LLVMRealOLT, a, b, "");
-    case OP_LESS_EQUAL: return LLVMBuildFCmp(at, LLVMRealOLE, a, b, "");
-    case OP_EQUAL: return LLVMBuildFCmp(at, LLVMRealOEQ, a, b, "");
-    case OP_NOT_EQUAL: return LLVMBuildFCmp(at, LLVMRealUNE, a, b, "");
+    case OP_CONVERT:
+        return convert(ir, a, from, type);
+    case OP_BITCAST:
+        return LLVMBuildBitCast(at, a, ir_type(ir, type), "");
+    case OP_LESS:
+        return LLVMBuildFCmp(at, LLVMRealOLT, a, b, "");
+    case OP_LESS_EQUAL:
+        return LLVMBuildFCmp(at, LLVMRealOLE, a, b, "");
+    case OP_EQUAL:
+        return LLVMBuildFCmp(at, LLVMRealOEQ, a, b, "");
+    case OP_NOT_EQUAL:
+        return LLVMBuildFCmp(at, LLVMRealUNE, a, b, "");
     case OP_AND:
-    case OP_BITS_AND: return LLVMBuildAnd(at, a, b, "");
+    case OP_BITS_AND:
+        return LLVMBuildAnd(at, a, b, "");
     case OP_OR:
-    case OP_BITS_OR: return LLVMBuildOr(at, a, b, "");
-    case OP_BITS_XOR: return LLVMBuildXor(at, a, b, "");
-    case OP_NOT: return LLVMBuildNot(at, a, "");
-    case OP_INTEGER_ADD: return LLVMBuildAdd(at, a, b, "");
-    case OP_INTEGER_SUBTRACT: return LLVMBuildSub(at, a, b, "");
-    case OP_INTEGER_MULTIPLY: return LLVMBuildMul(at, a, b, "");
-    case OP_INTEGER_DIVIDE: return LLVMBuildSDiv(at, a, b, "");
-    case OP_INTEGER_REMAINDER: return LLVMBuildSRem(at, a, b, "");
-    case OP_INTEGER_MINIMUM: return LLVMBuildSelect(at, LLVMBuildICmp(at, LLVMIntSLT, a, b, ""), a, b, "");
-    case OP_INTEGER_EQUAL: return LLVMBuildICmp(at, LLVMIntEQ, a, b, "");
-    case OP_INTEGER_LESS: return LLVMBuildICmp(at, is_signed(from.scalar) ? LLVMIntSLT : LLVMIntULT, a, b, "");
-    case OP_MULTIPLY_HIGH: return multiply_high(ir, a, b, type);
-    case OP_SHIFT_LEFT: return LLVMBuildShl(at, a, b, "");
-    case OP_SHIFT_RIGHT: return is_signed(type.scalar) ? LLVMBuildAShr(at, a, b, "") : LLVMBuildLShr(at, a, b, "");
-    default: BUG("LLVM has no way to print '%s'", op_table[value->op].name);
+    case OP_BITS_OR:
+        return LLVMBuildOr(at, a, b, "");
+    case OP_BITS_XOR:
+        return LLVMBuildXor(at, a, b, "");
+    case OP_NOT:
+        return LLVMBuildNot(at, a, "");
+    case OP_INTEGER_ADD:
+        return LLVMBuildAdd(at, a, b, "");
+    case OP_INTEGER_SUBTRACT:
+        return LLVMBuildSub(at, a, b, "");
+    case OP_INTEGER_MULTIPLY:
+        return LLVMBuildMul(at, a, b, "");
+    case OP_INTEGER_DIVIDE:
+        return LLVMBuildSDiv(at, a, b, "");
+    case OP_INTEGER_REMAINDER:
+        return LLVMBuildSRem(at, a, b, "");
+    case OP_INTEGER_MINIMUM:
+        return LLVMBuildSelect(at, LLVMBuildICmp(at, LLVMIntSLT, a, b, ""), a, b, "");
+    case OP_INTEGER_EQUAL:
+        return LLVMBuildICmp(at, LLVMIntEQ, a, b, "");
+    case OP_INTEGER_LESS:
+        return LLVMBuildICmp(at, is_signed(from.scalar) ? LLVMIntSLT : LLVMIntULT, a, b, "");
+    case OP_MULTIPLY_HIGH:
+        return multiply_high(ir, a, b, type);
+    case OP_SHIFT_LEFT:
+        return LLVMBuildShl(at, a, b, "");
+    case OP_SHIFT_RIGHT:
+        return is_signed(type.scalar) ? LLVMBuildAShr(at, a, b, "") : LLVMBuildLShr(at, a, b, "");
+    default:
+        BUG("LLVM has no way to print '%s'", op_table[value->op].name);
     }
 }
 
@@ -306,20 +303,30 @@ static LLVMValueRef known(Ir *ir, const void *key, const char *name) {
 
 LLVMValueRef ir_plain(Ir *ir, const Value *value) {
     switch (value->kind) {
-    case VALUE_NUMBER: return number_constant(ir, value);
+    case VALUE_NUMBER:
+        return number_constant(ir, value);
     case VALUE_VARIABLE:
-    case VALUE_REGISTER: return known(ir, value->statement, value->statement->name);
-    case VALUE_CONTEXT: return ir->fields[value->field];
-    case VALUE_OP: return operate(ir, value);
-    case VALUE_LOAD: return load(ir, value);
-    case VALUE_SPLAT: return splat(ir, ir_value(ir, value->args[0]), value->type.lanes);
-    case VALUE_LANES: return lane_numbers(ir, value->type.lanes);
+    case VALUE_REGISTER:
+        return known(ir, value->statement, value->statement->name);
+    case VALUE_CONTEXT:
+        return ir->fields[value->field];
+    case VALUE_OP:
+        return operate(ir, value);
+    case VALUE_LOAD:
+        return load(ir, value);
+    case VALUE_SPLAT:
+        return splat(ir, ir_value(ir, value->args[0]), value->type.lanes);
+    case VALUE_LANES:
+        return lane_numbers(ir, value->type.lanes);
     case VALUE_EXTRACT:
         return LLVMBuildExtractElement(ir->builder, ir_value(ir, value->args[0]),
                                        LLVMConstInt(ir->i32, (unsigned long long)value->number.integer, false), "");
-    case VALUE_TREE_SUM: return tree_sum(ir, ir_value(ir, value->args[0]), value->args[0]->type);
-    case VALUE_ARGUMENT: return LLVMGetParam(ir->function, (unsigned)value->number.integer);
-    case VALUE_CALL: return call(ir, value);
+    case VALUE_TREE_SUM:
+        return tree_sum(ir, ir_value(ir, value->args[0]), value->args[0]->type);
+    case VALUE_ARGUMENT:
+        return LLVMGetParam(ir->function, (unsigned)value->number.integer);
+    case VALUE_CALL:
+        return call(ir, value);
     }
     BUG("a value of kind %d", (int)value->kind);
 }

@@ -1,6 +1,6 @@
-/* Kernels that are the same function. Training, measuring and predicting run the same forward kernels on memory that lies
-   elsewhere: buffers are parameters of the machine code, so that each such kernel is compiled once. Two kernels are equal
-   where their bytes here are equal: everything that print_kernel.c looks at is written into them. */
+/* Kernels that are the same function. Training, measuring and predicting run the same forward kernels on memory that
+   lies elsewhere: buffers are parameters of the machine code, so that each such kernel is compiled once. Two kernels
+   are equal where their bytes here are equal: everything that print_kernel.c looks at is written into them. */
 #include "ir.h"
 
 #include <string.h>
@@ -243,6 +243,12 @@ void shapes_find(Arena *arena, const Module *module, Shapes *shapes) {
             if (function->steps[k].kind == STEP_KERNEL && !map_find(&shapes->of_kernel, function->steps[k].kernel))
                 add_kernel(shapes, function->steps[k].kernel, function->is_map);
     }
+}
+
+void shapes_heat(const Shapes *shapes, const Function *function) {
+    for (int i = 0; i < function->step_count; i++)
+        if (function->steps[i].kind == STEP_KERNEL)
+            ((Shape *)map_find(&shapes->of_kernel, function->steps[i].kernel))->hot = true;
 }
 
 const Shape *shape_of(const Shapes *shapes, const Kernel *kernel) {

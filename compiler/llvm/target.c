@@ -1,5 +1,5 @@
-/* The machine that code is made for, and what LLVM says. LLVM only warns of a CPU it does not know and goes on for another
-   one; its names are therefore listed here. */
+/* The machine that code is made for, and what LLVM says. LLVM only warns of a CPU it does not know and goes on for
+   another one; its names are therefore listed here. */
 #include "ir.h"
 
 #include <llvm-c/Error.h>
@@ -32,22 +32,74 @@ static void on_fatal_error(const char *reason) {
 /* ---- CPUs
  * ------------------------------------------------------------------------------------------------------------- */
 
-static const char *const x86_cpus[] = {
-    "x86-64",       "x86-64-v2",      "x86-64-v3",     "x86-64-v4",  "nocona",       "core2",          "penryn",
-    "nehalem",      "westmere",       "sandybridge",   "ivybridge",  "haswell",      "broadwell",      "skylake",
-    "skylake-avx512", "cascadelake",  "cooperlake",    "cannonlake", "icelake-client", "icelake-server", "tigerlake",
-    "rocketlake",   "alderlake",      "raptorlake",    "meteorlake", "arrowlake",    "arrowlake-s",    "lunarlake",
-    "pantherlake",  "sapphirerapids", "emeraldrapids", "graniterapids", "sierraforest", "grandridge",  "clearwaterforest",
-    "gracemont",    "bonnell",        "silvermont",    "goldmont",   "goldmont-plus", "tremont",       "knl",
-    "knm",          "k8",             "k8-sse3",       "opteron",    "athlon64",     "amdfam10",       "barcelona",
-    "btver1",       "btver2",         "bdver1",        "bdver2",     "bdver3",       "bdver4",         "znver1",
-    "znver2",       "znver3",         "znver4",        "znver5",     NULL};
+static const char *const x86_cpus[] = {"x86-64",
+                                       "x86-64-v2",
+                                       "x86-64-v3",
+                                       "x86-64-v4",
+                                       "nocona",
+                                       "core2",
+                                       "penryn",
+                                       "nehalem",
+                                       "westmere",
+                                       "sandybridge",
+                                       "ivybridge",
+                                       "haswell",
+                                       "broadwell",
+                                       "skylake",
+                                       "skylake-avx512",
+                                       "cascadelake",
+                                       "cooperlake",
+                                       "cannonlake",
+                                       "icelake-client",
+                                       "icelake-server",
+                                       "tigerlake",
+                                       "rocketlake",
+                                       "alderlake",
+                                       "raptorlake",
+                                       "meteorlake",
+                                       "arrowlake",
+                                       "arrowlake-s",
+                                       "lunarlake",
+                                       "pantherlake",
+                                       "sapphirerapids",
+                                       "emeraldrapids",
+                                       "graniterapids",
+                                       "sierraforest",
+                                       "grandridge",
+                                       "clearwaterforest",
+                                       "gracemont",
+                                       "bonnell",
+                                       "silvermont",
+                                       "goldmont",
+                                       "goldmont-plus",
+                                       "tremont",
+                                       "knl",
+                                       "knm",
+                                       "k8",
+                                       "k8-sse3",
+                                       "opteron",
+                                       "athlon64",
+                                       "amdfam10",
+                                       "barcelona",
+                                       "btver1",
+                                       "btver2",
+                                       "bdver1",
+                                       "bdver2",
+                                       "bdver3",
+                                       "bdver4",
+                                       "znver1",
+                                       "znver2",
+                                       "znver3",
+                                       "znver4",
+                                       "znver5",
+                                       NULL};
 
-static const char *const arm_cpus[] = {
-    "generic",     "cortex-a53",  "cortex-a55",  "cortex-a57",  "cortex-a72",  "cortex-a73",  "cortex-a75", "cortex-a76",
-    "cortex-a77",  "cortex-a78",  "cortex-a510", "cortex-a710", "cortex-a715", "cortex-x1",   "cortex-x2",  "cortex-x3",
-    "neoverse-n1", "neoverse-n2", "neoverse-v1", "neoverse-v2", "a64fx",       "ampere1",     "apple-m1",   "apple-m2",
-    "apple-m3",    "apple-m4",    "thunderx2t99", "carmel",     NULL};
+static const char *const arm_cpus[] = {"generic",     "cortex-a53",   "cortex-a55",  "cortex-a57",  "cortex-a72",
+                                       "cortex-a73",  "cortex-a75",   "cortex-a76",  "cortex-a77",  "cortex-a78",
+                                       "cortex-a510", "cortex-a710",  "cortex-a715", "cortex-x1",   "cortex-x2",
+                                       "cortex-x3",   "neoverse-n1",  "neoverse-n2", "neoverse-v1", "neoverse-v2",
+                                       "a64fx",       "ampere1",      "apple-m1",    "apple-m2",    "apple-m3",
+                                       "apple-m4",    "thunderx2t99", "carmel",      NULL};
 
 static bool cpu_known(const Target *target, const char *cpu) {
     const char *const *known = strncmp(target->triple, "x86_64", 6) == 0    ? x86_cpus
@@ -68,8 +120,15 @@ static bool cpu_known(const Target *target, const char *cpu) {
     return false;
 }
 
-static char *copied(const char *text) {
-    return LLVMCreateMessage(text);
+static bool find_layout(Target *target) {
+    LLVMTargetMachineRef machine = target_machine(target);
+    if (!machine)
+        return false;
+    LLVMTargetDataRef layout = LLVMCreateTargetDataLayout(machine);
+    target->layout = LLVMCopyStringRepOfTargetData(layout);
+    LLVMDisposeTargetData(layout);
+    LLVMDisposeTargetMachine(machine);
+    return true;
 }
 
 bool target_start(Target *target, const LlvmOptions *options) {
@@ -88,28 +147,25 @@ bool target_start(Target *target, const LlvmOptions *options) {
         return false;
     }
     const char *cpu = options->cpu;
-    if (!cpu || strcmp(cpu, "native") == 0) {
-        target->cpu = LLVMGetHostCPUName();
-        target->features = LLVMGetHostCPUFeatures();
-        return true;
-    }
-    target->cpu = copied(cpu);
-    target->features = copied("");
-    return cpu_known(target, cpu);
+    bool native = !cpu || strcmp(cpu, "native") == 0;
+    target->cpu = native ? LLVMGetHostCPUName() : LLVMCreateMessage(cpu);
+    target->features = native ? LLVMGetHostCPUFeatures() : LLVMCreateMessage("");
+    return (native || cpu_known(target, cpu)) && find_layout(target);
 }
 
 void target_end(Target *target) {
     LLVMDisposeMessage(target->triple);
     LLVMDisposeMessage(target->cpu);
     LLVMDisposeMessage(target->features);
+    LLVMDisposeMessage(target->layout);
 }
 
 LLVMTargetMachineRef target_machine(const Target *target) {
     static const LLVMCodeGenOptLevel levels[] = {LLVMCodeGenLevelNone, LLVMCodeGenLevelLess, LLVMCodeGenLevelDefault,
                                                  LLVMCodeGenLevelAggressive};
-    LLVMTargetMachineRef machine = LLVMCreateTargetMachine(target->target, target->triple, target->cpu, target->features,
-                                                           levels[target->options->level], LLVMRelocPIC,
-                                                           LLVMCodeModelDefault);
+    LLVMTargetMachineRef machine =
+        LLVMCreateTargetMachine(target->target, target->triple, target->cpu, target->features,
+                                levels[target->options->level], LLVMRelocPIC, LLVMCodeModelDefault);
     if (!machine)
         error_plain("LLVM cannot make code for %s %s", target->triple, target->cpu);
     return machine;

@@ -1,0 +1,168 @@
+"""bpc run: the same weights, to the bit, as the native program saves, for every example, every program of tests/agree and
+every golden case, however kernels are spread over threads; and what a command line may ask of it."""
+import functools
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+from commands import ROOT, TESTS, Skipped, copied, expect, first_line
+from groups.agree import programs, weights
+
+WAYS = [(how, threads) for how in ("always", "auto") for threads in (1, 2, 3)]
+SETTINGS = ["--quiet", "--seed", "5", "--epochs", "6"]
+IRIS = ROOT / "examples" / "iris"
+
+
+def needs_llvm(build):
+    if not (build.folder / "bpc-llvm.so").exists():
+        raise Skipped("built without LLVM")
+
+
+def agrees(build, folder, source, earlier):
+    needs_llvm(build)
+    with copied(folder) as place, tempfile.TemporaryDirectory(prefix="bpc-cache-") as cache:
+        home = {"XDG_CACHE_HOME": cache}
+        for program in earlier:
+            build.succeed([build.bpc, "run", program.name, "--", "--quiet", "--seed", "5", "--epochs", "3"], cwd=place,
+                          environment=home)
+        loaded = {path.name for path in place.glob("*.safetensors")}
+        build.compile(source.name, "program", cwd=place)
+        build.succeed(["./program", *SETTINGS, "--threads", "1"], cwd=place)
+        made = {path.name for path in place.glob("*.safetensors")} - loaded
+        truth = weights(place, made)
+        expect(truth, "no weights are saved")
+        for how, threads in WAYS:
+            build.succeed([build.bpc, "run", "--verify", f"--threads={how}", source.name, "--", *SETTINGS, "--threads",
+                           threads], cwd=place, environment=home)
+            expect(weights(place, made) == truth, f"--threads={how} on {threads} gives other weights than the native program")
+        build.succeed([build.bpc, "--backend=llvm", source.name, "-o", "linked"], cwd=place)
+        build.succeed(["./linked", *SETTINGS], cwd=place)
+        expect(weights(place, made) == truth, "--backend=llvm gives other weights than the C compiler")
+
+
+def golden_programs():
+    for case in sorted((TESTS / "golden").iterdir()):
+        if (case / "case.bp").exists():
+            yield case, case / "case.bp", []
+
+
+def script(build):
+    """The first line of a file may name bpc; a program may come from standard input; exit codes are the program's."""
+    needs_llvm(build)
+    with copied(IRIS) as place:
+        home = {"XDG_CACHE_HOME": str(place)}
+        text = (place / "iris.bp").read_text()
+        named = place / "named.bp"
+        named.write_text(f"#!/usr/bin/env -S {build.bpc} run\n{text}")
+        named.chmod(0o755)
+        outcome = build.succeed(["./named.bp", "--epochs", "2"], cwd=place, environment=home)
+        expect("saved Classifier" in outcome.out, f"the script says {first_line(outcome.out)}")
+        (place / "iris.safetensors").unlink()
+        command = f"exec '{build.bpc}' run - -- --quiet --epochs 2 < iris.bp"
+        build.succeed(["sh", "-c", command], cwd=place, environment=home)
+        expect((place / "iris.safetensors").exists(), "a program from standard input saves nothing")
+        outcome = build.run([build.bpc, "run", "iris.bp", "--", "--no-such-option"], cwd=place, environment=home)
+        expect(outcome.code == 2 and "--no-such-option" in outcome.err, f"an unknown option gives {outcome.code}")
+        outcome = build.run([build.bpc, "run", "iris.bp", "--", "--data", "iris=nowhere.csv"], cwd=place, environment=home)
+        expect(outcome.code == 1 and "nowhere.csv" in outcome.err, f"a missing table gives {outcome.code}")
+        outcome = build.run([build.bpc, "run", "--march=pentagon", "iris.bp"], cwd=place, environment=home)
+        expect(outcome.code == 1 and "pentagon" in outcome.err, f"an unknown CPU gives {outcome.code}")
+
+
+def every_mode(build):
+    """Predictions are the native program's; gradients are right; --bench gives its JSON."""
+    needs_llvm(build)
+    with copied(IRIS) as place:
+        home = {"XDG_CACHE_HOME": str(place)}
+        run = [build.bpc, "run", "iris.bp", "--"]
+        build.compile("iris.bp", "program", cwd=place)
+        build.succeed([*run, "--quiet", "--epochs", "3"], cwd=place, environment=home)
+        words = ["predict", "--weights", "iris.safetensors", "iris.csv", "-o"]
+        build.succeed([*run, *words, "jit.csv"], cwd=place, environment=home)
+        build.succeed(["./program", *words, "native.csv"], cwd=place)
+        expect((place / "jit.csv").read_bytes() == (place / "native.csv").read_bytes(), "predictions differ")
+        build.succeed([*run, "--check-grad", "--quiet"], cwd=place, environment=home)
+        outcome = build.succeed([*run, "--bench", "20"], cwd=place, environment=home)
+        expect('"us_per_step"' in outcome.out, f"--bench gives {first_line(outcome.out)}")
+
+
+def interrupt(build):
+    """Ctrl-C ends after the step and exits with 130."""
+    needs_llvm(build)
+    with copied(IRIS) as place:
+        text = (place / "iris.bp").read_text().replace("early_stopping val_loss, patience = 10", "")
+        (place / "long.bp").write_text(text)
+        environment = dict(os.environ, XDG_CACHE_HOME=str(place))
+        child = subprocess.Popen([str(build.bpc), "run", "long.bp", "--", "--epochs", "100000000", "--log", "log.jsonl"],
+                                 cwd=place, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        log, deadline = place / "log.jsonl", time.monotonic() + 60
+        while not (log.exists() and '"epoch"' in log.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        child.send_signal(signal.SIGINT)
+        code = child.wait(timeout=60)
+        expect(code == 130, f"exit code {code} after Ctrl-C")
+
+
+def damaged_cache(build):
+    """What lies in the cache is used, and not believed when it is damaged; where none can be written it works all the same."""
+    needs_llvm(build)
+    with copied(IRIS) as place:
+        command = [build.bpc, "run", "iris.bp", "--", *SETTINGS]
+        build.succeed(command, cwd=place, environment={"XDG_CACHE_HOME": str(place)})
+        truth = weights(place, {"iris.safetensors"})
+        files = sorted((place / "bpc").iterdir())
+        expect(files, "nothing is cached")
+        whole = [path.read_bytes() for path in files]
+        for cut in (lambda b: b[: len(b) // 2], lambda b: b[:100] + bytes([b[100] ^ 1]) + b[101:], lambda b: b""):
+            for path, data in zip(files, whole):
+                path.write_bytes(cut(data))
+            build.succeed(command, cwd=place, environment={"XDG_CACHE_HOME": str(place)})
+            expect(weights(place, {"iris.safetensors"}) == truth, "a damaged cache changes the weights")
+            expect([path.read_bytes() for path in files] == whole, "a damaged cache is not written again")
+        build.succeed(command, cwd=place, environment={"XDG_CACHE_HOME": "/proc/no/such/place"})
+        expect(weights(place, {"iris.safetensors"}) == truth, "without a cache the weights differ")
+
+
+def image(build):
+    """The pointers that compiler/llvm/image.c lists are those that runtime/program.h has, struct by struct, in order."""
+    structs = re.findall(r"^struct (bp_\w+) \{(.*?)^\};", (ROOT / "runtime/program.h").read_text(), re.MULTILINE | re.DOTALL)
+    source = (ROOT / "compiler/llvm/image.c").read_text()
+    for name, body in structs:
+        if name == "bp_context":
+            continue
+        fields = []
+        for line in re.sub(r"/\*.*?\*/", "", body, flags=re.DOTALL).split(";"):
+            called, inside = re.search(r"\(\*(\w+)\)\(", line), re.search(r"struct bp_\w+ [^*]*$", line)
+            if called:
+                fields.append(called[1])
+            elif "*" in line or inside:
+                fields += [re.findall(r"\w+", part)[-1] for part in line.split(",")]
+        table = re.search(name + r"_fields\[\] = \{(.*?)\};", source, re.DOTALL)
+        listed = re.findall(r"\b[A-Z]+\(" + name + r",\s*(\w+)", table[1]) if table else []
+        expect(listed == fields, f"struct {name}: program.h has {fields}, image.c lists {listed}")
+
+
+def object_file(build):
+    """-c gives an object that a program in C runs; --emit=llvm is LLVM's text."""
+    needs_llvm(build)
+    if not shutil.which("gcc"):
+        raise Skipped("no gcc")
+    with copied(IRIS) as place:
+        build.succeed([build.bpc, "-c", "iris.bp", "-o", "iris.o"], cwd=place)
+        names = subprocess.run(["nm", "-g", "iris.o"], cwd=place, capture_output=True, text=True, check=True).stdout
+        expect("bp_the_program" in names, "the object has no program")
+        outcome = build.succeed([build.bpc, "--emit=llvm", "iris.bp"], cwd=place)
+        expect("define void @Classifier_step(" in outcome.out, "no step in LLVM's text")
+        for flag in (" fast ", " contract ", " reassoc ", " nnan ", " afn "):
+            expect(flag not in outcome.out, f"a flag of fast-math:{flag}")
+
+
+def tests(build):
+    for folder, source, earlier in [*programs(), *golden_programs()]:
+        yield f"{folder.name}-{source.stem}", functools.partial(agrees, build, folder, source, earlier)
+    for test in (script, every_mode, interrupt, damaged_cache, image, object_file):
+        yield test.__name__.replace("_", "-"), functools.partial(test, build)
