@@ -20,9 +20,9 @@ import traceback
 
 sys.dont_write_bytecode = True  # no __pycache__ in the tree
 from commands import ROOT, Build, Failure, Skipped  # noqa: E402
-from groups import agree, docs, golden, reject, train, unit  # noqa: E402
+from groups import agree, docs, golden, jit, reject, train, unit  # noqa: E402
 
-GROUPS = {"unit": unit, "reject": reject, "golden": golden, "agree": agree, "train": train, "docs": docs}
+GROUPS = {"unit": unit, "reject": reject, "golden": golden, "agree": agree, "train": train, "docs": docs, "jit": jit}
 
 
 def run_one(function):

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 
-from commands import ROOT, TESTS, Skipped, copied, expect, first_line
+from commands import ROOT, TESTS, Skipped, copied, examples, expect, first_line
 from groups.agree import programs, weights
 
 WAYS = [(how, threads) for how in ("always", "auto") for threads in (1, 2, 3)]
@@ -161,7 +161,18 @@ def object_file(build):
             expect(flag not in outcome.out, f"a flag of fast-math:{flag}")
 
 
+def says_what_is_missing(build):
+    """Without the module `bpc run` is one clear line, and everything else works."""
+    with copied(*examples()) as place:
+        outcome = build.run([build.bpc, "run", "iris.bp"], cwd=place)
+    expect(outcome.code == 1, f"exit code {outcome.code}")
+    expect("LLVM" in outcome.err and len(outcome.err.strip().splitlines()) == 1, f"it says {outcome.err}")
+
+
 def tests(build):
+    if not (build.folder / "bpc-llvm.so").exists():
+        yield "absent", functools.partial(says_what_is_missing, build)
+        return
     for folder, source, earlier in [*programs(), *golden_programs()]:
         yield f"{folder.name}-{source.stem}", functools.partial(agrees, build, folder, source, earlier)
     for test in (script, every_mode, interrupt, damaged_cache, image, object_file):
