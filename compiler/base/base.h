@@ -51,6 +51,7 @@ void names_start(void); /* once, before the first name */
 void names_end(void);   /* frees them all */
 Name name_of(const char *text);
 Name name_slice(const char *text, size_t length);
+Name name_identifier(const char *text); /* letters and digits as they are, all else `_`: fc1.weight -> fc1_weight */
 
 /* ---- Sources and spans: where a thing was written --------------------------------------------------------------- */
 typedef struct Span {

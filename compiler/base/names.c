@@ -83,3 +83,13 @@ Name name_slice(const char *text, size_t length) {
 Name name_of(const char *text) {
     return name_slice(text, strlen(text));
 }
+
+Name name_identifier(const char *text) {
+    Text safe = {0};
+    for (const char *c = text; *c; c++)
+        text_printf(&safe, "%c",
+                    (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') ? *c : '_');
+    Name name = name_of(safe.at ? safe.at : "_");
+    text_free(&safe);
+    return name;
+}

@@ -178,12 +178,7 @@ GraphFunction *function_new(Build *build, const char *name, const char *about, S
 Buffer *buffer_new(Arena *arena, const char *name, BufferRole role, Scalar scalar, int64_t rows, int rank,
                    const int64_t *dims, Span span) {
     Buffer *buffer = arena_new_of(arena, Buffer);
-    Text safe = {0};
-    for (const char *c = name; *c; c++)
-        text_printf(&safe, "%c",
-                    (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') ? *c : '_');
-    buffer->name = name_of(safe.at ? safe.at : "buffer");
-    text_free(&safe);
+    buffer->name = name_identifier(name);
     buffer->shown = name_of(name);
     buffer->role = role;
     buffer->scalar = scalar;

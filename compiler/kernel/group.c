@@ -319,12 +319,7 @@ static void name_buffers(LowerPlan *plan) {
         const char *shown =
             node->label ? node->label : arena_printf(plan->arena, "%s_%d", op_table[node->op].name, unnamed++);
         Buffer *buffer = arena_new_of(plan->arena, Buffer);
-        Text safe = {0};
-        for (const char *c = shown; *c; c++)
-            text_printf(&safe, "%c",
-                        (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') ? *c : '_');
-        buffer->name = name_of(safe.at);
-        text_free(&safe);
+        buffer->name = name_identifier(shown);
         buffer->shown = name_of(shown);
         buffer->role = BUFFER_TEMPORARY;
         buffer->scalar = lower_scalar(plan->function, node);

@@ -176,12 +176,7 @@ static const char *group_formula(Lowering *l, const LowerGroup *group) {
 
 static Kernel *start_kernel(Lowering *l, const char *label, Span span) {
     Kernel *kernel = arena_new_of(l->b.arena, Kernel);
-    Text safe = {0};
-    for (const char *c = label; *c; c++)
-        text_printf(&safe, "%c",
-                    (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') ? *c : '_');
-    const char *wish = arena_printf(l->b.arena, "%s_%s", l->function->name, safe.at ? safe.at : "kernel");
-    text_free(&safe);
+    const char *wish = arena_printf(l->b.arena, "%s_%s", l->function->name, name_identifier(label));
     int again = 0;
     for (int i = 0; i < l->target->step_count; i++)
         again += l->target->steps[i].kernel && !strncmp(l->target->steps[i].kernel->name, wish, strlen(wish));

@@ -164,12 +164,7 @@ static Buffer *feed_buffer(Lowering *l, const Node *node) {
     }
     Buffer *buffer = arena_new_of(l->b.arena, Buffer);
     const char *shown = node->label ? node->label : "input";
-    Text safe = {0};
-    for (const char *c = shown; *c; c++)
-        text_printf(&safe, "%c",
-                    (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') ? *c : '_');
-    buffer->name = name_of(safe.at);
-    text_free(&safe);
+    buffer->name = name_identifier(shown);
     buffer->shown = name_of(shown);
     buffer->role = BUFFER_FEED;
     buffer->slot = (int)node->integer;
