@@ -143,7 +143,9 @@ static void choose_items(LowerPlan *plan, Graph *graph) {
         if (node->op == OP_SUM || node->op == OP_BATCH_SUM) {
             bool rows = node->op == OP_BATCH_SUM && node->rank == 0;
             bool lanes = node->op == OP_SUM && (node->integer == AXIS_ALL || node->integer == node->args[0]->rank - 1);
-            if (rows || (lanes && !in_lanes(plan, node->args[0], node->args[0])))
+            bool plain =
+                !plan->vectors && !is_leaf(lower_behind(node->args[0])); /* checks stay short: no functions in lanes */
+            if (rows || (lanes && (plain || !in_lanes(plan, node->args[0], node->args[0]))))
                 make_item(plan, lower_behind(node->args[0]));
         }
     }
