@@ -57,7 +57,7 @@ static void finish_stage(Compilation *c, Stage stage) {
     text_free(&text);
 }
 
-/* ---- the stages ------------------------------------------------------------------------------------------------------------- */
+/* ---- the stages -------------------------------------------------------------------------------------------------- */
 
 static bool read_source(Compilation *c) {
     char why[512];
@@ -112,7 +112,7 @@ static void make_c(Compilation *c, CKind kind) {
     finish_stage(c, STAGE_C);
 }
 
-/* ---- what is written --------------------------------------------------------------------------------------------------------- */
+/* ---- what is written --------------------------------------------------------------------------------------------- */
 
 static int write_text(const Compilation *c, const Text *text) {
     char why[512];
@@ -155,7 +155,7 @@ static void print_mermaid(const Compilation *c, Text *out) {
     graph_print_mermaid(c->graph, out);
 }
 
-/* ---- through LLVM ----------------------------------------------------------------------------------------------------------- */
+/* ---- through LLVM ------------------------------------------------------------------------------------------------ */
 
 static LlvmOptions llvm_options(const Compilation *c) {
     const CompileOptions *options = c->options;

@@ -10,7 +10,7 @@
 
 enum { BENCH_WARM = 3, BENCH_REPEATS = 5, BENCH_BATCHES = 8, BENCH_BYTES = 4 << 20 };
 
-/* ---- Rows out of nowhere ------------------------------------------------------------------------------------ */
+/* ---- Rows out of nowhere ----------------------------------------------------------------------------------------- */
 /* About normal: the sum of twelve uniform numbers has variance 1. */
 static float bench_number(uint64_t seed, int32_t slot, uint64_t element) {
     double sum = -6;
@@ -84,7 +84,7 @@ static int bench_fitted(struct bp_instance *instance, int32_t data, struct bp_er
     return 1;
 }
 
-/* ---- What is printed ---------------------------------------------------------------------------------------- */
+/* ---- What is printed --------------------------------------------------------------------------------------------- */
 static double bench_bytes_peak(void) {
     struct rusage usage;
     if (getrusage(RUSAGE_SELF, &usage) != 0)
@@ -112,7 +112,7 @@ static int bench_print(struct bp_instance *instance, struct bp_text *json, int32
     return ok;
 }
 
-/* ---- Training ----------------------------------------------------------------------------------------------- */
+/* ---- Training ---------------------------------------------------------------------------------------------------- */
 static const struct bp_train *bench_phase(struct bp_instance *instance) {
     const struct bp_program *program = instance->program;
     for (int32_t i = 0; i < program->train_count; i++)
@@ -199,7 +199,7 @@ static enum bp_outcome bench_train(struct bp_instance *instance, struct bp_error
     return outcome;
 }
 
-/* ---- Predicting --------------------------------------------------------------------------------------------- */
+/* ---- Predicting -------------------------------------------------------------------------------------------------- */
 /* One row a call, without a team: equal bits, and a single row has no work to share. */
 static double bench_calls(struct bp_instance *instance, const struct bp_function *function,
                           const struct bp_table *table, int64_t calls) {

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- Writing ------------------------------------------------------------------------------------------------ */
+/* ---- Writing ----------------------------------------------------------------------------------------------------- */
 static void checkpoint_bits(struct bp_text *json, uint64_t value) {
     bp_text_printf(json, "\"%016llx\"", (unsigned long long)value);
 }
@@ -164,7 +164,7 @@ int bp_checkpoint_write(struct bp_instance *instance, const struct bp_progress *
     return ok;
 }
 
-/* ---- Reading ------------------------------------------------------------------------------------------------ */
+/* ---- Reading ----------------------------------------------------------------------------------------------------- */
 struct checkpoint_reader {
     struct bp_instance *instance;
     const char *path;

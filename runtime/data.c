@@ -6,8 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- What is known while reading -----------------------------------------------------------------------------------
- */
+/* ---- What is known while reading --------------------------------------------------------------------------------- */
 struct data_key { /* a category as it is looked up */
     const char *text;
     double number;
@@ -90,8 +89,7 @@ static struct data_where data_here(const struct data_reader *reader) {
     return where;
 }
 
-/* ---- Did you mean
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- Did you mean ------------------------------------------------------------------------------------------------ */
 static int data_lower(char c) {
     return c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : (unsigned char)c;
 }
@@ -143,8 +141,7 @@ static void data_try_nearest(struct data_nearest *nearest, const char *candidate
     nearest->found = data_quoted(candidate, (int32_t)length);
 }
 
-/* ---- Categories
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- Categories -------------------------------------------------------------------------------------------------- */
 static int data_by_text(const void *left, const void *right) {
     const struct data_key *a = left, *b = right;
     int order = strcmp(a->text, b->text);
@@ -219,8 +216,7 @@ static void data_unknown_category(const struct data_reader *reader, const struct
     bp_text_free(&list);
 }
 
-/* ---- One field
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- One field --------------------------------------------------------------------------------------------------- */
 /* `missing 0` means 0.0 too where the column holds numbers. */
 static int data_is_missing(const struct bp_column *column, int by_value, const struct bp_field *field) {
     if (field->length == 0)
@@ -328,8 +324,7 @@ static int data_read_field(struct data_reader *reader, int32_t index, struct bp_
     return -1;
 }
 
-/* ---- Rows
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- Rows -------------------------------------------------------------------------------------------------------- */
 static int data_resize(struct data_reader *reader, void **memory, size_t item, int64_t capacity) {
     if ((uint64_t)capacity > PTRDIFF_MAX / item)
         return bp_fail(reader->error, "out of memory: '%s' has too many rows", reader->data->name);
@@ -390,8 +385,7 @@ static int data_read_row(struct data_reader *reader, const struct bp_field *fiel
     return 1;
 }
 
-/* ---- Which field is which column
- * --------------------------------------------------------------------------------------- */
+/* ---- Which field is which column --------------------------------------------------------------------------------- */
 struct data_name { /* a field's name, to look it up */
     const char *at;
     size_t length;
@@ -558,8 +552,7 @@ static int data_locate_by_position(struct data_reader *reader, int32_t count) {
     return 1;
 }
 
-/* ---- Files
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- Files ------------------------------------------------------------------------------------------------------- */
 /* Finds the columns from the file's first row; *is_data is 1 where that row is data as well. */
 static int data_locate(struct data_reader *reader, const struct bp_file *file, int given, const struct bp_csv *csv,
                        int *is_data) {
@@ -668,8 +661,7 @@ static int data_read_all(struct data_reader *reader) {
     return bp_fail(reader->error, "'%s' has no rows", data->name);
 }
 
-/* ---- The table
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- The table --------------------------------------------------------------------------------------------------- */
 static void data_mark_columns(struct data_reader *reader) {
     const struct bp_data *data = reader->data;
     for (int32_t i = 0; i < data->column_count; i++)

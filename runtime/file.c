@@ -17,7 +17,7 @@
 #include <zlib.h>
 #endif
 
-/* ---- Writing ------------------------------------------------------------------------------------------------- */
+/* ---- Writing ----------------------------------------------------------------------------------------------------- */
 enum { FILE_BUFFER = 1 << 16 };
 struct bp_writer {
     int descriptor;
@@ -186,7 +186,7 @@ void bp_writer_abandon(struct bp_writer *writer) {
     file_free_writer(writer);
 }
 
-/* ---- Reading ------------------------------------------------------------------------------------------------- */
+/* ---- Reading ----------------------------------------------------------------------------------------------------- */
 /* Doubles the buffer; 0 when memory ran out (the old buffer is then still there). */
 static int file_grow(char **bytes, size_t *capacity) {
     if (*capacity > PTRDIFF_MAX / 2)

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- Names, for checkpoints ------------------------------------------------------------------------------------ */
+/* ---- Names, for checkpoints -------------------------------------------------------------------------------------- */
 struct fit_kind {
     const char *name;
     int32_t count; /* values it fits */
@@ -34,8 +34,7 @@ static struct fit_kind fit_describe(enum bp_transform_kind kind) {
     return (struct fit_kind){NULL, 0, {NULL, NULL}};
 }
 
-/* ---- One column while it is fitted ---------------------------------------------------------------------------------
- */
+/* ---- One column while it is fitted ------------------------------------------------------------------------------- */
 struct fit_column {
     const struct bp_raw *raw;
     const struct bp_column *column;
@@ -264,8 +263,7 @@ int bp_fit_columns(struct bp_raw *raw, struct bp_table *table, const double *giv
     return done;
 }
 
-/* ---- Checkpoints --------------------------------------------------------------------------------------------------
- */
+/* ---- Checkpoints ------------------------------------------------------------------------------------------------- */
 /* {"age": {"impute_median": {"value": 28}, "standardize": {"mean": 29.7, "deviation": 13}},
     "sex": {"categories": ["FEMALE", "MALE"], "impute_most_frequent": {"value": 1}}}
    A transform that a column has more than once is numbered: "standardize 2". */

@@ -60,7 +60,7 @@ double bp_seconds(void) {
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-/* ---- Data sets ---------------------------------------------------------------------------------------------- */
+/* ---- Data sets --------------------------------------------------------------------------------------------------- */
 int bp_program_saves(const struct bp_program *program, const char *path) {
     for (int32_t i = 0; i < program->save_count; i++)
         if (!strcmp(program->saves[i].path, path))

@@ -32,7 +32,7 @@ int64_t bp_tensor_stored(const struct bp_tensor *tensor) {
     return (tensor->shape[0] + BP_PANEL_LANES - 1) / BP_PANEL_LANES * BP_PANEL_LANES * layout_width(tensor);
 }
 
-/* ---- Tensors ------------------------------------------------------------------------------------------------ */
+/* ---- Tensors ----------------------------------------------------------------------------------------------------- */
 /* A run of elements in one row of a tensor of panels: from `place` on, BP_PANEL_LANES apart. */
 struct layout_run {
     int64_t place, count;
@@ -87,7 +87,7 @@ void bp_tensor_put(const struct bp_tensor *tensor, float *stored, int64_t first,
     }
 }
 
-/* ---- Values that are not finite ----------------------------------------------------------------------------- */
+/* ---- Values that are not finite ---------------------------------------------------------------------------------- */
 int64_t bp_finite_prefix(const float *values, int64_t count) {
     int64_t i = 0;
     while (i < count && isfinite(values[i]))
@@ -112,7 +112,7 @@ int64_t bp_tensor_finite_prefix(const struct bp_tensor *tensor, const float *sto
     return count;
 }
 
-/* ---- Feeds -------------------------------------------------------------------------------------------------- */
+/* ---- Feeds ------------------------------------------------------------------------------------------------------- */
 /* Copies of a fixed size, which may overlap: a call or a loop would cost more than a narrow row. */
 static void layout_last_panel(const float *from, int64_t used, float *to) {
     memset(to, 0, BP_PANEL_LANES * sizeof *to);

@@ -95,7 +95,7 @@ void bp_log_metrics(struct bp_text *json, const struct bp_measure *measure, cons
     }
 }
 
-/* ---- For people --------------------------------------------------------------------------------------------- */
+/* ---- For people -------------------------------------------------------------------------------------------------- */
 void bp_point(char *digits) {
     const char *point = localeconv()->decimal_point;
     size_t length = strlen(point);

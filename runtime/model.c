@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- Loading ------------------------------------------------------------------------------------------------ */
+/* ---- Loading ----------------------------------------------------------------------------------------------------- */
 static void model_shape(struct bp_text *text, const int64_t *shape, int32_t rank) {
     bp_text_add(text, "[", 1);
     for (int32_t i = 0; i < rank; i++)
@@ -196,7 +196,7 @@ int bp_model_ready(struct bp_instance *instance, int32_t model, struct bp_error 
     return ok;
 }
 
-/* ---- Saving ------------------------------------------------------------------------------------------------- */
+/* ---- Saving ------------------------------------------------------------------------------------------------------ */
 enum { MODEL_METADATA = 64 };
 
 struct model_metadata {

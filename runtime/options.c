@@ -53,7 +53,7 @@ static const struct options_row {
     [OPTIONS_VERSION] = {"--version", NULL, "print the version of the compiler", OPTIONS_BOTH},
 };
 
-/* ---- Near misses -------------------------------------------------------------------------------------------- */
+/* ---- Near misses ------------------------------------------------------------------------------------------------- */
 /* Levenshtein's distance, for words up to 63 bytes. */
 static size_t options_distance(const char *a, const char *b) {
     size_t row[64], m = strlen(a), n = strlen(b);
@@ -97,7 +97,7 @@ static int options_unknown(const char *what, const char *word, const char *const
     return bp_fail(error, "unknown %s '%.100s'", what, word);
 }
 
-/* ---- Values ------------------------------------------------------------------------------------------------- */
+/* ---- Values ------------------------------------------------------------------------------------------------------ */
 /* Digits alone, at most `most`. */
 static int options_whole(const char *text, size_t length, uint64_t least, uint64_t most, uint64_t *value) {
     *value = 0;
@@ -266,7 +266,7 @@ static int options_one(struct bp_options *options, const struct bp_program *prog
     }
 }
 
-/* ---- The command line --------------------------------------------------------------------------------------- */
+/* ---- The command line -------------------------------------------------------------------------------------------- */
 /* `--name`, `--name VALUE`, `--name=VALUE`; *at moves over what was used. */
 static int options_argument(struct bp_options *options, const struct bp_program *program, int argc, char **argv,
                             int *at, struct bp_error *error) {

@@ -50,7 +50,7 @@ static void predict_number(struct bp_text *line, float value) {
     bp_text_add(line, digits, strlen(digits));
 }
 
-/* ---- Header and rows ---------------------------------------------------------------------------------------- */
+/* ---- Header and rows --------------------------------------------------------------------------------------------- */
 static void predict_name(struct bp_text *line, const char *prefix, const char *name, const char *suffix) {
     struct bp_text field = {0};
     bp_text_printf(&field, "%s%s%s%s", prefix, *prefix ? "_" : "", name, suffix);
@@ -130,7 +130,7 @@ static int predict_rows(void *argument, int64_t place, int64_t rows) {
     return predict_put(run);
 }
 
-/* ---- Weights ------------------------------------------------------------------------------------------------ */
+/* ---- Weights ----------------------------------------------------------------------------------------------------- */
 static int predict_classes(const struct bp_output *output, const struct bp_json *classes) {
     int32_t count = output->kind == BP_OUTPUT_BINARY ? 2 : output->width;
     int same = classes->kind == BP_JSON_ARRAY && classes->count == count;

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- Ctrl-C ------------------------------------------------------------------------------------------------- */
+/* ---- Ctrl-C ------------------------------------------------------------------------------------------------------ */
 static int program_signalled;
 
 static void program_on_signal(int number) {
@@ -42,7 +42,7 @@ static void program_listen_no_more(const struct sigaction before[2]) {
         sigaction(program_signals[i], &before[i], NULL);
 }
 
-/* ---- Statements --------------------------------------------------------------------------------------------- */
+/* ---- Statements -------------------------------------------------------------------------------------------------- */
 static int program_tell_start(struct bp_instance *instance, int resumed, struct bp_error *error) {
     const struct bp_program *program = instance->program;
     struct bp_text json = {0};
@@ -142,7 +142,7 @@ static enum bp_outcome program_run(struct bp_instance *instance, struct bp_error
     return outcome;
 }
 
-/* ---- The command line --------------------------------------------------------------------------------------- */
+/* ---- The command line -------------------------------------------------------------------------------------------- */
 static enum bp_outcome program_mode(struct bp_instance *instance, struct bp_error *error) {
     const struct bp_options *options = instance->options;
     if (options->bench)

@@ -29,7 +29,7 @@ enum bp_layout {
 };
 #define BP_PANEL_LANES 16
 
-/* ---- What a kernel sees ------------------------------------------------------------------------------------------- */
+/* ---- What a kernel sees ------------------------------------------------------------------------------------------ */
 struct bp_team; /* the threads of one parallel region, in runtime/threads.c */
 
 struct bp_context {
@@ -57,7 +57,7 @@ enum bp_scalar {
     BP_SCALAR_COUNT            /* then the values of `param`, then each data set's fitted values */
 };
 
-/* ---- Functions: one call does one batch ------------------------------------------------------------------------------ */
+/* ---- Functions: one call does one batch -------------------------------------------------------------------------- */
 /* A batch of one slot, gathered before the call: [capacity][slot width] at `offset`. Of the batch's rows every element is
    written before every call, and zeros beyond the width of panels; beyond those rows nothing is.
    `type` may be BP_F64 for a slot of BP_F32: then the runtime converts. */
@@ -78,7 +78,7 @@ struct bp_function {
     int32_t feed_count;
 };
 
-/* ---- Data ------------------------------------------------------------------------------------------------------------ */
+/* ---- Data -------------------------------------------------------------------------------------------------------- */
 enum bp_kind { BP_NUMBER, BP_CATEGORY };
 enum bp_part { BP_TRAIN, BP_VALIDATION, BP_TEST, BP_ALL, BP_PARTS };
 
@@ -161,7 +161,7 @@ struct bp_data {
     const char *log_name; /* what it is called in C; the compiler's printer reads it, the runtime does not */
 };
 
-/* ---- Tensors and models ------------------------------------------------------------------------------------------------ */
+/* ---- Tensors and models ------------------------------------------------------------------------------------------ */
 struct bp_tensor {
     const char *name; /* as in a checkpoint: "fc1.weight"; optimizer state: "fc1.weight:v" */
     int32_t line;
@@ -200,7 +200,7 @@ struct bp_model {
     int32_t output_count;
 };
 
-/* ---- Measuring: a loss and metrics over many rows ----------------------------------------------------------------------- */
+/* ---- Measuring: a loss and metrics over many rows ---------------------------------------------------------------- */
 struct bp_metric {
     const char *name;      /* "loss", "accuracy", "f1" … */
     int32_t rows, columns; /* 1 and 1: a number; K and 1: one a class; K and K: [actual][predicted] */
@@ -225,7 +225,7 @@ struct bp_measure {
     int32_t metric_count;
 };
 
-/* ---- Training ------------------------------------------------------------------------------------------------------------ */
+/* ---- Training ---------------------------------------------------------------------------------------------------- */
 /* `--check-grad`: the phase's loss and gradient once more in double, plain and slow, in a block of their own.
    It begins as the program's does: scalars, params, fitted values, at the same offsets. */
 struct bp_check {

@@ -17,10 +17,10 @@ __attribute__((format(printf, 2, 3)))
 #endif
 int bp_fail(struct bp_error *error, const char *format, ...); /* returns 0 */
 
-/* ---- memory.c: allocation that fails with a message ------------------------------------------------------------------ */
+/* ---- memory.c: allocation that fails with a message -------------------------------------------------------------- */
 void *bp_allocate(size_t bytes, const char *what, struct bp_error *error); /* zeroed, aligned to 64; NULL on failure; free() */
 
-/* ---- text.c ----------------------------------------------------------------------------------------------------------- */
+/* ---- text.c ------------------------------------------------------------------------------------------------------ */
 struct bp_text { /* a growing buffer, NUL-terminated once anything was added; `failed` is set when memory ran out */
     char *at;
     size_t length, capacity;
@@ -38,7 +38,7 @@ void bp_text_free(struct bp_text *text);
    1 on success. "nan", "inf", hexadecimal are not numbers. */
 int bp_parse_number(const char *text, size_t length, double *value);
 
-/* ---- file.c ----------------------------------------------------------------------------------------------------------- */
+/* ---- file.c ------------------------------------------------------------------------------------------------------ */
 /* Writes beside the target, fsyncs, renames; the old file is whole until the new one is. */
 struct bp_writer; /* buffered */
 struct bp_writer *bp_writer_open(const char *path, struct bp_error *error); /* "-" is stdout */
@@ -48,14 +48,14 @@ void bp_writer_abandon(struct bp_writer *writer);                       /* remov
 /* Whole file in malloc'd memory with a final NUL; gzip is unpacked where BP_HAVE_ZLIB (else an error that says so). */
 char *bp_read_file(const char *path, size_t *length, struct bp_error *error);
 
-/* ---- random.c: Philox4x32-10 (Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3; SC 2011) -------- */
+/* ---- random.c: Philox4x32-10 (Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3; 2011) ----- */
 enum bp_stream { BP_STREAM_SPLIT = 1, BP_STREAM_SHUFFLE, BP_STREAM_CHECK, BP_STREAM_BENCH };
 void bp_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
 uint64_t bp_random(uint64_t seed, uint32_t stream, uint64_t a, uint32_t b); /* 64 bits keyed by all its arguments */
 /* order[0 .. count) is shuffled (Fisher-Yates, unbiased), keyed by (seed, stream, epoch). */
 void bp_shuffle(int64_t *order, int64_t count, uint64_t seed, uint32_t stream, uint64_t epoch);
 
-/* ---- csv.c: RFC 4180 with a delimiter; spaces around a field are not part of it unless quoted ---------------------------- */
+/* ---- csv.c: RFC 4180 with a delimiter; spaces around a field are not part of it unless quoted -------------------- */
 struct bp_field {
     const char *at; /* not NUL-terminated; quotes taken off and doubled ones undone in place */
     int32_t length;
@@ -76,7 +76,7 @@ int bp_csv_open(struct bp_csv *csv, const char *path, char delimiter, int32_t sk
 int bp_csv_row(struct bp_csv *csv, struct bp_error *error); /* 1 a row, 0 the end, -1 an error. Blank lines are skipped */
 void bp_csv_close(struct bp_csv *csv);
 
-/* ---- json.c: reads JSON for checkpoints' headers ---------------------------------------------------------------------------- */
+/* ---- json.c: reads JSON for checkpoints' headers ----------------------------------------------------------------- */
 enum bp_json_kind { BP_JSON_NULL, BP_JSON_FALSE, BP_JSON_TRUE, BP_JSON_NUMBER, BP_JSON_STRING, BP_JSON_ARRAY, BP_JSON_OBJECT };
 struct bp_json {
     enum bp_json_kind kind;
@@ -93,7 +93,7 @@ int bp_json_parse(struct bp_json *json, const char *text, size_t length, struct 
 const struct bp_json *bp_json_get(const struct bp_json *object, const char *key); /* NULL when absent */
 void bp_json_free(struct bp_json *json);
 
-/* ---- data.c, fit.c, split.c: a table from its files to slots --------------------------------------------------------------- */
+/* ---- data.c, fit.c, split.c: a table from its files to slots ----------------------------------------------------- */
 struct bp_table {
     const struct bp_data *data;
     int64_t rows;
@@ -142,7 +142,7 @@ uint64_t bp_table_split_hash(const struct bp_table *table);
 void bp_fitted_write(const struct bp_data *data, const double *fitted, struct bp_text *json);
 int bp_fitted_read(const struct bp_data *data, const char *json, size_t length, double *fitted, struct bp_error *error);
 
-/* ---- layout.c: between the layouts of program.h and row-major ----------------------------------------------------------------- */
+/* ---- layout.c: between the layouts of program.h and row-major ---------------------------------------------------- */
 int64_t bp_tensor_count(const struct bp_tensor *tensor);  /* elements */
 int64_t bp_tensor_stored(const struct bp_tensor *tensor); /* floats in memory, padding among them */
 /* Row-major elements first .. first + count - 1 of the tensor at `stored`, from or to `values`. */
@@ -156,7 +156,7 @@ int64_t bp_tensor_finite_prefix(const struct bp_tensor *tensor, const float *sto
 void bp_feed_panels(const struct bp_feed *feed, const float *from, int64_t width, const int64_t *order, int64_t low,
                     int64_t high, float *to);
 
-/* ---- weights.c: safetensors -------------------------------------------------------------------------------------------------- */
+/* ---- weights.c: safetensors -------------------------------------------------------------------------------------- */
 struct bp_archive_entry {
     char *name;
     enum bp_type type; /* BP_F32, BP_F64; other dtypes are kept as -1 with their name in dtype */
@@ -195,13 +195,13 @@ struct bp_archive_tensor { /* one tensor to write: row-major in the file, `layou
 int bp_archive_write(const char *path, const struct bp_archive_tensor *tensors, int32_t count, const char *const *keys,
                      const char *const *values, int32_t metadata_count, struct bp_error *error);
 
-/* ---- threads.c: the one parallel region --------------------------------------------------------------------------------------- */
+/* ---- threads.c: the one parallel region -------------------------------------------------------------------------- */
 typedef void bp_task(void *argument, int32_t thread, int32_t threads, struct bp_team *team);
 /* Runs the task on `threads` threads (this one among them); with 1 no parallel runtime is touched and team is NULL. */
 void bp_parallel(int32_t threads, bp_task *task, void *argument);
 int32_t bp_default_threads(void); /* OMP_NUM_THREADS, else the cores this process may use */
 
-/* ---- The program half: one instance of a program, and what is done with it ---------------------------------- */
+/* ---- The program half: one instance of a program, and what is done with it --------------------------------------- */
 /* threads.c sweep.c (batches) instance.c model.c (weights) train.c diverge.c checkpoint.c evaluate.c predict.c bench.c
    check.c options.c log.c program.c (bp_main) */
 #define BP_MAX_THREADS 1024

@@ -149,7 +149,7 @@ void bp_sweep_run(struct bp_sweep *sweep) {
     bp_parallel(sweep->function->parallel ? sweep->instance->threads : 1, sweep_task, &run);
 }
 
-/* ---- Functions without feeds -------------------------------------------------------------------------------- */
+/* ---- Functions without feeds ------------------------------------------------------------------------------------- */
 struct sweep_single {
     bp_code *code;
     struct bp_context context;
@@ -168,7 +168,7 @@ void bp_call(struct bp_instance *instance, const struct bp_function *function) {
         bp_parallel(function->parallel ? instance->threads : 1, sweep_single_task, &single);
 }
 
-/* ---- Measuring ---------------------------------------------------------------------------------------------- */
+/* ---- Measuring --------------------------------------------------------------------------------------------------- */
 int64_t bp_measure_values(const struct bp_measure *measure) {
     int64_t count = 0;
     for (int32_t i = 0; i < measure->metric_count; i++)

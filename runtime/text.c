@@ -18,7 +18,7 @@ int bp_fail(struct bp_error *error, const char *format, ...) {
     return 0;
 }
 
-/* ---- A growing buffer ---------------------------------------------------------------------------------------- */
+/* ---- A growing buffer -------------------------------------------------------------------------------------------- */
 /* Room for `more` bytes and a final NUL. */
 static int text_reserve(struct bp_text *text, size_t more) {
     if (text->failed)
@@ -72,7 +72,7 @@ void bp_text_free(struct bp_text *text) {
     memset(text, 0, sizeof *text);
 }
 
-/* ---- Numbers ------------------------------------------------------------------------------------------------- */
+/* ---- Numbers ----------------------------------------------------------------------------------------------------- */
 /* "%.*g" with a point whatever the locale writes instead of it. */
 static void text_format_double(char *out, size_t size, int digits, double value) {
     snprintf(out, size, "%.*g", digits, value);
@@ -203,7 +203,7 @@ int bp_parse_number(const char *text, size_t length, double *value) {
     return 1;
 }
 
-/* ---- JSON strings -------------------------------------------------------------------------------------------- */
+/* ---- JSON strings ------------------------------------------------------------------------------------------------ */
 /* Bytes of the UTF-8 character at `at`, 0 where it is not well formed. */
 static size_t text_utf8_length(const unsigned char *at) {
     if (at[0] < 0x80)

@@ -26,7 +26,7 @@ static const struct bp_pass *train_pass(const struct train_run *run) {
     return &run->train->training.passes[0];
 }
 
-/* ---- Progress ----------------------------------------------------------------------------------------------- */
+/* ---- Progress ---------------------------------------------------------------------------------------------------- */
 int64_t bp_train_values(const struct bp_program *program, const struct bp_train *train) {
     int64_t count = 0;
     for (int32_t i = 0; i < train->trainable_count; i++)
@@ -71,7 +71,7 @@ static void train_copy_best(struct train_run *run, int restore) {
     }
 }
 
-/* ---- Start -------------------------------------------------------------------------------------------------- */
+/* ---- Start ------------------------------------------------------------------------------------------------------- */
 static void train_scalars(struct train_run *run) {
     double *scalars = bp_scalars(run->instance);
     int64_t batches = run->progress.batches;
@@ -127,7 +127,7 @@ static int train_begin(struct train_run *run, int resumed, struct bp_error *erro
     return 1;
 }
 
-/* ---- One epoch ---------------------------------------------------------------------------------------------- */
+/* ---- One epoch --------------------------------------------------------------------------------------------------- */
 /* Keyed by the epoch (and the phase), not by what came before: a resumed run has the same order. */
 static void train_shuffle(struct train_run *run) {
     memcpy(run->order, run->rows, (size_t)run->row_count * sizeof *run->order);
@@ -226,7 +226,7 @@ static enum bp_outcome train_epoch(struct train_run *run, struct bp_error *error
     return BP_OK;
 }
 
-/* ---- Early stopping ----------------------------------------------------------------------------------------- */
+/* ---- Early stopping ---------------------------------------------------------------------------------------------- */
 static const struct bp_measure *train_monitored(const struct bp_train *train) {
     return train->early_stopping.from_training ? &train->training : &train->validation;
 }
@@ -296,7 +296,7 @@ static int train_restore(struct train_run *run, struct bp_error *error) {
     return bp_log_line(log, &json, error);
 }
 
-/* ---- What is told ------------------------------------------------------------------------------------------- */
+/* ---- What is told ------------------------------------------------------------------------------------------------ */
 static void train_say_metrics(struct bp_text *text, const struct bp_measure *measure, const double *values,
                               const char *prefix) {
     for (int32_t i = 0; i < measure->metric_count; i++) {
@@ -352,7 +352,7 @@ static int train_tell_stop(struct train_run *run, const char *reason, const char
     return bp_log_line(run->instance->log, &json, error);
 }
 
-/* ---- The phase ---------------------------------------------------------------------------------------------- */
+/* ---- The phase --------------------------------------------------------------------------------------------------- */
 static enum bp_outcome train_interrupted(struct train_run *run, struct bp_error *error) {
     if (run->train->checkpoint) {
         if (!bp_checkpoint_write(run->instance, &run->progress, error))

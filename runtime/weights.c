@@ -34,7 +34,7 @@ static const struct weights_dtype *weights_find_dtype(const char *name) {
     return NULL;
 }
 
-/* ---- Reading ------------------------------------------------------------------------------------------------ */
+/* ---- Reading ----------------------------------------------------------------------------------------------------- */
 /* The shape, and how many elements it holds. */
 static int weights_shape(struct bp_archive_entry *entry, const struct bp_json *shape, uint64_t *count, const char *path,
                          struct bp_error *error) {
@@ -287,7 +287,7 @@ int bp_archive_read_tensor(const struct bp_archive *archive, const struct bp_arc
     return ok;
 }
 
-/* ---- Writing ------------------------------------------------------------------------------------------------ */
+/* ---- Writing ----------------------------------------------------------------------------------------------------- */
 static struct bp_tensor weights_tensor(const struct bp_archive_tensor *from) {
     struct bp_tensor tensor = {.name = from->name, .rank = from->rank, .layout = from->layout};
     memcpy(tensor.shape, from->shape, sizeof tensor.shape);

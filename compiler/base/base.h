@@ -44,7 +44,7 @@ size_t arena_bytes(const Arena *arena);
      &(list)->at[(list)->count++])
 void *list_room(Arena *arena, void *at, int count, int *capacity, size_t item_size);
 
-/* ---- Names: interned, so that equal names are equal pointers ---------------------------------------------------- */
+/* ---- Names: interned, so that equal names are equal pointers ----------------------------------------------------- */
 typedef const char *Name;
 
 void names_start(void); /* once, before the first name */
@@ -53,7 +53,7 @@ Name name_of(const char *text);
 Name name_slice(const char *text, size_t length);
 Name name_identifier(const char *text); /* letters and digits as they are, all else `_`: fc1.weight -> fc1_weight */
 
-/* ---- Sources and spans: where a thing was written --------------------------------------------------------------- */
+/* ---- Sources and spans: where a thing was written ---------------------------------------------------------------- */
 typedef struct Span {
     int32_t source;     /* index of the source; -1: nowhere (made by the compiler) */
     int32_t start, end; /* byte offsets, end exclusive */

@@ -10,14 +10,14 @@
 #include "../base/base.h"
 #include "../syntax/ast.h"
 
-/* ---- Names --------------------------------------------------------------------------------------------------------------- */
+/* ---- Names ------------------------------------------------------------------------------------------------------- */
 typedef struct Definition {
     Name name;
     Item *item; /* DEF, BLOCK, LOSS, METRIC, OPTIMIZER, CONST, PARAM, MODEL, DERIVED or DATA */
     bool prelude;
 } Definition;
 
-/* ---- Data ---------------------------------------------------------------------------------------------------------------- */
+/* ---- Data -------------------------------------------------------------------------------------------------------- */
 typedef struct DataTransform {
     enum bp_transform_kind kind;
     double argument;
@@ -96,7 +96,7 @@ typedef struct DataSet {
     int index; /* among the program's */
 } DataSet;
 
-/* ---- Statements ------------------------------------------------------------------------------------------------------------- */
+/* ---- Statements -------------------------------------------------------------------------------------------------- */
 typedef struct ModelUse {
     Item *item; /* MODEL or DERIVED */
     Span span;

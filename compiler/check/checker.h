@@ -76,8 +76,7 @@ int positional_count(const Args *args);
 bool is_word(const Expr *expr, const char *word); /* the NAME `word` */
 void not_there_yet(Span span, const char *what);
 
-/* ---- Data: data.c, table.c, columns.c, lines.c, kinds.c, inherit.c -------------------------------------------------
- */
+/* ---- Data: data.c, table.c, columns.c, lines.c, kinds.c, inherit.c ----------------------------------------------- */
 /* Where a name is in a list of names. Only looked up, never listed: its order is an accident. */
 typedef struct NameIndex {
     Name *names;
@@ -190,8 +189,7 @@ void inherit_inputs(DataCheck *check, Setting *setting);
 /* The data set that the checkpoint's models were trained on, as far as the program says; NULL. */
 DataSet *data_behind(Checker *checker, const char *checkpoint);
 
-/* ---- train.c, evaluate.c -------------------------------------------------------------------------------------------
- */
+/* ---- train.c, evaluate.c ----------------------------------------------------------------------------------------- */
 void check_train(Checker *checker, Item *item);
 void check_evaluate(Checker *checker, Item *item);
 void check_save(Checker *checker, Item *item);

@@ -6,8 +6,7 @@
 
 enum { RANGE_MAX = 100000, NAME_MAX_BYTES = 1000 };
 
-/* ---- NameIndex: open addressing ------------------------------------------------------------------------------------
- */
+/* ---- NameIndex: open addressing ---------------------------------------------------------------------------------- */
 static unsigned slot_of(const NameIndex *index, Name name) {
     uintptr_t key = (uintptr_t)name;
     unsigned slot = (unsigned)((key >> 4) ^ (key >> 16)) & (unsigned)(index->capacity - 1);
@@ -41,8 +40,7 @@ int name_index_find(const NameIndex *index, Name name) {
     return index->names[slot] ? index->places[slot] : -1;
 }
 
-/* ---- Ranges --------------------------------------------------------------------------------------------------------
- */
+/* ---- Ranges ------------------------------------------------------------------------------------------------------ */
 typedef struct Numbered { /* p007: "p", 7, 3 digits */
     size_t prefix;
     int64_t number;
@@ -95,8 +93,7 @@ static bool add_named_range(DataCheck *check, const Expr *range, References *lis
     return true;
 }
 
-/* ---- References as written -----------------------------------------------------------------------------------------
- */
+/* ---- References as written --------------------------------------------------------------------------------------- */
 static bool whole_number(const Expr *expr, int *number) {
     if (expr->kind != EXPR_NUMBER || floor(expr->number) != expr->number || expr->number < 0 ||
         expr->number > 1000000) {
@@ -135,8 +132,7 @@ static bool add_references(DataCheck *check, const Expr *expr, References *list)
     return true;
 }
 
-/* ---- References that the table has ----------------------------------------------------------------------------------
- */
+/* ---- References that the table has ------------------------------------------------------------------------------- */
 static bool unknown_column(DataCheck *check, const Reference *reference) {
     const char *near = did_you_mean(check->arena, reference->name, check->names, check->name_count);
     error_at(reference->span, "'%s' has no column '%s'%s", check->data->name, shown(check->arena, reference->name),
@@ -202,8 +198,7 @@ Name scan_column_name(const DataCheck *check, const DataColumn *column) {
     return scan_name(check, &reference);
 }
 
-/* ---- columns -------------------------------------------------------------------------------------------------------
- */
+/* ---- columns ----------------------------------------------------------------------------------------------------- */
 void check_column_names(DataCheck *check, Setting *columns) {
     DataSet *data = check->data;
     References list = {0};
@@ -244,8 +239,7 @@ void check_column_names(DataCheck *check, Setting *columns) {
     check->failed |= !good;
 }
 
-/* ---- missing -------------------------------------------------------------------------------------------------------
- */
+/* ---- missing ----------------------------------------------------------------------------------------------------- */
 static void add_missing(DataCheck *check, const Arg *arg, const References *columns, bool everywhere) {
     if (arg->name) {
         error_at(arg->name_span, "'missing' has no option '%s'", arg->name);

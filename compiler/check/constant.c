@@ -162,8 +162,7 @@ bool check_integer(const Program *program, const Expr *expr, const char *what, i
     return true;
 }
 
-/* ---- Consts, params, -D --------------------------------------------------------------------------------------------
- */
+/* ---- Consts, params, -D ------------------------------------------------------------------------------------------ */
 static Item *find_const(Checker *checker, Name name) {
     const Definition *definition = program_find(checker->program, name);
     return definition && definition->item->kind == ITEM_CONST ? definition->item : NULL;

@@ -56,8 +56,7 @@ static bool reports_later(const Setting *setting) {
     return later || image || folds;
 }
 
-/* ---- split
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- split ------------------------------------------------------------------------------------------------------- */
 static bool read_share(DataCheck *check, const Args *args, const char *name, double *share) {
     const Arg *arg = option_named(args, name);
     if (!arg)
@@ -157,8 +156,7 @@ static void find_parts(DataSet *data) {
         data->has_part[data->files[i].part == BP_ALL ? BP_TRAIN : data->files[i].part] = true;
 }
 
-/* ---- The whole
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- The whole --------------------------------------------------------------------------------------------------- */
 static void check_refit(DataCheck *check, const Setting *refit) {
     check->data->refit = true;
     if (refit->args.count > 0 || refit->clause_count > 0 || refit->has_transforms) {

@@ -140,8 +140,7 @@ static void write_rounded(Text *out, double value) {
     text_number(out, strtod(digits, NULL));
 }
 
-/* ---- Guesses -------------------------------------------------------------------------------------------------------
- */
+/* ---- Guesses ----------------------------------------------------------------------------------------------------- */
 static bool holds_text(const struct bp_scan_column *column, const char *text) {
     for (int32_t i = 0; i < column->distinct_count; i++)
         if (strcmp(column->distinct[i].text, text) == 0)
@@ -216,8 +215,7 @@ static void guess_missing(Description *d) {
     }
 }
 
-/* ---- Uses ----------------------------------------------------------------------------------------------------------
- */
+/* ---- Uses -------------------------------------------------------------------------------------------------------- */
 static bool is_row_number(const struct bp_scan_column *column, int64_t rows) {
     return rows > 2 && column->all_whole && !column->distinct_overflow && column->numbers == rows &&
            column->distinct_count == rows && column->greatest - column->least == (double)(rows - 1);
@@ -288,8 +286,7 @@ static int guess_target(const Description *d) {
     return -1;
 }
 
-/* ---- The block -----------------------------------------------------------------------------------------------------
- */
+/* ---- The block --------------------------------------------------------------------------------------------------- */
 /* Writes `, `-separated pieces, going on below the first one where the line is full. A line may end after a comma. */
 typedef struct Flow {
     Text *out;
@@ -441,8 +438,7 @@ static void write_block(Description *d, Text *out) {
     text_add(out, "}\n");
 }
 
-/* ---- The summary ---------------------------------------------------------------------------------------------------
- */
+/* ---- The summary ------------------------------------------------------------------------------------------------- */
 static int by_count(const void *left, const void *right) {
     const struct bp_scan_text *a = left, *b = right;
     if (a->count != b->count)
@@ -501,8 +497,7 @@ static void write_summary(Description *d, Text *out) {
     }
 }
 
-/* ---- Together ------------------------------------------------------------------------------------------------------
- */
+/* ---- Together ---------------------------------------------------------------------------------------------------- */
 /* The first row cannot name the columns, and yet it is the only row with texts above numbers. */
 static bool is_broken_header(Description *d) {
     struct bp_scan scan;

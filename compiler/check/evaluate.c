@@ -3,8 +3,7 @@
 
 #include <string.h>
 
-/* ---- evaluate ------------------------------------------------------------------------------------------------------
- */
+/* ---- evaluate ---------------------------------------------------------------------------------------------------- */
 static bool check_part_name(Checker *checker, EvaluatePlan *plan, const Expr *on) {
     static const char *const names[] = {"train", "validation", "test", "fold"};
     Name name = on->field.name, candidates[4];
@@ -83,8 +82,7 @@ void check_evaluate(Checker *checker, Item *item) {
         *LIST_ADD(checker->arena, &checker->program->actions) = (Action){.kind = BP_DO_EVALUATE, .evaluate = plan};
 }
 
-/* ---- save ----------------------------------------------------------------------------------------------------------
- */
+/* ---- save -------------------------------------------------------------------------------------------------------- */
 bool check_output_path(const Expr *path, const char *what) {
     if (path->string.length == 0)
         error_at(path->span, "the file for %s has no name", what);

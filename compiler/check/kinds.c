@@ -3,8 +3,7 @@
 
 #include <string.h>
 
-/* ---- What the table shows ------------------------------------------------------------------------------------------
- */
+/* ---- What the table shows ---------------------------------------------------------------------------------------- */
 static const struct bp_scan_column *scanned_column(DataCheck *check, const DataColumn *column) {
     const struct bp_scan *scan = &check->scan;
     if (!check->scanned)
@@ -103,8 +102,7 @@ static void check_fit(DataCheck *check, const Written *written) {
     report(check);
 }
 
-/* ---- Categories ----------------------------------------------------------------------------------------------------
- */
+/* ---- Categories -------------------------------------------------------------------------------------------------- */
 static void list_categories(DataCheck *check, DataColumn *column, const Name *names, int count) {
     column->categories = arena_array(check->arena, Name, count);
     column->category_count = count;
@@ -233,8 +231,7 @@ void find_kinds(DataCheck *check) {
             check_fit(check, &check->columns.at[i]);
 }
 
-/* ---- Slots and groups ----------------------------------------------------------------------------------------------
- */
+/* ---- Slots and groups -------------------------------------------------------------------------------------------- */
 static void number_fitted(DataSet *data, DataColumn *column) {
     for (int i = 0; i < column->transform_count; i++) {
         DataTransform *transform = &column->transforms[i];

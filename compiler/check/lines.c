@@ -3,8 +3,7 @@
 
 #include <string.h>
 
-/* ---- Adding columns ------------------------------------------------------------------------------------------------
- */
+/* ---- Adding columns ---------------------------------------------------------------------------------------------- */
 static int report_taken(DataCheck *check, Line *line, const Reference *reference, const Written *other) {
     const char *name = shown(check->arena, reference->name);
     if (other->line->target != line->target)
@@ -40,8 +39,7 @@ int add_column(DataCheck *check, Line *line, const Reference *reference) {
     return index;
 }
 
-/* ---- One line ------------------------------------------------------------------------------------------------------
- */
+/* ---- One line ---------------------------------------------------------------------------------------------------- */
 static bool is_excepted(const NameIndex *except, Name name) {
     return name_index_find(except, name) >= 0;
 }
@@ -112,8 +110,7 @@ static bool check_line(const Line *line) {
     return false;
 }
 
-/* ---- numbers, categories ------------------------------------------------------------------------------------------
- */
+/* ---- numbers, categories ----------------------------------------------------------------------------------------- */
 static void report_mixed(DataCheck *check, Span span, const struct bp_scan_column *column) {
     const char *text = "", *name = shown(check->arena, column->name);
     double number;
@@ -203,8 +200,7 @@ static void select_line(DataCheck *check, Line *line) {
         scan_again(check);
 }
 
-/* ---- All lines -----------------------------------------------------------------------------------------------------
- */
+/* ---- All lines --------------------------------------------------------------------------------------------------- */
 static bool is_preprocessing(const Setting *setting) {
     return setting->clause_count > 0 && strcmp(setting->clauses[0].word, "from") == 0;
 }

@@ -38,8 +38,7 @@ static void print_args(Text *out, const char *before, const Args *args) {
     text_add(out, "\n");
 }
 
-/* ---- Data ----------------------------------------------------------------------------------------------------------
- */
+/* ---- Data -------------------------------------------------------------------------------------------------------- */
 static void print_transform(const DataTransform *transform, Text *out) {
     switch (transform->kind) {
     case BP_STRIP:
@@ -179,8 +178,7 @@ static void print_data(const DataSet *data, Text *out) {
     text_printf(out, "  fitted values %d\n", data->fitted_count);
 }
 
-/* ---- Statements ----------------------------------------------------------------------------------------------------
- */
+/* ---- Statements -------------------------------------------------------------------------------------------------- */
 static void print_models(const ModelUse *models, int count, Text *out) {
     for (int i = 0; i < count; i++)
         text_printf(out, "%s%s", i ? ", " : " ", models[i].item->name);

@@ -10,8 +10,7 @@
 
 enum { USE_DEPTH_MAX = 50 };
 
-/* ---- Words for messages --------------------------------------------------------------------------------------------
- */
+/* ---- Words for messages ------------------------------------------------------------------------------------------ */
 const char *shown(Arena *arena, const char *text) {
     enum { SHOWN_BYTES = 60 };
     size_t length = strlen(text), kept = length > SHOWN_BYTES ? SHOWN_BYTES : length;
@@ -70,8 +69,7 @@ const char *item_kind_shown(ItemKind kind) {
     BUG("a statement of kind %d has no name", (int)kind);
 }
 
-/* ---- Paths ---------------------------------------------------------------------------------------------------------
- */
+/* ---- Paths ------------------------------------------------------------------------------------------------------- */
 const char *path_beside(Arena *arena, Span span, const char *path) {
     const char *from = span.source >= 0 ? source_path(span.source) : "";
     const char *slash = strrchr(from, '/');
@@ -94,8 +92,7 @@ const char *path_resolved(Arena *arena, const char *path, const char **why) {
     return NULL;
 }
 
-/* ---- Names ---------------------------------------------------------------------------------------------------------
- */
+/* ---- Names ------------------------------------------------------------------------------------------------------- */
 const Definition *program_find(const Program *program, Name name) {
     const Definition *prelude = NULL;
     for (int i = 0; i < program->definitions.count; i++) {
@@ -169,8 +166,7 @@ DataSet *find_data(Checker *checker, Name name, Span span) {
     return NULL;
 }
 
-/* ---- Definitions ---------------------------------------------------------------------------------------------------
- */
+/* ---- Definitions ------------------------------------------------------------------------------------------------- */
 static void define(Checker *checker, Item *item, bool prelude) {
     const Definition *before = program_find(checker->program, item->name);
     if (before && before->prelude == prelude) {
@@ -289,8 +285,7 @@ static void collect_prelude(Checker *checker) {
     }
 }
 
-/* ---- Derived models ------------------------------------------------------------------------------------------------
- */
+/* ---- Derived models ---------------------------------------------------------------------------------------------- */
 static void check_derived(Checker *checker, Item *item) {
     const Item *base = find_model(checker, item->base, item->base_span);
     int steps = 0;
@@ -304,8 +299,7 @@ static void check_derived(Checker *checker, Item *item) {
         error_at(item->path->span, "the name of the checkpoint is empty");
 }
 
-/* ---- The whole -----------------------------------------------------------------------------------------------------
- */
+/* ---- The whole --------------------------------------------------------------------------------------------------- */
 static void name_program(Program *program, const char *path) {
     const char *slash = strrchr(path, '/'), *file = slash ? slash + 1 : path;
     size_t length = strlen(file);

@@ -26,8 +26,7 @@ struct scan_reader {
     struct bp_error *error;
 };
 
-/* ---- Distinct texts
- * -------------------------------------------------------------------------------------------------- */
+/* ---- Distinct texts ---------------------------------------------------------------------------------------------- */
 static uint32_t scan_hash(const char *at, size_t length) {
     uint64_t hash = UINT64_C(0xcbf29ce484222325);
     for (size_t i = 0; i < length; i++)
@@ -97,8 +96,7 @@ static int scan_count_text(struct scan_reader *reader, int32_t index, const char
     return 1;
 }
 
-/* ---- Fields
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- Fields ------------------------------------------------------------------------------------------------------ */
 static int scan_is_missing(const struct scan_rules *rules, const char *at, size_t length) {
     double number, code;
     if (length == 0)
@@ -152,8 +150,7 @@ static int scan_field(struct scan_reader *reader, int32_t index, const struct bp
     return scan_count_text(reader, index, field->at, length);
 }
 
-/* ---- Sorting what was found
- * ---------------------------------------------------------------------------------------------- */
+/* ---- Sorting what was found -------------------------------------------------------------------------------------- */
 static int scan_by_bytes(const void *left, const void *right) {
     const struct bp_scan_text *a = left, *b = right;
     return strcmp(a->text, b->text);
@@ -218,8 +215,7 @@ static int scan_finish(const struct scan_reader *reader) {
     return 1;
 }
 
-/* ---- Columns
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- Columns ----------------------------------------------------------------------------------------------------- */
 static int scan_rule_applies(const struct bp_scan_rule *rule, const char *name) {
     return rule->column == NULL || strcmp(rule->column, name) == 0;
 }
@@ -312,8 +308,7 @@ static int scan_check_count(const struct scan_reader *reader, const struct bp_cs
                    csv->field_count, csv->field_count == 1 ? "" : "s", expected);
 }
 
-/* ---- Files
- * --------------------------------------------------------------------------------------------------------------- */
+/* ---- Files ------------------------------------------------------------------------------------------------------- */
 struct scan_request {
     const char *const *field_names;
     int field_count;

@@ -5,8 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- file ----------------------------------------------------------------------------------------------------------
- */
+/* ---- file -------------------------------------------------------------------------------------------------------- */
 static void check_part(DataCheck *check, const Arg *arg, DataFile *file) {
     static const char *const names[] = {"train", "validation", "test"};
     for (int i = 0; i < 3; i++)
@@ -90,8 +89,7 @@ void check_files(DataCheck *check, Settings settings) {
             check_file(check, settings.at[i], index++);
 }
 
-/* ---- rows
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- rows -------------------------------------------------------------------------------------------------------- */
 static const char *row_field(DataCheck *check, const Expr *value) {
     if (value->kind == EXPR_STRING)
         return value->string.bytes;
@@ -140,8 +138,7 @@ void check_rows(DataCheck *check, Setting *rows) {
                 row_field(check, rows->args.at[i].value->list.at[j].value);
 }
 
-/* ---- Reading what the files hold ----------------------------------------------------------------------------------
- */
+/* ---- Reading what the files hold --------------------------------------------------------------------------------- */
 /* The files that are there, as the runtime will read them. */
 static int files_there(const DataCheck *check, struct bp_file *files) {
     int count = 0;
@@ -231,8 +228,7 @@ void read_names(DataCheck *check) {
         data->field_count = check->name_count;
 }
 
-/* ---- The same for rows ---------------------------------------------------------------------------------------------
- */
+/* ---- The same for rows ------------------------------------------------------------------------------------------- */
 typedef struct Field {
     const char *text;
     bool is_number;
@@ -321,8 +317,7 @@ static void scan_rows(DataCheck *check) {
         scan_row_column(check, i, &check->scan.columns[i]);
 }
 
-/* ---- The whole table
- * -------------------------------------------------------------------------------------------------- */
+/* ---- The whole table --------------------------------------------------------------------------------------------- */
 const struct bp_scan *scan_table(DataCheck *check, const char **why) {
     *why = NULL;
     if (check->scan_failed)

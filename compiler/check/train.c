@@ -45,8 +45,7 @@ static const SettingRule rules[] = {
 };
 enum { RULE_COUNT = sizeof rules / sizeof rules[0] };
 
-/* ---- Models --------------------------------------------------------------------------------------------------------
- */
+/* ---- Models ------------------------------------------------------------------------------------------------------ */
 bool find_models(Checker *checker, const NameList *names, ModelUse **models, int *count) {
     bool good = true;
     *models = arena_array(checker->arena, ModelUse, names->count);
@@ -122,8 +121,7 @@ static void check_finetune(Checker *checker, const TrainPlan *plan) {
     }
 }
 
-/* ---- Settings with one value ---------------------------------------------------------------------------------------
- */
+/* ---- Settings with one value ------------------------------------------------------------------------------------- */
 static Expr *only_value(const Setting *setting, const char *example) {
     if (!check_shape(setting, false, NULL))
         return NULL;
@@ -182,8 +180,7 @@ static void read_checkpoint(Checker *checker, TrainPlan *plan, const Setting *se
         check_integer(checker->program, every->value, "'every'", 1, &plan->checkpoint_every);
 }
 
-/* ---- early_stopping ------------------------------------------------------------------------------------------------
- */
+/* ---- early_stopping ---------------------------------------------------------------------------------------------- */
 static Name name_called(const Expr *expr) {
     if (expr->kind == EXPR_CALL)
         expr = expr->call.callee;
@@ -269,8 +266,7 @@ static void read_early_stopping(Checker *checker, TrainPlan *plan, const Setting
     check_monitor(checker, plan);
 }
 
-/* ---- Formulas ------------------------------------------------------------------------------------------------------
- */
+/* ---- Formulas ---------------------------------------------------------------------------------------------------- */
 static bool check_formulas(const Setting *setting, const char *example) {
     bool good = check_shape(setting, false, NULL);
     for (int i = 0; i < setting->args.count; i++)
@@ -370,8 +366,7 @@ static void read_formulas(Checker *checker, TrainPlan *plan, Setting *const *fou
     read_freeze(plan, found[KNOWN_FREEZE]);
 }
 
-/* ---- The phase -----------------------------------------------------------------------------------------------------
- */
+/* ---- The phase --------------------------------------------------------------------------------------------------- */
 static bool find_training_data(Checker *checker, TrainPlan *plan, const Item *item) {
     if (!item->on) {
         error_at(plan->span, "this has no data; write train %s on and the name of a data set",

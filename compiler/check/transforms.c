@@ -131,8 +131,7 @@ static bool add_strip(DataCheck *check, Line *line, const Call *call) {
     return add_transform(check, line, transform);
 }
 
-/* ---- category, binary ----------------------------------------------------------------------------------------------
- */
+/* ---- category, binary -------------------------------------------------------------------------------------------- */
 Name field_text(DataCheck *check, const Expr *value, const char *what) {
     double number;
     if (value->kind == EXPR_STRING)
@@ -254,8 +253,7 @@ static bool add_binary(DataCheck *check, Line *line, const Call *call) {
     return false;
 }
 
-/* ---- One line ------------------------------------------------------------------------------------------------------
- */
+/* ---- One line ---------------------------------------------------------------------------------------------------- */
 static bool add_call(DataCheck *check, Line *line, const Call *call) {
     static const struct {
         const char *name;

@@ -13,8 +13,7 @@ typedef struct Line {
 
 typedef LIST(const char *) Lines;
 
-/* ---- Comments
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- Comments ---------------------------------------------------------------------------------------------------- */
 
 /* One code point of UTF-8, or the byte itself as a negative number where there is none. */
 static long decode(const unsigned char **at) {
@@ -45,8 +44,7 @@ void print_comment(Text *out, const char *string) {
     text_free(&plain);
 }
 
-/* ---- Lines of the runtime
- * ------------------------------------------------------------------------------------------------ */
+/* ---- Lines of the runtime ---------------------------------------------------------------------------------------- */
 
 static Line next_line(const char **at) {
     Line line = {*at, strcspn(*at, "\n")};
@@ -156,8 +154,7 @@ static bool is_in(const struct embedded_file *file, CKind kind) {
     return kind == C_STANDALONE || strcmp(file->name, "program.h") == 0;
 }
 
-/* ---- The file
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- The file ---------------------------------------------------------------------------------------------------- */
 
 static const char guards_text[] =
     "#if defined(__FAST_MATH__)\n"

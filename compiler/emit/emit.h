@@ -7,8 +7,7 @@
 #include "../../runtime/program.h"
 #include "../kernel/kernel.h"
 
-/* ---- Text that travels inside bpc (written by compiler/embed.cmake)
- * ---------------------------------------------------- */
+/* ---- Text that travels inside bpc (written by compiler/embed.cmake) ---------------------------------------------- */
 struct embedded_file {
     const char *name; /* "program.h", "relu.bp" */
     const char *text; /* NUL-terminated */
@@ -18,8 +17,7 @@ struct embedded_file {
 extern const struct embedded_file embedded_prelude[];
 extern const struct embedded_file embedded_runtime[];
 
-/* ---- The whole file: amalgam.c
- * -------------------------------------------------------------------------------------------- */
+/* ---- The whole file: amalgam.c ----------------------------------------------------------------------------------- */
 typedef enum CKind {
     C_STANDALONE, /* the runtime's text inside: needs nothing but libc, libm and, for threads, OpenMP */
     C_LINKED,     /* declarations only: to be linked with libbpruntime.a */
@@ -33,8 +31,7 @@ void print_c(Module *module, const struct bp_program *program, CKind kind, Text 
 /* The runtime alone as one C file, for linking with a C_LINKED file where no archive is at hand. */
 void print_runtime(Text *out);
 
-/* ---- An executable: native.c
- * ------------------------------------------------------------------------------------------------ */
+/* ---- An executable: native.c ------------------------------------------------------------------------------------- */
 typedef struct NativeOptions {
     int level;         /* -O; 0 to 3 */
     const char *march; /* -march; NULL: native */
@@ -49,8 +46,7 @@ typedef struct NativeOptions {
    `output` before renaming it. Says what is wrong on stderr and returns false; nothing is left behind then. */
 bool native_build(const Text *linked, const char *output, const NativeOptions *options);
 
-/* ---- Between the files of this folder
- * ------------------------------------------------------------------------------------------ */
+/* ---- Between the files of this folder ---------------------------------------------------------------------------- */
 /* names.c: identifiers that C will take: no keyword, no macro of a system header, nothing of the runtime, each used
  * once. */
 typedef struct CNames CNames;

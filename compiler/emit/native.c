@@ -31,8 +31,7 @@ extern char **environ;
 
 typedef LIST(char *) Command; /* ends with NULL when it is run */
 
-/* ---- Temporary files, removed also when a signal ends bpc
- * ----------------------------------------------------------------- */
+/* ---- Temporary files, removed also when a signal ends bpc -------------------------------------------------------- */
 
 enum { DOOMED_MAX = 4 };
 
@@ -80,8 +79,7 @@ static void stop_watching(void) {
         sigaction(fatal_signals[i], &signals_before[i], NULL);
 }
 
-/* ---- Commands
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- Commands ---------------------------------------------------------------------------------------------------- */
 
 static void push(Arena *arena, Command *command, const char *word) {
     *LIST_ADD(arena, command) = arena_copy(arena, word, strlen(word));
@@ -145,8 +143,7 @@ static int run(Arena *arena, Command *command, Text *output) {
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-/* ---- The compiler
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- The compiler ------------------------------------------------------------------------------------------------ */
 
 typedef struct Compiler {
     Command words; /* "gcc", or what $CC holds */
@@ -208,9 +205,7 @@ static const char *find_archive(Arena *arena, const Compiler *compiler) {
     return NULL;
 }
 
-/* ---- The build
- * --------------------------------------------------------------------------------------------------------------------
- */
+/* ---- The build --------------------------------------------------------------------------------------------------- */
 
 typedef struct Build {
     Arena *arena;

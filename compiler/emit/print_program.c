@@ -14,8 +14,7 @@ typedef struct Writer {
     bool begun[MAX_DEPTH]; /* something stands before */
 } Writer;
 
-/* ---- Braces, fields, items
- * ---------------------------------------------------------------------------------------------- */
+/* ---- Braces, fields, items --------------------------------------------------------------------------------------- */
 
 static void new_line(Writer *w, int depth) {
     text_add(w->out, "\n");
@@ -73,8 +72,7 @@ static void open_list(Writer *w, const char *name, const char *type, bool flat) 
     open_brace(w, flat);
 }
 
-/* ---- Values: a zero is not written
- * ------------------------------------------------------------------------------------------ */
+/* ---- Values: a zero is not written ------------------------------------------------------------------------------- */
 
 static void write_integer(Writer *w, int64_t number) {
     if (number == INT64_MIN)
@@ -214,8 +212,7 @@ static const char *part_word(enum bp_part part) {
         }                                                                                                              \
     } while (0)
 
-/* ---- The structs, in the order of program.h
- * ------------------------------------------------------------------------------------ */
+/* ---- The structs, in the order of program.h ---------------------------------------------------------------------- */
 
 static void put_layout(Writer *w, enum bp_layout layout) {
     if (layout == BP_PANELS)
@@ -525,9 +522,7 @@ static void write_param(Writer *w, const struct bp_param *param) {
     close_brace(w);
 }
 
-/* ---- The program
- * -------------------------------------------------------------------------------------------------------------------
- */
+/* ---- The program ------------------------------------------------------------------------------------------------- */
 
 /* A list of its own at file scope, before the program that points at it. */
 #define WRITE_TOP(w, list, type, items, count, write)                                                                  \
@@ -580,8 +575,7 @@ void print_program(const struct bp_program *program, CNames *names, Text *out) {
     text_add(out, ";\n\nint main(int argc, char **argv) {\n    return bp_main(&program, argc, argv);\n}\n");
 }
 
-/* ---- The functions that a program names
- * ---------------------------------------------------------------------------------------------- */
+/* ---- The functions that a program names -------------------------------------------------------------------------- */
 
 typedef struct Visitor {
     void (*visit)(void *argument, const char *name);

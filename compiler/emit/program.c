@@ -23,8 +23,7 @@ static void *code_of(Describe *d, const char *name) {
     return code;
 }
 
-/* ---- functions
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- functions --------------------------------------------------------------------------------------------------- */
 
 static struct bp_function function_of(Describe *d, const GraphFunction *graph) {
     struct bp_function function = {0};
@@ -52,9 +51,7 @@ static struct bp_function function_of(Describe *d, const GraphFunction *graph) {
     return function;
 }
 
-/* ---- data
- * -------------------------------------------------------------------------------------------------------------------
- */
+/* ---- data -------------------------------------------------------------------------------------------------------- */
 
 static const struct bp_column *columns_of(Describe *d, const DataSet *data) {
     struct bp_column *columns = arena_array(d->arena, struct bp_column, data->column_count + 1);
@@ -132,9 +129,7 @@ static struct bp_data data_of(Describe *d, const DataSet *from) {
     return data;
 }
 
-/* ---- models
- * -------------------------------------------------------------------------------------------------------------------
- */
+/* ---- models ------------------------------------------------------------------------------------------------------ */
 
 static struct bp_tensor tensor_of(const Tensor *from) {
     struct bp_tensor tensor = {
@@ -169,8 +164,7 @@ static struct bp_model model_of(Describe *d, const ModelInstance *from) {
     return model;
 }
 
-/* ---- measuring and training
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- measuring and training -------------------------------------------------------------------------------------- */
 
 static struct bp_measure measure_of(Describe *d, const GraphMeasure *from) {
     struct bp_measure measure = {.pass_count = from->passes.count, .metric_count = from->metrics.count};
@@ -275,9 +269,7 @@ static struct bp_save save_of(Describe *d, const SavePlan *from) {
     return save;
 }
 
-/* ---- all of it
- * ------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- all of it --------------------------------------------------------------------------------------------------- */
 
 #define DESCRIBE_LIST(field, type, list, expression)                                                                   \
     do {                                                                                                               \

@@ -8,8 +8,7 @@
 
 #define SWEEP_ROWS 128 /* rows a call when evaluating or predicting */
 
-/* ---- evaluate
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- evaluate ---------------------------------------------------------------------------------------------------- */
 
 /* A model that this file does not train: its base's losses say how to read it; failing that, its targets do. */
 static void assume_roles(Build *build, ModelInstance *model, const DataSet *data, const Term *outputs) {
@@ -89,8 +88,7 @@ void build_evaluate(Build *build, EvaluatePlan *plan) {
     build->scope = before;
 }
 
-/* ---- first values and predictions
- * -------------------------------------------------------------------------------------------- */
+/* ---- first values and predictions -------------------------------------------------------------------------------- */
 
 static void build_init(Build *build, ModelInstance *model) {
     model->init =
@@ -152,8 +150,7 @@ static void build_predict(Build *build, ModelInstance *model) {
     build->scope = before;
 }
 
-/* ---- the checkpoint that a model comes from
- * -------------------------------------------------------------------------------------- */
+/* ---- the checkpoint that a model comes from ---------------------------------------------------------------------- */
 
 static const char *shape_words(Arena *arena, int rank, const int64_t *dims) {
     char *text = arena_printf(arena, "[");
@@ -254,9 +251,7 @@ static void check_checkpoint(Build *build, ModelInstance *model) {
     model->from_path = path;
 }
 
-/* ---- services
- * ------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- services ---------------------------------------------------------------------------------------------------- */
 
 static void build_logs(Build *build) {
     for (int i = 0; i < build->program->data.count; i++) {
@@ -269,9 +264,7 @@ static void build_logs(Build *build) {
     }
 }
 
-/* ---- numbering
- * ---------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- numbering --------------------------------------------------------------------------------------------------- */
 
 static void add_tensors(GraphProgram *out) {
     for (int i = 0; i < out->models.count; i++)
@@ -298,8 +291,7 @@ static void add_tensors(GraphProgram *out) {
         }
 }
 
-/* ---- definitions that nothing used: their names, at least, must mean something
- * ------------------------------------------------------ */
+/* ---- definitions that nothing used: their names, at least, must mean something ----------------------------------- */
 
 static void check_names(Build *build, const Item *item, const Expr *expr) {
     if (!expr)

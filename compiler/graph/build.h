@@ -100,7 +100,7 @@ struct Build {
     Tensor *updated;
 };
 
-/* ---- term.c ----------------------------------------------------------------------------------------------------------- */
+/* ---- term.c ------------------------------------------------------------------------------------------------------ */
 #define NOTHING ((Term){0})
 Term term_node(Node *node, Span span);
 /* Reports at the user's place; where `span` lies in the prelude, a note says in which function. Returns NOTHING. */
@@ -120,17 +120,17 @@ Scope *scope_open(Build *build, Scope *parent); /* becomes build->scope; returns
 uint32_t hash_text(const char *text);           /* FNV-1a: streams of random draws are named by it */
 const char *path_join(Build *build, Name last); /* fc1.weight; NULL where a call without a name is on the way */
 
-/* ---- expression.c ------------------------------------------------------------------------------------------------------- */
+/* ---- expression.c ------------------------------------------------------------------------------------------------ */
 Term build_expression(Build *build, const Expr *expr);
 Term build_binary(Build *build, Op op, Term a, Term b, Span span);
 Term build_body(Build *build, const Body *body); /* statements in order; what `return` gives */
 /* Elementwise with the shapes checked: [1] is a number. Reports and returns NULL. */
 Node *build_op(Build *build, Op op, Node **args, int count, Span span);
 
-/* ---- model.c --------------------------------------------------------------------------------------------------------------- */
+/* ---- model.c ----------------------------------------------------------------------------------------------------- */
 Term build_parameter(Build *build, Name name, Term *dims, int rank, const Expr *init, Span span);
 
-/* ---- call.c --------------------------------------------------------------------------------------------------------------- */
+/* ---- call.c ------------------------------------------------------------------------------------------------------ */
 Term build_call(Build *build, const Expr *call);
 /* Calls a function term with evaluated arguments. */
 Term build_apply(Build *build, const Term *function, Term *positional, int count, BoundOption *options, int option_count,
@@ -141,7 +141,7 @@ Node *build_derivative(Graph *graph, const Item *formula, Node *node, Node *d);
 /* The grad clause of `item` for its parameter i; NULL where it has none. */
 Node *build_custom_derivative(Graph *graph, const Item *item, Node *node, int parameter, Node *d);
 
-/* ---- builtin.c --------------------------------------------------------------------------------------------------------------- */
+/* ---- builtin.c --------------------------------------------------------------------------------------------------- */
 struct Builtin {
     const char *name;
     int least, most; /* positional arguments */
@@ -153,7 +153,7 @@ struct Builtin {
 const Builtin *builtin_named(Name name);
 int builtin_names(Arena *arena, const Name **names);
 
-/* ---- the statements ------------------------------------------------------------------------------------------------------------- */
+/* ---- the statements ---------------------------------------------------------------------------------------------- */
 /* What a forward pass over a data set gives: input and target nodes bound in build->scope, the models' outputs. */
 typedef struct Forward {
     LIST(Term) outputs; /* one a model: NODE or TUPLE */

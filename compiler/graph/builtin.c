@@ -4,8 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- choices: only the branch that is chosen is elaborated
- * ---------------------------------------------------------------- */
+/* ---- choices: only the branch that is chosen is elaborated ------------------------------------------------------- */
 
 static Term choose_where(Build *build, const Expr *call) {
     const Args *args = &call->call.args;
@@ -87,8 +86,7 @@ static Term choose_parameter(Build *build, const Expr *call) {
     return build_parameter(build, NULL, shape.at, shape.count, init, call->span);
 }
 
-/* ---- sums and shapes
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- sums and shapes --------------------------------------------------------------------------------------------- */
 
 static bool axis_option(Build *build, const char *who, const Node *x, BoundOption *options, int count, int *axis) {
     *axis = AXIS_ALL;
@@ -259,8 +257,7 @@ static Term apply_detach(Build *build, Term *args, int count, BoundOption *optio
     return term_node(node_detach(build->graph, x), span);
 }
 
-/* ---- what is known when compiling
- * ------------------------------------------------------------------------------------------------ */
+/* ---- what is known when compiling -------------------------------------------------------------------------------- */
 
 static Term apply_size(Build *build, Term *args, int count, BoundOption *options, int option_count, Span span) {
     Node *x = term_value(build, &args[0]);
@@ -293,9 +290,7 @@ static Term apply_iota(Build *build, Term *args, int count, BoundOption *options
     return term_node(node_iota(build->graph, n), span);
 }
 
-/* ---- random draws
- * --------------------------------------------------------------------------------------------------------------------
- */
+/* ---- random draws ------------------------------------------------------------------------------------------------ */
 
 /* draw(x): uniform in [0, 1), of x's shape, new for each row, step and call */
 static Term apply_draw(Build *build, Term *args, int count, BoundOption *options, int option_count, Span span) {
@@ -334,9 +329,7 @@ static Term apply_normal(Build *build, Term *args, int count, BoundOption *optio
     return first_draw(build, true, "normal", args, options, option_count, span);
 }
 
-/* ---- the table
- * --------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- the table --------------------------------------------------------------------------------------------------- */
 
 #define ELEMENT(name, op, arity)                                                                                       \
     { name, arity, arity, NULL, NULL, op }

@@ -4,8 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- arguments
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- arguments --------------------------------------------------------------------------------------------------- */
 
 static bool name_means_something(Build *build, Name name) {
     return scope_find(build, name) || program_find(build->program, name) || builtin_named(name);
@@ -101,9 +100,7 @@ static bool check_type(Build *build, const Item *item, const Param *param, const
     return true;
 }
 
-/* ---- one call
- * --------------------------------------------------------------------------------------------------------------------
- */
+/* ---- one call ---------------------------------------------------------------------------------------------------- */
 
 static Term partial(Build *build, const Item *item, BoundOption *options, int count, Span span) {
     Term term = {.kind = TERM_FUNCTION, .item = item, .span = span, .option_count = count};
@@ -333,8 +330,7 @@ Term build_call(Build *build, const Expr *call) {
     return build_apply(build, &callee, positional, count, options, option_count, call->span);
 }
 
-/* ---- formulas of derivatives
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- formulas of derivatives ------------------------------------------------------------------------------------- */
 
 /* An elaborator that knows nothing but the graph: for formulas over given nodes. */
 static Build formula_build(Graph *graph, Span user) {

@@ -17,8 +17,7 @@ typedef struct Pass {
     int count;
 } Pass;
 
-/* ---- the op table's formulas, parsed once
- * ------------------------------------------------------------------------------ */
+/* ---- the op table's formulas, parsed once ------------------------------------------------------------------------ */
 
 static Item *formulas[OP_COUNT][3];
 
@@ -44,8 +43,7 @@ void derivatives_start(Arena *arena) {
     text_free(&text);
 }
 
-/* ---- accumulation
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- accumulation ------------------------------------------------------------------------------------------------ */
 
 /* Sums what was broadcast: d has the shape of `node`, the result has x's. */
 static Node *unbroadcast(Graph *graph, Node *d, const Node *node, const Node *x) {
@@ -68,8 +66,7 @@ static void add_adjoint(Pass *pass, Node *x, Node *d) {
     *adjoint = *adjoint ? node_op(pass->graph, OP_ADD, *adjoint, d, NULL) : d;
 }
 
-/* ---- rules of SHAPE ops: d is the adjoint of `node`, of its shape
- * ------------------------------------------------------------ */
+/* ---- rules of SHAPE ops: d is the adjoint of `node`, of its shape ------------------------------------------------ */
 
 static bool letter_in(const int8_t *letters, int rank, int8_t letter) {
     for (int i = 0; i < rank; i++)

@@ -39,8 +39,7 @@ static void evaluate_element(const Node *node, Evaluation **args, Evaluation *va
         }
 }
 
-/* ---- one row of a SHAPE op: out from the rows of its arguments
- * ---------------------------------------------------------- */
+/* ---- one row of a SHAPE op: out from the rows of its arguments --------------------------------------------------- */
 
 /* An axis divides the elements into [outer][length][inner]. */
 static void axis_extents(const Node *x, int axis, int64_t *outer, int64_t *length, int64_t *inner) {
@@ -140,8 +139,7 @@ static void evaluate_row(const Node *node, Evaluation **args, int64_t row, doubl
     }
 }
 
-/* ---- sums over the batch, products
- * --------------------------------------------------------------------------------------- */
+/* ---- sums over the batch, products ------------------------------------------------------------------------------- */
 
 static void batch_sum(const Evaluation *x, int64_t rows, Evaluation *value) {
     for (int64_t row = 0; row < rows; row++)
@@ -181,8 +179,7 @@ static void contract(const Node *node, Evaluation **args, int64_t rows, Evaluati
         contract_row(node, row_of(args[0], row), row_of(args[1], row), row_of(value, row));
 }
 
-/* ---- the order
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- the order --------------------------------------------------------------------------------------------------- */
 
 static Evaluation *evaluate_node(Evaluator *evaluator, const Node *node) {
     Evaluation *value = arena_new_of(evaluator->arena, Evaluation);

@@ -4,8 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- element by element ---------------------------------------------------------------------------------------------
- */
+/* ---- element by element ------------------------------------------------------------------------------------------ */
 
 static const char *node_words(Build *build, const Node *node) {
     const char *shape = node_shape(build->arena, node);
@@ -80,8 +79,7 @@ Term build_binary(Build *build, Op op, Term a, Term b, Span span) {
     return term_node(build_op(build, op, args, 2, span), span);
 }
 
-/* ---- products
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- products ---------------------------------------------------------------------------------------------------- */
 
 static Term build_matmul(Build *build, Term left, Term right, Span span) {
     Node *a = term_number(build, &left), *b = term_number(build, &right);
@@ -118,8 +116,7 @@ static Term build_matmul(Build *build, Term left, Term right, Span span) {
     return term_node(node, span);
 }
 
-/* ---- names
- * ------------------------------------------------------------------------------------------------------------------ */
+/* ---- names ------------------------------------------------------------------------------------------------------- */
 
 /* Names that the language has and this compiler does not yet. */
 static bool is_to_come(Name name) {
@@ -270,8 +267,7 @@ static Term build_field(Build *build, const Expr *expr) {
     return build_error(build, expr->field.name_span, "%s has no part called '%s'", term_kind_name(&base), name);
 }
 
-/* ---- x[i], x[a..b]
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- x[i], x[a..b] ----------------------------------------------------------------------------------------------- */
 
 static Term build_index(Build *build, const Expr *expr) {
     Term base = build_expression(build, expr->index.base);

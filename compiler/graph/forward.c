@@ -16,8 +16,7 @@ int scalar_of_fitted(const Program *program, const DataSet *data, int fitted) {
     return at + fitted;
 }
 
-/* ---- inputs and targets
- * ------------------------------------------------------------------------------------------------- */
+/* ---- inputs and targets ------------------------------------------------------------------------------------------ */
 
 static Node *slot_node(Build *build, const DataSet *data, int slot) {
     const DataSlot *from = &data->slots[slot];
@@ -153,8 +152,7 @@ Forward build_forward(Build *build, ModelUse *models, int count, DataSet *data, 
     return forward;
 }
 
-/* ---- the way back
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- the way back ------------------------------------------------------------------------------------------------ */
 
 /* A fitted value (or argument) of each column, as one number or a vector. */
 static Node *fitted_vector(Build *build, const DataSet *data, int first, int count, int transform, int which) {

@@ -74,7 +74,7 @@ struct Tensor {
     int index;      /* among the program's tensors */
 };
 
-/* ---- Functions of the graph: what one call computes --------------------------------------------------------------------------- */
+/* ---- Functions of the graph: what one call computes -------------------------------------------------------------- */
 typedef struct Sink {
     Node *value;
     Tensor *tensor; /* its next value, or NULL */
@@ -94,7 +94,7 @@ typedef struct GraphFunction {
     Function *kernels;      /* lower.c's */
 } GraphFunction;
 
-/* ---- What the statements become -------------------------------------------------------------------------------------------------- */
+/* ---- What the statements become ---------------------------------------------------------------------------------- */
 typedef struct GraphOutput {
     Name name; /* target's name, or the model's output name */
     enum bp_output_kind kind;
@@ -205,7 +205,7 @@ typedef struct GraphProgram {
     Buffer *scalars;
 } GraphProgram;
 
-/* ---- node.c: constructors. Shapes must fit already (build.c reports the user's mistakes); else BUG(). Each simplifies first -------- */
+/* ---- node.c: constructors. Shapes fit already (build.c tells the user's mistakes), else BUG(). They simplify ----- */
 Graph *graph_new(Arena *arena, Program *program); /* the program: what grad clauses may name; NULL is allowed */
 Program *graph_program(const Graph *graph);
 Arena *graph_arena(Graph *graph);
@@ -244,12 +244,12 @@ bool node_is_constant(const Node *node, double number);
 /* "[16, 4]", "a number", "3 rows of …" for messages */
 const char *node_shape(Arena *arena, const Node *node);
 
-/* ---- simplify.c ------------------------------------------------------------------------------------------------------------------- */
+/* ---- simplify.c -------------------------------------------------------------------------------------------------- */
 /* A simpler node equal to op(args), or NULL. Called by node_op before it makes a node. What holds in floating point, or is declared
    not to, is said rule by rule. */
 Node *simplify(Graph *graph, Op op, Node *a, Node *b, Node *c);
 
-/* ---- rewrite.c ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- rewrite.c --------------------------------------------------------------------------------------------------- */
 /* The same graph with some nodes replaced: node -> map(node) first, else rebuilt from its rewritten arguments. */
 typedef struct Rewriter {
     Graph *graph;
@@ -261,7 +261,7 @@ typedef struct Rewriter {
 void rewrite_start(Rewriter *rewriter, Graph *graph, Node *(*replace)(void *, Node *), void *context);
 Node *rewrite(Rewriter *rewriter, Node *root);
 
-/* ---- differentiate.c ------------------------------------------------------------------------------------------------------------------ */
+/* ---- differentiate.c --------------------------------------------------------------------------------------------- */
 /* Reverse mode (Griewank & Walther, Evaluating Derivatives, 2008, chapter 3) over the graph: gradients[i] = d root / d wrt[i] of wrt's shape, NULL where the
    root does not depend on it. root: a number, not batched. Only nodes between some wrt and the root get an adjoint: what is frozen
    costs nothing. An op without a derivative is an error at its span. */
@@ -269,13 +269,13 @@ void differentiate(Graph *graph, Node *root, Node **wrt, int count, Node **gradi
 /* Parses the op table's formulas; once, before the first differentiate. */
 void derivatives_start(Arena *arena);
 
-/* ---- interval.c: where can a value lie, whatever the parameters are -------------------------------------------------------------------- */
+/* ---- interval.c: where can a value lie, whatever the parameters are ---------------------------------------------- */
 typedef struct Interval {
     double low, high; /* -INFINITY, INFINITY: not known */
 } Interval;
 Interval interval_of(Graph *graph, Node *node);
 
-/* ---- evaluate.c: plain double arithmetic, for constants and tests ------------------------------------------------------------------------ */
+/* ---- evaluate.c: plain double arithmetic, for constants and tests ------------------------------------------------ */
 typedef struct Evaluation {
     double *values; /* [rows or 1][elements] */
     int64_t rows, elements;
@@ -291,11 +291,11 @@ typedef struct Evaluator {
 } Evaluator;
 Evaluation *graph_evaluate(Evaluator *evaluator, Node *node);
 
-/* ---- build.c: formulas become nodes --------------------------------------------------------------------------------------------------------- */
+/* ---- build.c: formulas become nodes ------------------------------------------------------------------------------ */
 /* Elaborates every statement of the checked program: shapes, losses, metrics, optimizers, gradients. NULL when errors were reported. */
 GraphProgram *graph_build(Arena *arena, Program *program);
 
-/* ---- print.c, print_dot.c, verify.c ------------------------------------------------------------------------------------------------------------------ */
+/* ---- print.c, print_dot.c, verify.c ------------------------------------------------------------------------------ */
 void graph_print(const GraphProgram *program, Text *out);          /* --emit=graph: forward passes and outputs */
 void graph_print_gradient(const GraphProgram *program, Text *out); /* --emit=gradient: each phase's gradients; frozen ones named */
 void graph_print_dot(const GraphProgram *program, Text *out);
@@ -305,7 +305,7 @@ void node_print(const Node *node, Text *out); /* one line: %12 = mul(%3, %4) : r
 void node_formula(const Node *node, int depth, Text *out);
 void graph_verify(const Graph *graph);
 
-/* ---- to kernels: kernel/lower.c and kernel/plan.c (they read the graph, so they are declared here) --------------------------------------- */
+/* ---- to kernels: kernel/lower.c and kernel/plan.c (they read the graph, so they are declared here) --------------- */
 /* One kernel function for each function of the graph; buffers have no offsets yet. */
 typedef struct LowerOptions {
     enum { LOWER_THREADS_WHERE_WORTH, LOWER_THREADS_NEVER, LOWER_THREADS_ALWAYS } threads;

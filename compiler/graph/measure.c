@@ -57,8 +57,7 @@ static Node *replace_reduction(void *context, Node *node) {
     return NULL;
 }
 
-/* ---- metrics of a request
- * -------------------------------------------------------------------------------------------------- */
+/* ---- metrics of a request ---------------------------------------------------------------------------------------- */
 
 typedef struct Root {
     GraphMetric metric;
@@ -242,9 +241,7 @@ static bool metric_root(Build *build, const MeasureRequest *request, const Expr 
     return true;
 }
 
-/* ---- passes
- * ---------------------------------------------------------------------------------------------------------------------
- */
+/* ---- passes ------------------------------------------------------------------------------------------------------ */
 
 static Buffer *pass_buffer(Build *build, const MeasureRequest *request, const char *what, int pass, BufferRole role,
                            Scalar scalar, int64_t elements) {

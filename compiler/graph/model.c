@@ -44,8 +44,7 @@ ModelInstance *model_instance(Build *build, const Item *item, Span span) {
     return model;
 }
 
-/* ---- weights
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- weights ----------------------------------------------------------------------------------------------------- */
 
 static Tensor *find_parameter(const ModelInstance *model, Name name) {
     for (int i = 0; i < model->parameters.count; i++)
@@ -139,8 +138,7 @@ Term build_parameter(Build *build, Name name, Term *terms, int rank, const Expr 
     return term_node(node_tensor(build->graph, tensor), span);
 }
 
-/* ---- application
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- application ------------------------------------------------------------------------------------------------- */
 
 /* The replacements that hold for a model, its own before its base's. */
 static void gather_replacements(Build *build, const ModelInstance *model) {

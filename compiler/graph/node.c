@@ -49,8 +49,7 @@ Span graph_set_span(Graph *graph, Span span) {
     return before;
 }
 
-/* ---- hash-consing -------------------------------------------------------------------------------------------------
- */
+/* ---- hash-consing ------------------------------------------------------------------------------------------------ */
 
 static uint64_t mix(uint64_t hash, uint64_t value) {
     hash ^= value + 0x9e3779b97f4a7c15u + (hash << 6) + (hash >> 2);
@@ -133,8 +132,7 @@ static Node draft_of(Op op, NodeType type, bool batched, int rank, const int64_t
     return draft;
 }
 
-/* ---- what nodes tell ------------------------------------------------------------------------------------------------
- */
+/* ---- what nodes tell --------------------------------------------------------------------------------------------- */
 
 void node_label(Node *node, Name label) {
     if (!node->label)
@@ -176,8 +174,7 @@ const char *node_shape(Arena *arena, const Node *node) {
     return arena_printf(arena, "%s]", shape);
 }
 
-/* ---- leaves
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- leaves ------------------------------------------------------------------------------------------------------ */
 
 Node *node_constant(Graph *graph, double number) {
     Node draft = draft_of(OP_CONSTANT, TYPE_WIDE, false, 0, NULL);
@@ -233,8 +230,7 @@ Node *node_iota(Graph *graph, int64_t n) {
     return intern(graph, draft, NULL, 0);
 }
 
-/* ---- element by element
- * ------------------------------------------------------------------------------------------------ */
+/* ---- element by element ------------------------------------------------------------------------------------------ */
 
 static Node *constant_fold(Graph *graph, Op op, Node **args, int count) {
     double numbers[3] = {0};
@@ -298,8 +294,7 @@ Node *node_op(Graph *graph, Op op, Node *a, Node *b, Node *c) {
     return intern(graph, draft, args, info->arity);
 }
 
-/* ---- shapes
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- shapes ------------------------------------------------------------------------------------------------------ */
 
 Node *node_expand(Graph *graph, Node *number, int rank, const int64_t *dims) {
     if (rank == 0) /* nothing to do: callers ask for rank 0 where the shape is there already */
@@ -398,8 +393,7 @@ Node *node_custom(Graph *graph, const Item *item, Node *value, Node **parameters
     return intern(graph, draft, args, count + 1);
 }
 
-/* ---- sums and products
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- sums and products ------------------------------------------------------------------------------------------- */
 
 static bool has_letter(const int8_t *letters, int rank, int8_t letter) {
     for (int i = 0; i < rank; i++)

@@ -4,8 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- words
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- words ------------------------------------------------------------------------------------------------------- */
 
 /* Names come from files: control bytes would break the lines. */
 static void add_name(Text *out, const char *name) {
@@ -46,8 +45,7 @@ static void pad(Text *out, size_t line_start, size_t column) {
         text_add(out, " ");
 }
 
-/* ---- formulas
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- formulas ---------------------------------------------------------------------------------------------------- */
 
 enum { BINDS_COMPARE = 1, BINDS_ADD, BINDS_MULTIPLY, BINDS_NEGATE, BINDS_POWER, BINDS_NAME };
 
@@ -127,8 +125,7 @@ static const char *infix_of(Op op, int *level) {
     }
 }
 
-/* ---- products: as @ and outer where they are one, else with letters
- * -------------------------------------------------------------- */
+/* ---- products: as @ and outer where they are one, else with letters ---------------------------------------------- */
 
 static void write_letters(Text *out, const int8_t *letters, int rank) {
     for (int i = 0; i < rank; i++)
@@ -212,8 +209,7 @@ static void write_contract(Formula f, const Node *node, int binds) {
         text_add(f.out, ")");
 }
 
-/* ---- the other ops
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- the other ops ----------------------------------------------------------------------------------------------- */
 
 static void write_leaf(Formula f, const Node *node, int binds) {
     Text *out = f.out;
@@ -335,8 +331,7 @@ void sheet_formula(const Sheet *sheet, const Node *node, Text *out) {
     write_node((Formula){sheet, 1000, out}, node, 0);
 }
 
-/* ---- one node, as dumps and BUG() say it
- * --------------------------------------------------------------------------------------- */
+/* ---- one node, as dumps and BUG() say it ------------------------------------------------------------------------- */
 
 static void print_details(const Node *node, Text *out) {
     switch (node->op) {
@@ -399,9 +394,7 @@ void node_print(const Node *node, Text *out) {
     text_add(out, node->batched ? " batched" : "");
 }
 
-/* ---- sheets
- * ----------------------------------------------------------------------------------------------------------------------
- */
+/* ---- sheets ------------------------------------------------------------------------------------------------------ */
 
 enum { DEEPEST = 5, LARGEST = 9 }; /* a formula that nests deeper or has more ops gets a line of its own */
 
@@ -497,9 +490,7 @@ Sheet sheet_of(Arena *arena, const Graph *graph, Node *const *roots, int root_co
     return sheet;
 }
 
-/* ---- functions
- * ---------------------------------------------------------------------------------------------------------------------
- */
+/* ---- functions --------------------------------------------------------------------------------------------------- */
 
 enum { NAME_COLUMN = 24, TYPE_COLUMN = 76, PLACE_COLUMN = 102 };
 
@@ -584,9 +575,7 @@ void graph_print(const GraphProgram *program, Text *out) {
     }
 }
 
-/* ---- gradients
- * -----------------------------------------------------------------------------------------------------------------------
- */
+/* ---- gradients --------------------------------------------------------------------------------------------------- */
 
 PhaseSheet phase_sheet(Arena *arena, const Graph *graph, const GraphTrain *train) {
     Node **roots = arena_array(arena, Node *, train->gradients.count + 1);

@@ -14,8 +14,7 @@ typedef struct Drawing {
     void (*edge)(struct Drawing *drawing, int phase, int from, int to);
 } Drawing;
 
-/* ---- what is drawn
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- what is drawn ----------------------------------------------------------------------------------------------- */
 
 static BoxKind box_kind(const PhaseSheet *phase, const GraphTrain *train, const Node *node) {
     for (int i = 0; i < train->gradients.count; i++)
@@ -77,8 +76,7 @@ static void draw_phase(Drawing *drawing, const GraphProgram *program, int number
     arena_free(arena);
 }
 
-/* ---- Graphviz
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- Graphviz ---------------------------------------------------------------------------------------------------- */
 
 static void add_dot_text(Text *out, const char *text) {
     for (const char *at = text; *at; at++) {
@@ -122,9 +120,7 @@ void graph_print_dot(const GraphProgram *program, Text *out) {
     text_add(out, "}\n");
 }
 
-/* ---- Mermaid
- * -------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Mermaid ----------------------------------------------------------------------------------------------------- */
 
 /* In a quoted text of Mermaid, #number; is a character. */
 static void add_mermaid_text(Text *out, const char *text) {

@@ -6,8 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- the loss
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- the loss ---------------------------------------------------------------------------------------------------- */
 
 /* Which columns a target node stands for. */
 static void target_columns(Build *build, const DataSet *data, const Node *target, OutputRole *role) {
@@ -165,8 +164,7 @@ static Node *build_loss(Build *build, const TrainPlan *plan, const Forward *forw
     return node_reshape(build->graph, loss, 0, NULL);
 }
 
-/* ---- what is trained
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- what is trained --------------------------------------------------------------------------------------------- */
 
 typedef LIST(Name) Paths;
 
@@ -292,8 +290,7 @@ static Node *build_penalty(Build *build, const GraphTrain *train, bool *ok) {
     return penalty;
 }
 
-/* ---- the optimizer
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- the optimizer ----------------------------------------------------------------------------------------------- */
 
 typedef struct Update {
     Tensor *tensor;
@@ -469,8 +466,7 @@ static bool build_updates(Build *build, GraphTrain *train, Updates *updates) {
     return error_count() == errors;
 }
 
-/* ---- functions
- * ------------------------------------------------------------------------------------------------------------------ */
+/* ---- functions --------------------------------------------------------------------------------------------------- */
 
 static const char *function_name(Build *build, const GraphTrain *train, const char *what) {
     return arena_printf(build->arena, "%s_%s", train->name, what);
@@ -569,9 +565,7 @@ static void build_check(Build *build, GraphTrain *train) {
         }
 }
 
-/* ---- counting
- * ------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- counting ---------------------------------------------------------------------------------------------------- */
 
 static double contract_flops(const Node *node) {
     double extent[16] = {0}, flops = 2;
@@ -594,9 +588,7 @@ static double function_flops(Build *build, const GraphFunction *function) {
     return flops;
 }
 
-/* ---- early stopping
- * ---------------------------------------------------------------------------------------------------------------------
- */
+/* ---- early stopping ---------------------------------------------------------------------------------------------- */
 
 static int metric_named(const GraphMeasure *measure, const char *name) {
     for (int i = 0; i < measure->metrics.count; i++)
@@ -642,9 +634,7 @@ static void find_monitor(Build *build, GraphTrain *train) {
                     plan->monitor);
 }
 
-/* ---- the statement
- * --------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- the statement ----------------------------------------------------------------------------------------------- */
 
 static Name unique_train_name(Build *build, const TrainPlan *plan) {
     const char *name = plan->name;

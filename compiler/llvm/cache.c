@@ -18,8 +18,7 @@
 enum { MARK_LENGTH = 16, HEAD_LENGTH = MARK_LENGTH + 24 };
 static const char mark[MARK_LENGTH + 1] = "bpc object  1\n\n\n";
 
-/* ---- Sums: two words of 64 bits, each step a product that no input undoes ------------------------------------------
- */
+/* ---- Sums: two words of 64 bits, each step a product that no input undoes ---------------------------------------- */
 
 typedef struct Sum {
     uint64_t a, b;
@@ -63,8 +62,7 @@ CacheKey cache_key(const Target *target, const char *bytes, size_t length) {
     return key;
 }
 
-/* ---- The folder
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- The folder -------------------------------------------------------------------------------------------------- */
 
 static bool folder_of(char folder[PATH_MAX]) {
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
@@ -99,8 +97,7 @@ static bool make_folder(const char *file) {
     return true;
 }
 
-/* ---- Reading and writing
- * ----------------------------------------------------------------------------------------------- */
+/* ---- Reading and writing ----------------------------------------------------------------------------------------- */
 
 static void head_of(const char *bytes, size_t length, char head[HEAD_LENGTH]) {
     Sum sum = {3, 4};

@@ -5,8 +5,7 @@
 
 #include <string.h>
 
-/* ---- Where pointers are
- * ------------------------------------------------------------------------------------------------- */
+/* ---- Where pointers are ------------------------------------------------------------------------------------------ */
 
 typedef enum PointerKind {
     POINTS_AT_STRING,
@@ -199,8 +198,7 @@ static const PointerField bp_program_fields[] = {STRING(bp_program, name),
                                                  STRUCTS(bp_program, statements, bp_statement, statement_count)};
 LAYOUT(bp_program);
 
-/* ---- Constants
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- Constants --------------------------------------------------------------------------------------------------- */
 
 typedef struct Image {
     Arena *arena;

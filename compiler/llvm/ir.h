@@ -8,8 +8,7 @@
 #include <llvm-c/Error.h>
 #include <llvm-c/TargetMachine.h>
 
-/* ---- From addresses to addresses: open addressing; asked, never listed ---------------------------------------------
- */
+/* ---- From addresses to addresses: open addressing; asked, never listed ------------------------------------------- */
 typedef struct PointerMap {
     const void **keys;
     void **values;
@@ -20,8 +19,7 @@ void *map_find(const PointerMap *map, const void *key); /* NULL where it is not 
 void map_put(Arena *arena, PointerMap *map, const void *key, void *value);
 void map_clear(PointerMap *map);
 
-/* ---- Kernels that are the same function: share.c --------------------------------------------------------------------
- */
+/* ---- Kernels that are the same function: share.c ----------------------------------------------------------------- */
 /* One function of machine code: what several kernels do that differ in nothing but where their buffers lie. */
 typedef struct Shape {
     const Kernel *kernel; /* the first of them, which gives it its name */
@@ -47,16 +45,14 @@ const Shape *shape_of(const Shapes *shapes, const Kernel *kernel);
 void shapes_heat(const Shapes *shapes, const Function *function); /* its kernels are hot */
 const Shape *shape_of_math(const Shapes *shapes, const MathFunction *function);
 
-/* ---- What code is made for: target.c
- * ------------------------------------------------------------------------------------ */
+/* ---- What code is made for: target.c ----------------------------------------------------------------------------- */
 typedef struct Target {
     char *triple, *cpu, *features, *layout;
     LLVMTargetRef target;
     const LlvmOptions *options;
 } Target;
 
-/* ---- A module of IR: print_llvm.c
- * ------------------------------------------------------------------------------------ */
+/* ---- A module of IR: print_llvm.c -------------------------------------------------------------------------------- */
 /* What goes into one module of LLVM; what it uses besides is declared. Every list has each thing once. */
 typedef struct Piece {
     LIST(const Function *) functions;
@@ -106,19 +102,16 @@ void piece_add_function(Arena *arena, const Shapes *shapes, Piece *pieces, int c
 LLVMModuleRef print_llvm(Arena *arena, LLVMContextRef context, const Shapes *shapes, const Piece *piece,
                          const Target *target, bool whole);
 
-/* ---- Debug information: debug.c
- * -------------------------------------------------------------------------------------- */
+/* ---- Debug information: debug.c ---------------------------------------------------------------------------------- */
 struct Debug *debug_start(Ir *ir);
 void debug_function(Ir *ir, LLVMValueRef function, const char *name, Span span);
 void debug_end(Ir *ir);
 
-/* ---- The program as data: image.c
- * ------------------------------------------------------------------------------------ */
+/* ---- The program as data: image.c -------------------------------------------------------------------------------- */
 /* Adds the constant `const struct bp_program bp_the_program` to a module, and a main that runs it. */
 void print_program_image(Arena *arena, LLVMModuleRef module, const struct bp_program *program, bool with_main);
 
-/* ---- Machine code: target.c, object.c
- * --------------------------------------------------------------------------------- */
+/* ---- Machine code: target.c, object.c ---------------------------------------------------------------------------- */
 bool target_start(Target *target, const LlvmOptions *options); /* false with an error said */
 void target_end(Target *target);
 LLVMTargetMachineRef target_machine(const Target *target); /* one for each thread; NULL with an error said */

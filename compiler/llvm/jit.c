@@ -50,8 +50,7 @@ static void tell_time(const LlvmCode *code, const char *what, double *since) {
     *since = now;
 }
 
-/* ---- Pieces to objects, each by a thread of its own
- * ------------------------------------------------------------------- */
+/* ---- Pieces to objects, each by a thread of its own -------------------------------------------------------------- */
 
 typedef struct Work {
     LlvmCode *code;
@@ -87,8 +86,7 @@ static int worker_count(const LlvmCode *code, int weight) {
     return count < 1 ? 1 : count > MOST_WORKERS ? MOST_WORKERS : (int)count;
 }
 
-/* ---- The session
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- The session ------------------------------------------------------------------------------------------------- */
 
 static void report(void *context, LLVMErrorRef error) {
     (void)context;
@@ -165,8 +163,7 @@ static bool add_object(LlvmCode *code, LLVMMemoryBufferRef object) {
     return !error;
 }
 
-/* ---- What is compiled when it is called
- * ------------------------------------------------------------------------------- */
+/* ---- What is compiled when it is called -------------------------------------------------------------------------- */
 
 static void materialize(void *context, LLVMOrcMaterializationResponsibilityRef responsibility) {
     Lazy *lazy = context;
@@ -241,8 +238,7 @@ static bool define_lazies(LlvmCode *code, Lazy *lazies, int count) {
     return !error;
 }
 
-/* ---- All of it
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- All of it --------------------------------------------------------------------------------------------------- */
 
 static bool find_address(LlvmCode *code, const Function *function, const char *symbol) {
     LLVMOrcExecutorAddress address = 0;

@@ -17,8 +17,7 @@ static void set(Ir *ir, const void *key, LLVMValueRef value) {
     map_put(ir->arena, &ir->values, key, value);
 }
 
-/* ---- Registers that a body sets
- * ---------------------------------------------------------------------------------------- */
+/* ---- Registers that a body sets ---------------------------------------------------------------------------------- */
 
 typedef LIST(const Statement *) Registers;
 
@@ -35,8 +34,7 @@ static void find_registers(Ir *ir, const Block *block, Registers *registers) {
     }
 }
 
-/* ---- Loops
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- Loops ------------------------------------------------------------------------------------------------------- */
 
 typedef struct Bounds {
     LLVMValueRef from, to;
@@ -117,8 +115,7 @@ static void ir_loop(Ir *ir, const Statement *loop) {
     }
 }
 
-/* ---- Other statements
- * -------------------------------------------------------------------------------------------------- */
+/* ---- Other statements -------------------------------------------------------------------------------------------- */
 
 static void ir_if(Ir *ir, const Statement *s) {
     LLVMBuilderRef at = ir->builder;
@@ -177,8 +174,7 @@ void ir_block(Ir *ir, const Block *block) {
     }
 }
 
-/* ---- Math functions
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- Math functions ---------------------------------------------------------------------------------------------- */
 
 static LLVMValueRef declare(Ir *ir, const void *key, const char *name, LLVMTypeRef type) {
     LLVMValueRef function = map_find(&ir->functions, key);
@@ -199,8 +195,7 @@ LLVMValueRef ir_math(Ir *ir, const MathFunction *math) {
     return declare(ir, math, arena_printf(ir->arena, "%s.math", math->name), type);
 }
 
-/* ---- Kernels
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- Kernels ----------------------------------------------------------------------------------------------------- */
 
 /* Its buffers in order, then what it reads of the context. */
 LLVMValueRef ir_shape_function(Ir *ir, const Shape *shape) {

@@ -6,8 +6,7 @@
 #include <llvm-c/DebugInfo.h>
 #include <string.h>
 
-/* ---- Functions
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- Functions --------------------------------------------------------------------------------------------------- */
 
 /* What a function has at hand of its context, loaded once at its start. */
 typedef struct Frame {
@@ -168,8 +167,7 @@ static void print_math(Ir *ir, const MathFunction *math) {
     LLVMBuildRet(ir->builder, ir_value(ir, math->value));
 }
 
-/* ---- Pieces
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- Pieces ------------------------------------------------------------------------------------------------------ */
 
 static bool is_new(Arena *arena, PointerMap *done, const void *key) {
     if (map_find(done, key))
@@ -222,8 +220,7 @@ void piece_all(Arena *arena, const Module *module, const Shapes *shapes, Piece *
         piece_add_function(arena, shapes, piece, 1, module->functions.at[i], &done);
 }
 
-/* ---- The module
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- The module -------------------------------------------------------------------------------------------------- */
 
 static bool verified(LLVMModuleRef module) {
     char *message = NULL;

@@ -4,8 +4,7 @@
 
 #include <string.h>
 
-/* ---- Types and numbers
- * ------------------------------------------------------------------------------------------------ */
+/* ---- Types and numbers ------------------------------------------------------------------------------------------- */
 
 static bool is_float(Scalar scalar) {
     return scalar == SCALAR_F32 || scalar == SCALAR_F64;
@@ -73,8 +72,7 @@ static LLVMValueRef lane_numbers(Ir *ir, int lanes) {
     return LLVMConstVector(all, (unsigned)lanes);
 }
 
-/* ---- Lanes
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- Lanes ------------------------------------------------------------------------------------------------------- */
 
 static LLVMValueRef splat(Ir *ir, LLVMValueRef scalar, int lanes) {
     LLVMTypeRef type = LLVMVectorType(LLVMTypeOf(scalar), (unsigned)lanes);
@@ -103,8 +101,7 @@ static LLVMValueRef tree_sum(Ir *ir, LLVMValueRef lanes, ValueType type) {
     return is_float(type.scalar) ? LLVMBuildFAdd(ir->builder, even, odd, "") : LLVMBuildAdd(ir->builder, even, odd, "");
 }
 
-/* ---- Memory
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- Memory ------------------------------------------------------------------------------------------------------ */
 
 LLVMValueRef ir_element(Ir *ir, const Buffer *buffer, const Value *index) {
     LLVMValueRef base = map_find(&ir->values, buffer), at = ir_value(ir, index);
@@ -120,8 +117,7 @@ static LLVMValueRef load(Ir *ir, const Value *value) {
     return loaded;
 }
 
-/* ---- Operations
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- Operations -------------------------------------------------------------------------------------------------- */
 
 static LLVMValueRef intrinsic(Ir *ir, const char *name, ValueType type, LLVMValueRef *args, unsigned count) {
     unsigned id = LLVMLookupIntrinsicID(name, strlen(name));
@@ -291,8 +287,7 @@ LLVMValueRef ir_finite(Ir *ir, LLVMValueRef number, Scalar scalar) {
     return LLVMBuildICmp(ir->builder, LLVMIntNE, exponent, mask, "");
 }
 
-/* ---- Any value
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- Any value --------------------------------------------------------------------------------------------------- */
 
 static LLVMValueRef known(Ir *ir, const void *key, const char *name) {
     LLVMValueRef value = map_find(&ir->values, key);

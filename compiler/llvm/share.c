@@ -5,8 +5,7 @@
 
 #include <string.h>
 
-/* ---- Addresses
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- Addresses --------------------------------------------------------------------------------------------------- */
 
 static uint32_t map_place(const PointerMap *map, const void *key) {
     uint32_t i = (uint32_t)((uint64_t)(uintptr_t)key * 0x9E3779B97F4A7C15u >> 32) & (map->size - 1);
@@ -43,8 +42,7 @@ void map_clear(PointerMap *map) {
     map->count = 0;
 }
 
-/* ---- What a kernel does, in bytes
- * ------------------------------------------------------------------------------------- */
+/* ---- What a kernel does, in bytes -------------------------------------------------------------------------------- */
 
 typedef struct Writer {
     Arena *arena;
@@ -166,8 +164,7 @@ static void put_block(Writer *w, const Block *block) {
         put_statement(w, block->at[i]);
 }
 
-/* ---- Buffers
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- Buffers ----------------------------------------------------------------------------------------------------- */
 
 static uint64_t buffer_end(const Buffer *buffer) {
     return buffer->offset + (uint64_t)buffer->elements * (uint64_t)scalar_bytes(buffer->scalar);
@@ -196,8 +193,7 @@ static void put_buffers(Writer *w, const Kernel *kernel) {
     }
 }
 
-/* ---- Finding
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- Finding ----------------------------------------------------------------------------------------------------- */
 
 static void add_math(Shapes *shapes, const MathFunction *function) {
     Text ignored = {0};

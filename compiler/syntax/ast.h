@@ -10,8 +10,7 @@ typedef struct Expr Expr;
 typedef struct Stmt Stmt;
 typedef struct Item Item;
 
-/* ---- Expressions --------------------------------------------------------------------------------------------------
- */
+/* ---- Expressions ------------------------------------------------------------------------------------------------- */
 typedef enum ExprKind {
     EXPR_NUMBER, /* 0.01 */
     EXPR_STRING, /* "iris.csv" */
@@ -90,8 +89,7 @@ struct Expr {
     };
 };
 
-/* ---- Statements inside bodies: of models, blocks, optimizers, step, and of def, loss, metric written with braces
- * ------ */
+/* ---- Statements in bodies: of models, blocks, optimizers, step, and of def, loss, metric with braces ------------- */
 typedef enum StmtKind {
     STMT_BIND,      /* a = e        mu, logvar = Encoder(x) */
     STMT_DRAW,      /* z ~ normal(…) */
@@ -125,8 +123,7 @@ typedef struct Body {
     int count;
 } Body;
 
-/* ---- Definitions ---------------------------------------------------------------------------------------------------
- */
+/* ---- Definitions ------------------------------------------------------------------------------------------------- */
 typedef struct Param {
     Name name;
     Span span;
@@ -168,8 +165,7 @@ typedef struct Settings {
     int count;
 } Settings;
 
-/* ---- Items: the statements of a file --------------------------------------------------------------------------------
- */
+/* ---- Items: the statements of a file ----------------------------------------------------------------------------- */
 typedef enum ItemKind {
     ITEM_VERSION,   /* bpc 1                                       number */
     ITEM_USE,       /* use "iris.bp"                               path */

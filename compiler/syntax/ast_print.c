@@ -16,8 +16,7 @@ const char *operator_spelling(Operator op) {
     return spellings[op];
 }
 
-/* ---- Expressions as they are written --------------------------------------------------------------------------------
- */
+/* ---- Expressions as they are written ----------------------------------------------------------------------------- */
 
 /* How tightly an expression binds, as grammar.y has it. */
 enum {
@@ -174,8 +173,7 @@ void expr_print(const Expr *expr, Text *out) {
     }
 }
 
-/* ---- The tree
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- The tree ---------------------------------------------------------------------------------------------------- */
 
 typedef struct Printer {
     Text *out;

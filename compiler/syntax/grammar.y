@@ -186,7 +186,7 @@ meaning: '=' expr       { $$.value = $2; $$.body = (StmtList){0}; }
 names: NAME             { $$ = one_name(parser, $1, @1); }
     | names ',' NAME    { $$ = add_name(parser, $1, $3, @3); }
 
-/* ---- Parameters ---- */
+/* ---- Parameters -------------------------------------------------------------------------------------------------- */
 maybe_params: %empty    { $$ = (ParamList){0}; }
     | params
 
@@ -204,7 +204,7 @@ param: NAME dims        { $$ = (Param){.name = $1, .span = @1, .dims = args_of($
 dims: %empty            { $$ = (ArgList){0}; }
     | '[' elements ']'  { $$ = $2; }
 
-/* ---- Code ---- */
+/* ---- Code -------------------------------------------------------------------------------------------------------- */
 maybe_body: %empty      { $$ = (StmtList){0}; }
     | body
 
@@ -250,7 +250,7 @@ options: NAME '=' expr  { $$ = (ArgList){0};
                         { $$ = $1;
                           *LIST_ADD(parser->arena, &$$) = (Arg){.name = $3, .name_span = @3, .value = $5}; }
 
-/* ---- Settings ---- */
+/* ---- Settings ---------------------------------------------------------------------------------------------------- */
 setting_block: '{' settings '}'
                         { $$ = $2; }
 
@@ -285,7 +285,7 @@ clause_word: ON | TO | FROM | AS | IN | FOR | EXCEPT | LINK | WITH | MINIMIZING
 transforms: %empty      { $$.args = (Args){0}; $$.present = false; }
     | ':' args          { $$.args = args_of($2); $$.present = true; }
 
-/* ---- What evaluate lists: words.c made a comma an END ---- */
+/* ---- What evaluate lists: words.c made a comma an END ------------------------------------------------------------ */
 metric_block: '{' metrics '}'
                         { $$ = $2; }
 
@@ -293,7 +293,7 @@ metrics: %empty         { $$ = (ArgList){0}; }
     | metrics expr END  { $$ = $1; *LIST_ADD(parser->arena, &$$) = (Arg){.name_span = SPAN_NONE, .value = $2}; }
     | metrics error END { $$ = $1; yyerrok; }
 
-/* ---- Expressions ---- */
+/* ---- Expressions ------------------------------------------------------------------------------------------------- */
 args: arg               { $$ = (ArgList){0}; *LIST_ADD(parser->arena, &$$) = $1; }
     | args ',' arg      { $$ = $1; *LIST_ADD(parser->arena, &$$) = $3; }
 

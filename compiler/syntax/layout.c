@@ -143,8 +143,7 @@ void match_brackets(Parser *parser) {
         close_braces(parser);
 }
 
-/* ---- The ends of statements
- * --------------------------------------------------------------------------------------------- */
+/* ---- The ends of statements -------------------------------------------------------------------------------------- */
 
 /* After these a statement goes on in the next line. */
 static bool goes_on_after(int kind) {

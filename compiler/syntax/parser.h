@@ -78,8 +78,7 @@ const char *token_shown(Parser *parser, const Token *token);
 /* A name, number, string or closing bracket: what an operator or `from` and the like may follow. */
 bool ends_operand(int kind);
 
-/* ---- Building the AST
- * ------------------------------------------------------------------------------------------------ */
+/* ---- Building the AST -------------------------------------------------------------------------------------------- */
 
 typedef LIST(Arg) ArgList;
 typedef LIST(Param) ParamList;

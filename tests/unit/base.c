@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ---- Arena ---- */
+/* ---- Arena ------------------------------------------------------------------------------------------------------- */
 
 Test(arena, gives_zeroed_aligned_memory_of_any_size) {
     Arena *arena = arena_new();
@@ -48,7 +48,7 @@ Test(arena, grows_lists) {
     arena_free(arena);
 }
 
-/* ---- Names ---- */
+/* ---- Names ------------------------------------------------------------------------------------------------------- */
 
 Test(names, are_equal_pointers_when_equal) {
     names_start();
@@ -99,7 +99,7 @@ Test(names, finds_the_nearest) {
     names_end();
 }
 
-/* ---- Sources ---- */
+/* ---- Sources ----------------------------------------------------------------------------------------------------- */
 
 Test(sources, places_count_from_one_in_bytes) {
     const char text[] = "ab\n\xC3\xA9x\n\nlast";
@@ -139,7 +139,7 @@ Test(sources, spans_join) {
     cr_assert(joined.source == 3 && joined.start == 2 && joined.end == 4);
 }
 
-/* ---- Diagnostics ---- */
+/* ---- Diagnostics ------------------------------------------------------------------------------------------------- */
 
 static void redirect(void) {
     cr_redirect_stderr();
@@ -196,7 +196,7 @@ Test(diagnostics, a_broken_invariant_exits_with_70, .init = redirect, .exit_code
     BUG("no %s", "way");
 }
 
-/* ---- Text ---- */
+/* ---- Text -------------------------------------------------------------------------------------------------------- */
 
 #define ASSERT_TEXT(text, wanted)                                                                                      \
     do {                                                                                                               \
@@ -282,7 +282,7 @@ Test(text, c_comments_cannot_end_nor_continue) {
     ASSERT_TEXT(text, "plain, text: \xC3\xA9 ? / *");
 }
 
-/* ---- Files ---- */
+/* ---- Files ------------------------------------------------------------------------------------------------------- */
 
 static char directory[] = "/tmp/bpc-unit-XXXXXX";
 

@@ -78,8 +78,7 @@ static void assert_categories(const DataColumn *column, int count, const char *c
     assert_categories((column), (int)(sizeof((const char *[]){__VA_ARGS__}) / sizeof(char *)),                         \
                       (const char *[]){__VA_ARGS__})
 
-/* ---- Kinds ---------------------------------------------------------------------------------------------------------
- */
+/* ---- Kinds ------------------------------------------------------------------------------------------------------- */
 Test(check, kinds_are_found_by_scanning) {
     const DataSet *data = data_of("bpc 1\ndata d { file \"flowers.csv\"; input length, colour, stem; target kind }");
     cr_assert_not(column_of(data, "length")->category);
@@ -124,8 +123,7 @@ Test(check, what_means_missing_does_not_make_a_category) {
     cr_assert_eq(column_of(data, "stem")->missing_count, 1);
 }
 
-/* ---- Columns -------------------------------------------------------------------------------------------------------
- */
+/* ---- Columns ----------------------------------------------------------------------------------------------------- */
 Test(check, selectors_take_what_no_line_names_in_the_order_of_the_file) {
     const DataSet *data =
         data_of("bpc 1\ndata d { input categories, stem except width : category; input numbers except width\n"
@@ -179,8 +177,7 @@ Test(check, fitted_values_are_numbered_one_after_another) {
     cr_assert_eq(data->fitted_count, 8);
 }
 
-/* ---- Parts
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- Parts ------------------------------------------------------------------------------------------------------- */
 Test(check, parts_come_from_shares_and_files) {
     const DataSet *data = data_of("bpc 1\ndata d { file \"a.csv\", part = train, skip = 2, delimiter = \";\"\n"
                                   "file \"b.csv\", part = test, header = none; columns a, y, s\n"
@@ -195,8 +192,7 @@ Test(check, parts_come_from_shares_and_files) {
     cr_assert_eq(data->slot_count, 2, "a column for splitting alone is in no slot");
 }
 
-/* ---- Programs
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- Programs ---------------------------------------------------------------------------------------------------- */
 #define MODEL "model M(x) { fc1 = dense(x, 3); return fc1 }\n"
 #define DATA  "data d { file \"flowers.csv\"; input length : standardize; target kind; split train = 0.5, test = 0.5 }\n"
 

@@ -41,8 +41,7 @@ static void stop(void) {
 
 TestSuite(emit, .init = start, .fini = stop);
 
-/* ---- Building by hand
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- Building by hand -------------------------------------------------------------------------------------------- */
 
 static const ValueType f32 = {SCALAR_F32, 1};
 
@@ -93,8 +92,7 @@ static Value *op(Op which, Value *x, Value *y, Value *z) {
     return value_op(&b, which, x, y, z);
 }
 
-/* ---- Compiling and running
- * --------------------------------------------------------------------------------------------------- */
+/* ---- Compiling and running --------------------------------------------------------------------------------------- */
 
 static void write_file(const char *name, const char *text) {
     char path[128], why[256];
@@ -209,8 +207,7 @@ static bool same_double(double x, double y) {
     return (isnan(x) && isnan(y)) || memcmp(&x, &y, sizeof x) == 0;
 }
 
-/* ---- Every op in every number of lanes
- * ------------------------------------------------------------------------------------------ */
+/* ---- Every op in every number of lanes --------------------------------------------------------------------------- */
 
 enum { CASES = 16 };
 static const double first_cases[CASES] = {0.0, -0.0, 1.0, -1.0, NAN,  INFINITY, -INFINITY, 1e-40,
@@ -343,8 +340,7 @@ Test(emit, ops_f64) {
     check_ops(SCALAR_F64);
 }
 
-/* ---- Integers wrap, in any lanes
- * -------------------------------------------------------------------------------------------------- */
+/* ---- Integers wrap, in any lanes --------------------------------------------------------------------------------- */
 
 static void integer_kernel(Buffer *in, Buffer *out, int lanes) {
     Value *at;
@@ -438,8 +434,7 @@ Test(emit, integers_wrap) {
     }
 }
 
-/* ---- Sums, registers, guards, threads
- * --------------------------------------------------------------------------------------------- */
+/* ---- Sums, registers, guards, threads ---------------------------------------------------------------------------- */
 
 Test(emit, tree_sum_has_one_order) {
     enum { COUNT = 64 };
@@ -549,8 +544,7 @@ Test(emit, math_functions_print) {
     }
 }
 
-/* ---- Strangers' names
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- Strangers' names -------------------------------------------------------------------------------------------- */
 
 static const char *const hostile[] = {
     "*/ int broken = 1; /*",
@@ -674,8 +668,7 @@ Test(emit, names_of_c_are_kept_off) {
     cr_expect_str_empty(complaint, "%s", complaint);
 }
 
-/* ---- The program as data
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- The program as data ----------------------------------------------------------------------------------------- */
 
 static const char numbers_main[] =
     "#include <stdio.h>\n"
@@ -733,8 +726,7 @@ Test(emit, numbers_survive) {
     text_free(&expected);
 }
 
-/* ---- Text inside bpc, one file, executables
- * ------------------------------------------------------------------------------------------------ */
+/* ---- Text inside bpc, one file, executables ---------------------------------------------------------------------- */
 
 Test(emit, embedded_texts_are_the_files) {
     int count = 0;

@@ -4,8 +4,7 @@
 
 TestSuite(graph, .init = start, .fini = end);
 
-/* ---- Derivatives against central differences
- * ---------------------------------------------------------------------------------- */
+/* ---- Derivatives against central differences --------------------------------------------------------------------- */
 
 static double gradient_at(const Evaluation *gradient, const Variable *x, int i) {
     if (!gradient)
@@ -181,8 +180,7 @@ Test(graph, the_table_is_complete) {
     }
 }
 
-/* ---- Sums, products, moves
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- Sums, products, moves --------------------------------------------------------------------------------------- */
 
 typedef Node *Make(Variable **x);
 
@@ -362,8 +360,7 @@ Test(graph, nothing_passes_detach) {
     cr_assert_null(gradient);
 }
 
-/* ---- Kinks: PyTorch 1.13's derivatives, printed by torch.autograd
- * --------------------------------------------------------------- */
+/* ---- Kinks: PyTorch 1.13's derivatives, printed by torch.autograd ------------------------------------------------ */
 
 typedef struct Kink {
     Op op;
@@ -431,8 +428,7 @@ Test(graph, ties_of_max_share) {
     arena_free(scratch);
 }
 
-/* ---- Frozen parameters cost nothing
- * ------------------------------------------------------------------------------------------------ */
+/* ---- Frozen parameters cost nothing ------------------------------------------------------------------------------ */
 
 static bool reads(const Node *node, const Node *what) {
     for (int i = 0; i < node->arg_count; i++)

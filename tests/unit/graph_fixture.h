@@ -11,8 +11,7 @@
 
 enum { ROWS = 3, MOST = 64, VARIABLES = 16 };
 
-/* ---- Variables: leaves with values
- * --------------------------------------------------------------------------------------- */
+/* ---- Variables: leaves with values ------------------------------------------------------------------------------- */
 
 typedef struct Variable {
     Node *leaf, *view; /* view: the leaf in the shape that was asked for */
@@ -113,8 +112,7 @@ static inline const char *formula(const Node *node) {
     return copy;
 }
 
-/* ---- Short names for constructors
- * ------------------------------------------------------------------------------------------- */
+/* ---- Short names for constructors -------------------------------------------------------------------------------- */
 
 static inline Node *op1(Op op, Node *a) {
     return node_op(graph, op, a, NULL, NULL);

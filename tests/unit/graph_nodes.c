@@ -10,8 +10,7 @@
 
 TestSuite(graph_nodes, .init = start, .fini = end);
 
-/* ---- One node for equal nodes
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- One node for equal nodes ------------------------------------------------------------------------------------ */
 
 Test(graph_nodes, equal_nodes_are_one) {
     const int64_t three[1] = {3};
@@ -43,8 +42,7 @@ Test(graph_nodes, equal_nodes_are_one) {
     graph_verify(graph);
 }
 
-/* ---- What each simplification claims
- * --------------------------------------------------------------------------------------------------- */
+/* ---- What each simplification claims ----------------------------------------------------------------------------- */
 
 typedef enum Claim { EXACT, BUT_ZERO, NEAR, FINITE } Claim;
 
@@ -193,9 +191,7 @@ Test(graph_nodes, simplifications_keep_shapes) {
     graph_verify(graph);
 }
 
-/* ---- Stable rewrites
- * --------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Stable rewrites --------------------------------------------------------------------------------------------- */
 
 static Node *sigmoid(Node *x) {
     return op2(OP_DIVIDE, constant(1), op2(OP_ADD, constant(1), op1(OP_EXP, negate(x))));
@@ -251,8 +247,7 @@ Test(graph_nodes, the_logarithm_of_softmax_is_stable) {
     arena_free(scratch);
 }
 
-/* ---- The evaluator against sums done by hand
- * ---------------------------------------------------------------------------------------------- */
+/* ---- The evaluator against sums done by hand --------------------------------------------------------------------- */
 
 static void expect_values(Node *node, const double *want, int count) {
     Arena *scratch = arena_new();
@@ -302,9 +297,7 @@ Test(graph_nodes, values_by_hand) {
     EXPECT(node_argmax(graph, x->view), 0, 1, 2);
 }
 
-/* ---- Rewriting
- * ------------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Rewriting --------------------------------------------------------------------------------------------------- */
 
 typedef struct Swap {
     Node *from, *to;
@@ -337,9 +330,7 @@ Test(graph_nodes, rewriting_keeps_sums_over_the_batch) {
     arena_free(scratch);
 }
 
-/* ---- Intervals
- * ------------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Intervals --------------------------------------------------------------------------------------------------- */
 
 static void expect_interval(Node *node, double low, double high) {
     Interval got = interval_of(graph, node);
@@ -400,8 +391,7 @@ Test(graph_nodes, intervals) {
     expect_interval(deep, -1, 1);
 }
 
-/* ---- The verifier: one invariant broken at a time
- * ----------------------------------------------------------------------------------------------- */
+/* ---- The verifier: one invariant broken at a time ---------------------------------------------------------------- */
 
 /* In a child: BUG exits with 70 and says what is wrong, and of which node. */
 static void expect_broken(const Node *node, const char *what) {
@@ -478,9 +468,7 @@ Test(graph_nodes, the_verifier_finds_what_is_broken) {
     graph_verify(graph); /* everything is whole again */
 }
 
-/* ---- Prints
- * ----------------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Prints ------------------------------------------------------------------------------------------------------ */
 
 static const char *line_of(const Node *node) {
     Text text = {0};

@@ -24,8 +24,7 @@ TestSuite(kernel, .init = start, .fini = end);
 
 static const ValueType F32 = {SCALAR_F32, 1}, F64 = {SCALAR_F64, 1}, I64 = {SCALAR_I64, 1};
 
-/* ---- A function to try things on: out[b, o] = sum over i of weight[o, i] x[b, i], at most 8 rows
- * ------------------------------ */
+/* ---- A function to try things on: out[b, o] = sum over i of weight[o, i] x[b, i], at most 8 rows ----------------- */
 
 enum { ROWS = 8, IN = 4, OUT = 3 };
 
@@ -110,8 +109,7 @@ static Dense *dense_with(int64_t extra, bool parallel) {
     return d;
 }
 
-/* ---- Operations
- * --------------------------------------------------------------------------------------------------------------- */
+/* ---- Operations -------------------------------------------------------------------------------------------------- */
 
 Test(kernel, op_table_names_and_values) {
     cr_assert_eq(op_named("max"), OP_MAXIMUM);
@@ -128,8 +126,7 @@ Test(kernel, op_table_names_and_values) {
     cr_assert_eq(op_evaluate(OP_NOT_EQUAL, NAN, NAN, 0), 1);
 }
 
-/* ---- Constructors
- * --------------------------------------------------------------------------------------------------------------- */
+/* ---- Constructors ------------------------------------------------------------------------------------------------ */
 
 Test(kernel, integers_fold) {
     Dense *d = dense_frame();
@@ -181,9 +178,7 @@ Test(kernel, print_reads_well) {
     text_free(&text);
 }
 
-/* ---- Verifier
- * -------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Verifier ---------------------------------------------------------------------------------------------------- */
 
 Test(kernel, verifier_takes_what_is_right) {
     dense_with(0, true);
@@ -390,9 +385,7 @@ BROKEN(division_by_what_may_be_zero) {
     kernel_verify(&module);
 }
 
-/* ---- Evaluator
- * --------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Evaluator --------------------------------------------------------------------------------------------------- */
 
 Test(kernel, evaluator_multiplies_matrices) {
     Dense *d = dense_with(0, true);
@@ -461,9 +454,7 @@ Test(kernel, tree_sum_adds_halves) {
     cr_assert_eq(out[0], 0x1p24 + 2);
 }
 
-/* ---- Math
- * -------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Math -------------------------------------------------------------------------------------------------------- */
 
 /* The distance in units of the last place that a number near `expected` has, at 24 or 53 bits. */
 static double ulps(double got, double expected, int digits, int least) {
@@ -633,8 +624,7 @@ Test(kernel, double_precision) {
         check_wide((Op)op, op == OP_SIN || op == OP_COS ? 0x1p30 : INFINITY);
 }
 
-/* ---- Random draws
- * ------------------------------------------------------------------------------------------------------------------ */
+/* ---- Random draws ------------------------------------------------------------------------------------------------ */
 
 static void draw(const MathFunction *function, const uint64_t of[5], Number *result) {
     Number arguments[5][16];

@@ -49,8 +49,7 @@ static void stop(void) {
 
 TestSuite(llvm, .init = start, .fini = stop, .timeout = 120);
 
-/* ---- Building by hand
- * --------------------------------------------------------------------------------------------------- */
+/* ---- Building by hand -------------------------------------------------------------------------------------------- */
 
 static const ValueType f32 = {SCALAR_F32, 1};
 
@@ -108,8 +107,7 @@ static Value *plus(Value *x, int64_t number) {
     return op(OP_INTEGER_ADD, x, value_integer(&b, number), NULL);
 }
 
-/* ---- Memory as the evaluator has it
- * -------------------------------------------------------------------------------------- */
+/* ---- Memory as the evaluator has it ------------------------------------------------------------------------------ */
 
 static double element(const Buffer *buffer, int64_t i) {
     const char *at = memory + buffer->offset + i * scalar_bytes(buffer->scalar);
@@ -183,8 +181,7 @@ static void agree(const Function *function, int64_t rows) {
     }
 }
 
-/* ---- Operations
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- Operations -------------------------------------------------------------------------------------------------- */
 
 enum { CASES = 16 };
 static const double cases[3][CASES] = {
@@ -283,8 +280,7 @@ Test(llvm, extremes_of_known_numbers) {
     }
 }
 
-/* ---- Integers
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- Integers ---------------------------------------------------------------------------------------------------- */
 
 static const int32_t words[16] = {0,  1,  -1, 2,         7,         -7,         255,        65536,
                                   12, 99, -2, INT32_MAX, INT32_MIN, 0x12345678, -0x1234567, 31};
@@ -371,8 +367,7 @@ Test(llvm, integers_x16) {
     check_integers(16);
 }
 
-/* ---- Math functions and draws
- * ------------------------------------------------------------------------------------------------- */
+/* ---- Math functions and draws ------------------------------------------------------------------------------------ */
 
 static void check_math(Scalar scalar, int lanes) {
     static const Op ops[] = {OP_EXP, OP_EXPM1, OP_LOG, OP_LOG1P, OP_TANH, OP_SIN, OP_COS, OP_ERF, OP_POWER};
@@ -424,8 +419,7 @@ Test(llvm, random_draws) {
     cr_expect_neq(element(out, 0), element(out, 1));
 }
 
-/* ---- Sums and registers
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- Sums and registers ------------------------------------------------------------------------------------------ */
 
 /* The sum of numbers that round differently in another order. */
 Test(llvm, tree_sum_has_one_order) {
@@ -518,8 +512,7 @@ Test(llvm, parallel_rounds_are_shared) {
     llvm->release(code);
 }
 
-/* ---- Steps
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- Steps ------------------------------------------------------------------------------------------------------- */
 
 static Function *guarded_function(Buffer *x, Buffer *out) {
     Function *function = function_new("guarded", true);
@@ -581,8 +574,7 @@ Test(llvm, equal_kernels_and_late_functions) {
     llvm->release(code);
 }
 
-/* ---- The cache and what is wrong
- * ------------------------------------------------------------------------------------------- */
+/* ---- The cache and what is wrong --------------------------------------------------------------------------------- */
 
 /* Files of the cache; the path of the last. */
 static int cached_files(char path[512]) {

@@ -15,8 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ---- A folder for each test ----------------------------------------------------------------------------------------
- */
+/* ---- A folder for each test -------------------------------------------------------------------------------------- */
 static char folder[64];
 
 static void enter(void) {
@@ -42,8 +41,7 @@ static void write_file(const char *name, const char *text) {
     write_bytes(name, text, strlen(text));
 }
 
-/* ---- random.c -------------------------------------------------------------------------------------------------------
- */
+/* ---- random.c ---------------------------------------------------------------------------------------------------- */
 /* Known answers published with Random123. */
 Test(random, philox_known_answers) {
     static const struct {
@@ -94,8 +92,7 @@ Test(random, shuffle_is_uniform) {
     cr_expect_lt(chi, 55.0);
 }
 
-/* ---- text.c ---------------------------------------------------------------------------------------------------------
- */
+/* ---- text.c ------------------------------------------------------------------------------------------------------ */
 Test(text, numbers_that_are_read) {
     static const struct {
         const char *text;
@@ -218,8 +215,7 @@ Test(text, json_strings) {
     bp_text_free(&text);
 }
 
-/* ---- memory.c, file.c ----------------------------------------------------------------------------------------------
- */
+/* ---- memory.c, file.c -------------------------------------------------------------------------------------------- */
 Test(memory, aligned_zeroed_and_refused) {
     struct bp_error error;
     for (size_t bytes = 0; bytes < 300; bytes += 37) {
@@ -342,8 +338,7 @@ Test(file, gzip, .init = enter, .fini = leave) {
     cr_expect(bp_read_file(".", &length, &error) == NULL);
 }
 
-/* ---- csv.c ----------------------------------------------------------------------------------------------------------
- */
+/* ---- csv.c ------------------------------------------------------------------------------------------------------- */
 /* The rows as "line:field|field/line:…", or the error. */
 static void read_csv(const char *name, char delimiter, int skip, struct bp_text *out) {
     struct bp_error error;
@@ -481,8 +476,7 @@ Test(csv, noise, .init = enter, .fini = leave) {
     }
 }
 
-/* ---- data.c, fit.c --------------------------------------------------------------------------------------------------
- */
+/* ---- data.c, fit.c ----------------------------------------------------------------------------------------------- */
 static const char *const colours[] = {"blue", "green", "red"};
 static const char *const unknown_mark[] = {"?"};
 
@@ -860,8 +854,7 @@ Test(data, fitted_values_as_json) {
     cr_expect_str_eq(error.text, "column 'c': category 1 is 'green', in the checkpoint 'red'");
 }
 
-/* ---- split.c --------------------------------------------------------------------------------------------------------
- */
+/* ---- split.c ----------------------------------------------------------------------------------------------------- */
 /* `counts` rows of each colour, all mixed; b holds the row's number. */
 static void write_colours(const int counts[3]) {
     struct bp_text file = {0};
@@ -1034,8 +1027,7 @@ Test(split, empty_parts_are_errors, .init = enter, .fini = leave) {
     cr_expect_str_eq(error.text, "the split of 'sample' adds up to more than 1");
 }
 
-/* ---- scan.c ---------------------------------------------------------------------------------------------------------
- */
+/* ---- scan.c ------------------------------------------------------------------------------------------------------ */
 Test(scan, kinds_and_texts, .init = enter, .fini = leave) {
     static const struct bp_scan_rule rules[] = {{NULL, "?", NULL}, {"n", "0", NULL}, {"t", NULL, "."}};
     const struct bp_file files[] = {{"a.csv", NULL, BP_TRAIN, 1, 0, 0}, {"b.csv", NULL, BP_TEST, 1, 1, 0}};
@@ -1086,8 +1078,7 @@ Test(scan, many_distinct_texts, .init = enter, .fini = leave) {
     bp_scan_free(&scan);
 }
 
-/* ---- describe.c
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- describe.c -------------------------------------------------------------------------------------------------- */
 Test(describe, a_block_to_paste, .init = enter, .fini = leave) {
     Text out = {0};
     char why[1024];

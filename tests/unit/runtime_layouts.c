@@ -75,7 +75,7 @@ static void every_tensor(void (*check)(const struct bp_tensor *tensor)) {
         }
 }
 
-/* ---- Elements ----------------------------------------------------------------------------------------------- */
+/* ---- Elements ---------------------------------------------------------------------------------------------------- */
 static void put_and_get(const struct bp_tensor *tensor) {
     static const int64_t pieces[] = {1, 7, 16, 23, 1000};
     int64_t count = bp_tensor_count(tensor);
@@ -139,7 +139,7 @@ Test(layouts, the_first_that_is_not_finite_is_first_in_row_major_order) {
     free(stored);
 }
 
-/* ---- Files -------------------------------------------------------------------------------------------------- */
+/* ---- Files ------------------------------------------------------------------------------------------------------- */
 static char directory[64];
 
 static void files_setup(void) {
@@ -229,7 +229,7 @@ Test(layout_files, doubles_become_panels) {
     free(stored);
 }
 
-/* ---- Feeds -------------------------------------------------------------------------------------------------- */
+/* ---- Feeds ------------------------------------------------------------------------------------------------------- */
 enum { FEED_ROWS = 23, FEED_CAPACITY = 10, FEED_AT = 256, FEED_FLOATS = 48 * FEED_CAPACITY };
 
 static struct {
@@ -301,7 +301,7 @@ Test(layouts, feeds_are_written_for_every_batch) {
             }
 }
 
-/* ---- A whole program: y = W x + b, by gradient descent with momentum ----------------------------------------- */
+/* ---- A whole program: y = W x + b, by gradient descent with momentum --------------------------------------------- */
 /* x is [5] (a panel and its padding), y and b are [17] (a panel and one more), W is [17][5]. */
 enum { IN = 5, OUT = 17, CAPACITY = 8, ROWS = 20 };
 enum {
@@ -626,7 +626,7 @@ static void plane_setup(void) {
 
 TestSuite(layout_programs, .init = plane_setup, .fini = files_teardown);
 
-/* ---- Running it --------------------------------------------------------------------------------------------- */
+/* ---- Running it -------------------------------------------------------------------------------------------------- */
 /* Standard output goes to the file `out`; errors come back, to be freed. */
 static char *run(int code, const char *words, const char *out) {
     char *argv[32], copy[512], name[] = "plane";

@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ---- The line: y = W x + b, in memory as a compiler would plan it ------------------------------------------- */
+/* ---- The line: y = W x + b, in memory as a compiler would plan it ------------------------------------------------ */
 enum {
     CAPACITY = 8,
     AT_FITTED = 48,
@@ -296,7 +296,7 @@ static void line_teardown(void) {
 
 TestSuite(program, .init = line_setup, .fini = line_teardown);
 
-/* ---- Running ------------------------------------------------------------------------------------------------ */
+/* ---- Running ----------------------------------------------------------------------------------------------------- */
 static char *output, *errors;
 
 static char *read_all(const char *path) {
@@ -383,7 +383,7 @@ static void expect_same_file(const char *a, const char *b) {
     cr_assert(system(command) == 0, "%s and %s differ", a, b);
 }
 
-/* ---- Training ----------------------------------------------------------------------------------------------- */
+/* ---- Training ---------------------------------------------------------------------------------------------------- */
 /* The same descent once more, in double, batches of 5, 5 and 2 in file order. */
 Test(program, trains_as_worked_out_by_hand) {
     struct bp_table table;
@@ -494,7 +494,7 @@ Test(program, stops_early_and_restores) {
     expect_in(output, "stopped after epoch 10: val_loss has not improved for 2 epochs; weights of epoch 8 restored\n");
 }
 
-/* ---- Values that are not finite ----------------------------------------------------------------------------- */
+/* ---- Values that are not finite ---------------------------------------------------------------------------------- */
 Test(program, says_which_update_broke_a_weight) {
     hook.break_weight_at = 4; /* three steps an epoch: batch 2 of epoch 2 */
     expect_run(1, "--log run.jsonl");
@@ -539,7 +539,7 @@ Test(program, a_metric_that_is_not_finite_stops_nothing) {
                      log_number("whole.jsonl", "epoch", epoch, "loss"));
 }
 
-/* ---- Checkpoints -------------------------------------------------------------------------------------------- */
+/* ---- Checkpoints ------------------------------------------------------------------------------------------------- */
 Test(program, a_resumed_run_equals_one_that_never_stopped) {
     line_train.checkpoint = "run.state";
     line_train.checkpoint_every = 2;
@@ -608,7 +608,7 @@ Test(program, a_checkpoint_of_another_run_is_refused) {
     expect_in(errors, "has 21 rows, the checkpoint's run had 20");
 }
 
-/* ---- Weights from a file ------------------------------------------------------------------------------------ */
+/* ---- Weights from a file ----------------------------------------------------------------------------------------- */
 static void write_weights(const char *path, int64_t rows, int64_t columns, int with_bias) {
     static const float values[3] = {7, 8, 9};
     struct bp_archive_tensor tensors[2] = {{"fc.weight", 2, {rows, columns}, values, BP_ROWS},
@@ -697,7 +697,7 @@ Test(program, several_models_are_saved_by_name) {
     expect_run(0, "predict --weights two.safetensors line.csv --model Other");
 }
 
-/* ---- Output that cannot be written -------------------------------------------------------------------------- */
+/* ---- Output that cannot be written ------------------------------------------------------------------------------- */
 Test(program, what_cannot_be_written_is_said) {
     line_save.path = "no/such/place.safetensors";
     expect_run(1, "--quiet");
@@ -711,7 +711,7 @@ Test(program, what_cannot_be_written_is_said) {
     expect_in(errors, "no/run.state");
 }
 
-/* ---- Bench and gradients ------------------------------------------------------------------------------------ */
+/* ---- Bench and gradients ----------------------------------------------------------------------------------------- */
 Test(program, bench_prints_one_object) {
     static const char *const keys[] = {"us_per_step", "samples_per_second", "gflops",
                                        "threads",     "bytes_planned",      "bytes_peak"};
@@ -748,7 +748,7 @@ Test(program, check_grad_knows_a_wrong_gradient) {
     expect_in(errors, "holds no gradient to check");
 }
 
-/* ---- The command line --------------------------------------------------------------------------------------- */
+/* ---- The command line -------------------------------------------------------------------------------------------- */
 Test(program, wrong_commands_exit_2) {
     static const char *const cases[][2] = {
         {"--epoch 3", "unknown option '--epoch', did you mean '--epochs'?; try --help"},
@@ -789,7 +789,7 @@ Test(program, wrong_commands_exit_2) {
     expect_run(0, "--quiet --data points=moved.csv");
 }
 
-/* ---- Classes ------------------------------------------------------------------------------------------------ */
+/* ---- Classes ----------------------------------------------------------------------------------------------------- */
 enum { SOFT_W = 128, SOFT_X = 192, SOFT_T = 256, SOFT_P = 320, SOFT_SUMS = 448, SOFT_TOTALS = 576, SOFT_METRICS = 704 };
 
 /* logits: x, 0, -x */

@@ -29,7 +29,7 @@ static void write_file(const char *path, const void *bytes, size_t length) {
     cr_assert(file && fwrite(bytes, 1, length, file) == length && fclose(file) == 0);
 }
 
-/* ---- Files of weights --------------------------------------------------------------------------------------- */
+/* ---- Files of weights -------------------------------------------------------------------------------------------- */
 static void write_archive(const char *header, size_t data_bytes) {
     unsigned char bytes[1024] = {(unsigned char)strlen(header)};
     bytes[1] = (unsigned char)(strlen(header) >> 8);
@@ -100,9 +100,7 @@ Test(weights, doubles_are_read_as_floats) {
     bp_archive_close(&archive);
 }
 
-/* ---- JSON
- * ------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- JSON -------------------------------------------------------------------------------------------------------- */
 Test(weights, json_is_read_strictly) {
     static const char *const good[] = {
         "0", "-0.5e+3", "[]", "{}", " [1, {\"a\": null}] ", "\"\\u00e9\\ud83d\\ude00\\n\"", "true"};
@@ -152,9 +150,7 @@ Test(weights, json_is_read_strictly) {
     bp_json_free(&json);
 }
 
-/* ---- Barriers
- * --------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Barriers ---------------------------------------------------------------------------------------------------- */
 enum { ROUNDS = 500, MOST = 8 };
 
 struct turns {

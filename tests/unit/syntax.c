@@ -71,7 +71,7 @@ static Expr *parse_expr(const char *text) {
     return ast->at[0]->value;
 }
 
-/* ---- Expressions ---- */
+/* ---- Expressions ------------------------------------------------------------------------------------------------- */
 
 /* The tree with all its brackets, written without expr_print. */
 static void add_shape(Text *out, const Expr *expr);
@@ -241,7 +241,7 @@ Test(syntax, expressions_are_as_high_as_allowed) {
     cr_assert_eq(error_count(), 1);
 }
 
-/* ---- Statements ---- */
+/* ---- Statements -------------------------------------------------------------------------------------------------- */
 
 Test(syntax, a_newline_ends_a_statement_but_not_after_an_operator_or_in_brackets) {
     Ast *ast =
@@ -408,7 +408,7 @@ Test(syntax, a_tree_is_a_node_a_line) {
     text_free(&out);
 }
 
-/* ---- What is refused ---- */
+/* ---- What is refused --------------------------------------------------------------------------------------------- */
 
 Test(syntax, errors_leave_the_rest_to_be_read) {
     const char *text = "model M(x) {\n  a = = 1\n  b = x\n}\nmodel {\n  c = \n}\nmodel N(x) { return x }\n";
