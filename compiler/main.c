@@ -9,7 +9,8 @@ static const char help[] =
     "usage: bpc FILE.bp -o PROGRAM          compile to a native program\n"
     "       bpc run FILE.bp [-- OPTIONS]    compile in memory and run, with the program's own options\n"
     "       bpc --emit=WHAT FILE.bp [-o F]  write a stage: ast graph gradient kernel c llvm asm dot mermaid\n"
-    "       bpc -c FILE.bp -o FILE.o        an object file, by LLVM\n"
+    "       bpc -c FILE.bp -o FILE.o        an object file for a host program, by LLVM or --backend=c\n"
+    "       bpc --emit=header FILE.bp       what that object declares, for C and C++\n"
     "       bpc check FILE.bp               diagnostics only\n"
     "       bpc describe FILE.csv           what the table holds, as lines to paste\n"
     "\n"
@@ -21,6 +22,7 @@ static const char help[] =
     "  -O0 … -O3, -g     passed to the C compiler (default -O3); CC says which\n"
     "  --march=CPU       passed to the C compiler, or to LLVM by its names (default native)\n"
     "  --backend=llvm    with -o: LLVM makes the code, the C compiler only links\n"
+    "  --backend=c       with -c: the C compiler makes the code\n"
     "  --no-cache        run: what LLVM made before, under XDG_CACHE_HOME, is neither read nor written\n"
     "  --threads=WHEN    auto (where worth it), never or always: which kernels use threads\n"
     "  --dump=STAGE      print a stage to stderr on the way: ast checked graph gradient kernel c\n"
@@ -50,7 +52,7 @@ static bool emit_named(const char *name, Emit *emit) {
         Emit emit;
     } known[] = {{"ast", EMIT_AST}, {"graph", EMIT_GRAPH},     {"gradient", EMIT_GRADIENT}, {"kernel", EMIT_KERNEL},
                  {"c", EMIT_C},     {"dot", EMIT_DOT},         {"mermaid", EMIT_MERMAID},
-                 {"llvm", EMIT_LLVM}, {"asm", EMIT_ASSEMBLY}};
+                 {"llvm", EMIT_LLVM}, {"asm", EMIT_ASSEMBLY},  {"header", EMIT_HEADER}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (!strcmp(known[i].name, name)) {
             *emit = known[i].emit;
@@ -157,7 +159,7 @@ int main(int argc, char **argv) {
             code = 0;
         } else if (begins(word, "--emit=", &rest)) {
             if (!emit_named(rest, &options.emit))
-                code = wrong("unknown stage '%s': ast graph gradient kernel c llvm asm dot mermaid", rest);
+                code = wrong("unknown stage '%s': ast graph gradient kernel c llvm asm dot mermaid header", rest);
             emit_given = true;
         } else if (begins(word, "--dump=", &rest)) {
             if (!stage_named(rest, &options))
@@ -179,6 +181,7 @@ int main(int argc, char **argv) {
             if (strcmp(rest, "c") != 0 && strcmp(rest, "llvm") != 0)
                 code = wrong("--backend is c or llvm, not '%s'", rest);
             options.by_llvm = !strcmp(rest, "llvm");
+            options.by_c = !strcmp(rest, "c");
         } else if (!strcmp(word, "-c")) {
             options.emit = EMIT_OBJECT;
             emit_given = true;

@@ -1,6 +1,7 @@
 /* source -> AST -> checked program -> graph, differentiated -> kernels -> memory plan -> C -> executable */
 #include "pipeline.h"
 
+#include "emit/host.h"
 #include "emit/jit.h"
 #include "emit/program.h"
 
@@ -205,8 +206,15 @@ static int write_llvm(Compilation *c, LlvmForm form) {
     if (!llvm)
         return 1;
     Text text = {0};
-    c->described = describe_program(c->arena, c->graph, c->module, false, NULL);
-    bool printed = llvm->print(c->module, form == LLVM_FORM_OBJECT ? c->described : NULL, form, &options, &text);
+    const struct bp_program *program = NULL;
+    HostFunctions functions = {0};
+    if (form == LLVM_FORM_OBJECT) {
+        program = host_program(c->arena, describe_program(c->arena, c->graph, c->module, true, NULL));
+        functions = host_functions(c->arena, program);
+        options.functions = functions.at;
+        options.function_count = functions.count;
+    }
+    bool printed = llvm->print(c->module, program, form, &options, &text);
     tell_time(c, "llvm");
     int code = printed ? write_text(c, &text) : 1;
     text_free(&text);
@@ -229,6 +237,28 @@ static int link_object(Compilation *c) {
     built = built && native_build(&object, c->options->output, &native);
     tell_time(c, "link");
     text_free(&object);
+    return built ? 0 : 1;
+}
+
+/* ---- for a host program ----------------------------------------------------------------------------------------------------- */
+
+static int write_header(Compilation *c) {
+    Text text = {0};
+    c->described = host_program(c->arena, describe_program(c->arena, c->graph, c->module, true, NULL));
+    print_header(c->described, &text);
+    int code = write_text(c, &text);
+    text_free(&text);
+    return code;
+}
+
+static int compile_object(Compilation *c) {
+    NativeOptions native = c->options->native;
+    native.to_object = true;
+    c->described = host_program(c->arena, describe_program(c->arena, c->graph, c->module, true, NULL));
+    print_c(c->module, c->described, C_LIBRARY, &c->c);
+    finish_stage(c, STAGE_C);
+    bool built = native_build(&c->c, c->options->output, &native);
+    tell_time(c, "cc");
     return built ? 0 : 1;
 }
 
@@ -260,7 +290,8 @@ static int run_stages(Compilation *c) {
     case EMIT_RUN: return run_in_memory(c);
     case EMIT_LLVM: return write_llvm(c, LLVM_FORM_TEXT);
     case EMIT_ASSEMBLY: return write_llvm(c, LLVM_FORM_ASSEMBLY);
-    case EMIT_OBJECT: return write_llvm(c, LLVM_FORM_OBJECT);
+    case EMIT_OBJECT: return c->options->by_c ? compile_object(c) : write_llvm(c, LLVM_FORM_OBJECT);
+    case EMIT_HEADER: return write_header(c);
     default: break;
     }
     if (emit == EMIT_PROGRAM && c->options->by_llvm)

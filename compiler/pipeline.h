@@ -21,6 +21,7 @@ typedef enum Emit {
     EMIT_AST, EMIT_GRAPH, EMIT_GRADIENT, EMIT_KERNEL, EMIT_C, EMIT_DOT, EMIT_MERMAID,
     EMIT_RUN, /* bpc run: compiled in memory by LLVM and run at once */
     EMIT_LLVM, EMIT_ASSEMBLY, EMIT_OBJECT, /* LLVM's text, the machine's, -c */
+    EMIT_HEADER, /* the functions of -c, for a host program in C */
 } Emit;
 
 typedef struct CompileOptions {
@@ -32,6 +33,7 @@ typedef struct CompileOptions {
     LowerOptions lower;
     NativeOptions native;
     bool by_llvm;  /* EMIT_PROGRAM: code by LLVM, the C compiler only links */
+    bool by_c;     /* EMIT_OBJECT: code by the C compiler */
     bool no_cache; /* of objects that LLVM made before */
     int run_argc;  /* EMIT_RUN: the program's command line */
     char **run_argv;

@@ -655,6 +655,8 @@ static int data_read_all(struct data_reader *reader) {
             return 0;
     if (reader->raw.rows > 0)
         return 1;
+    if (path == NULL && data->file_count == 0 && data->rows == NULL)
+        return bp_fail(reader->error, "data '%s' names no file: say --data %s=FILE", data->name, data->name);
     if (reader->dropped > 0)
         return bp_fail(reader->error, "all %lld rows of '%s' were dropped: each has a missing value",
                        (long long)reader->dropped, data->name);
@@ -736,7 +738,7 @@ static int data_fill_column(const struct bp_raw *raw, const struct bp_slot *slot
 }
 
 /* A block of rows at a time, whose lines stay in the cache while the columns are scattered over them. */
-static int data_fill_slot(const struct bp_raw *raw, const struct bp_slot *slot, void *memory, struct bp_error *error) {
+int bp_fill_slot(const struct bp_raw *raw, const struct bp_slot *slot, void *memory, struct bp_error *error) {
     const int64_t block = 64;
     for (int64_t start = 0; start < raw->rows; start += block) {
         int64_t end = start + block < raw->rows ? start + block : raw->rows;
@@ -761,7 +763,7 @@ static int data_fill_slots(const struct bp_raw *raw, int predicting, struct bp_t
         table->slots[i] = bp_allocate((size_t)(raw->rows * slot->width) * sizeof(float), slot->name, error);
         if (table->slots[i] == NULL)
             return 0;
-        if (!data_fill_slot(raw, slot, table->slots[i], error))
+        if (!bp_fill_slot(raw, slot, table->slots[i], error))
             return 0;
     }
     return 1;

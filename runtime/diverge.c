@@ -48,7 +48,9 @@ static int diverge_parameters(struct bp_instance *instance, const struct bp_trai
                 continue;
             bp_tensor_get(tensor, values, at, 1, &value);
             diverge_element(tensor, at, element);
-            if (place->batch > 0)
+            if (instance->hosted)
+                snprintf(when, sizeof when, "the update before it made");
+            else if (place->batch > 0)
                 snprintf(when, sizeof when, "the update of batch %lld of epoch %lld made", (long long)place->batch,
                          (long long)place->epoch + 1);
             else if (place->epoch > 0)
@@ -102,8 +104,13 @@ void bp_train_explain(struct bp_instance *instance, const struct bp_sweep *sweep
                       int64_t epoch, struct bp_error *error) {
     struct diverge_place place = {instance->program->source, "", epoch, sweep->done};
     int64_t batches = (sweep->rows + sweep->batch - 1) / sweep->batch;
-    snprintf(place.text, sizeof place.text, "%.80s:%d: phase '%.60s': the loss of epoch %lld, batch %lld is not finite",
-             place.source, (int)train->line, train->name, (long long)epoch + 1, (long long)sweep->done + 1);
+    if (instance->hosted)
+        snprintf(place.text, sizeof place.text, "%.80s:%d: phase '%.60s': the loss of step %lld is not finite",
+                 place.source, (int)train->line, train->name, (long long)sweep->step + 1);
+    else
+        snprintf(place.text, sizeof place.text,
+                 "%.80s:%d: phase '%.60s': the loss of epoch %lld, batch %lld is not finite", place.source,
+                 (int)train->line, train->name, (long long)epoch + 1, (long long)sweep->done + 1);
     if (!diverge_parameters(instance, train, &place, batches, error) && !diverge_trace(sweep, train, &place, error))
         bp_fail(error, "%s", place.text);
 }

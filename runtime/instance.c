@@ -90,6 +90,12 @@ static int instance_load_fitted(const struct bp_data *data, const char *path, do
     return ok;
 }
 
+int bp_instance_given(struct bp_instance *instance, int32_t data, double *fitted, int *given, struct bp_error *error) {
+    const char *path = instance_preprocessing(instance->program, data);
+    *given = path != NULL;
+    return !path || instance_load_fitted(&instance->program->data[data], path, fitted, error);
+}
+
 /* A resumed run must see the rows that the stopped one saw. */
 static int instance_expected(const struct bp_expectation *expected, const struct bp_table *table,
                              struct bp_error *error) {

@@ -271,19 +271,24 @@ static int model_data_metadata(struct bp_instance *instance, const struct bp_sav
             bp_fitted_write(data, instance->tables[index].fitted, fitted);
         ok = fitted != NULL || bp_fail(error, "%s: too many data sets for one file", save->path);
         bp_text_printf(&names, "%s%s", names.length ? "," : "", data->name);
+        if (instance->hosted)
+            continue;
         bp_text_add(&splits, splits.length ? "," : "{", 1);
         bp_text_json(&splits, data->name);
         bp_text_printf(&splits, ":{\"seed\":%llu,\"hash\":\"%016llx\"}", (unsigned long long)data->split_seed,
                        (unsigned long long)bp_table_split_hash(&instance->tables[index]));
     }
     if (ok && sets > 0) {
-        struct bp_text *data = model_key(metadata, "bpc.data", ""), *split = model_key(metadata, "bpc.split", "");
-        ok = data && split && !names.failed && !splits.failed;
-        if (ok) {
+        struct bp_text *data = model_key(metadata, "bpc.data", "");
+        struct bp_text *split = instance->hosted ? NULL : model_key(metadata, "bpc.split", "");
+        ok = data && (split || instance->hosted) && !names.failed && !splits.failed;
+        if (ok)
             bp_text_add(data, names.at, names.length);
+        if (ok && split) {
             bp_text_add(split, splits.at, splits.length);
             bp_text_add(split, "}", 1);
-        } else {
+        }
+        if (!ok) {
             bp_fail(error, "%s: its metadata does not fit", save->path);
         }
     }

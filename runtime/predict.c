@@ -139,9 +139,7 @@ static int predict_classes(const struct bp_output *output, const struct bp_json 
     return same;
 }
 
-/* Where the file says which classes its outputs mean, they must be ours, in our order. */
-static int predict_check_classes(const struct bp_model *model, const struct bp_archive *archive,
-                                 struct bp_error *error) {
+int bp_predict_same_classes(const struct bp_model *model, const struct bp_archive *archive, struct bp_error *error) {
     const char *text = bp_archive_metadata(archive, "bpc.classes");
     struct bp_json json;
     struct bp_error inner;
@@ -174,7 +172,7 @@ static int predict_weights(struct bp_instance *instance, int32_t model, double *
         return 0;
     bp_model_init(instance, model);
     int ok = bp_model_load(instance, model, &archive, NULL, error) &&
-             predict_check_classes(described, &archive, error) && bp_model_fitted(data, &archive, fitted, error);
+             bp_predict_same_classes(described, &archive, error) && bp_model_fitted(data, &archive, fitted, error);
     bp_archive_close(&archive);
     if (ok)
         bp_instance_fitted(instance, described->data, fitted);

@@ -128,6 +128,10 @@ void bp_raw_place(const struct bp_raw *raw, int64_t row, char *out, size_t size)
 int bp_split_rows(const struct bp_raw *raw, struct bp_table *table, struct bp_error *error);
 /* Fits on table->parts[BP_TRAIN] (or uses `given`), transforms the values in place, fills table->fitted. */
 int bp_fit_columns(struct bp_raw *raw, struct bp_table *table, const double *given, struct bp_error *error);
+/* One column, in place, with fitted values that are there. */
+int bp_transform_column(struct bp_raw *raw, int32_t column, double *fitted, struct bp_error *error);
+/* The columns of a slot, transformed, to its matrix [rows][width]. */
+int bp_fill_slot(const struct bp_raw *raw, const struct bp_slot *slot, void *memory, struct bp_error *error);
 
 /* Reads, checks against the schema, fits on the training part, transforms. Errors name file, line and column.
    Shares go to the rows of files without a part; where every file has one, to the rows of its training files. Training rows
@@ -267,11 +271,14 @@ struct bp_instance {
     uint8_t *table_loaded;               /* [data_count] */
     uint8_t *model_ready;                /* [model_count] initialised or loaded */
     struct bp_expectation *expectations; /* [data_count] */
+    int hosted;                          /* rows come from host.c: there are no files, and no split */
 };
 int bp_instance_start(struct bp_instance *instance, const struct bp_program *program, const struct bp_options *options,
                       struct bp_log *log, struct bp_error *error);
 void bp_instance_free(struct bp_instance *instance);
 int bp_instance_table(struct bp_instance *instance, int32_t data, struct bp_error *error); /* loads it on first use */
+/* Fitted values that the program takes from a checkpoint: *given is 0 where it takes none. */
+int bp_instance_given(struct bp_instance *instance, int32_t data, double *fitted, int *given, struct bp_error *error);
 void bp_instance_fitted(struct bp_instance *instance, int32_t data, const double *fitted); /* puts them in memory */
 /* The rows of a part; every row where the data has no parts. 0 rows is an error. */
 int bp_instance_part(struct bp_instance *instance, int32_t data, enum bp_part part, const int64_t **order,
@@ -368,9 +375,28 @@ void bp_train_explain(struct bp_instance *instance, const struct bp_sweep *sweep
 enum bp_outcome bp_evaluate_run(struct bp_instance *instance, const struct bp_evaluate *evaluate,
                                 struct bp_error *error);
 enum bp_outcome bp_predict_run(struct bp_instance *instance, struct bp_error *error);
+/* Where the file says which classes its outputs mean, they must be the model's, in its order. */
+int bp_predict_same_classes(const struct bp_model *model, const struct bp_archive *archive, struct bp_error *error);
 int32_t bp_predict_model(struct bp_instance *instance,
                          struct bp_error *error); /* the one that predicts; -1 with an error */
 enum bp_outcome bp_bench_run(struct bp_instance *instance, struct bp_error *error);
 enum bp_outcome bp_check_run(struct bp_instance *instance, struct bp_error *error);
+
+/* ---- host.c: the program inside another one ------------------------------------------------------------------------ */
+/* What the functions that --emit=header declares call. int: 0, or -1 and bp_host_error() says why, until the thread's next
+   failure. `x`, `y` and `out` are rows of 4-byte numbers, as program.h lists slots and outputs. */
+struct bp_host;
+struct bp_host *bp_host_create(const struct bp_program *program, uint64_t seed); /* NULL on failure */
+void bp_host_destroy(struct bp_host *host);                                      /* NULL is allowed */
+const char *bp_host_error(void);
+int bp_host_threads(struct bp_host *host, int32_t threads); /* 1 where nothing is said */
+int bp_host_set(struct bp_host *host, const char *param, double value);
+int bp_host_plan(struct bp_host *host, int32_t train, int64_t steps, int64_t steps_per_epoch); /* for schedules */
+int bp_host_fit(struct bp_host *host, int32_t data, const void *x, const void *y, int64_t rows);
+/* An update for each batch_size rows; *loss: the mean over all of them; NULL is allowed. */
+int bp_host_train_step(struct bp_host *host, int32_t train, const void *x, const void *y, int64_t rows, double *loss);
+int bp_host_predict(struct bp_host *host, int32_t model, const void *x, int64_t rows, void *out);
+int bp_host_save(struct bp_host *host, int32_t model, const char *path);
+int bp_host_load(struct bp_host *host, int32_t model, const char *path); /* all or nothing */
 
 #endif

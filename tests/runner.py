@@ -10,6 +10,8 @@ Tests are named group/name; a pattern picks those whose name holds it. Groups:
     agree    gcc, clang, threads or none: the same weights to the bit, and no warning
     train    the examples reach what they promise; checkpoints, predictions, resumed runs
     docs     every program in README.md and docs/*.md
+    jit      bpc run, and what LLVM makes: the bits of the native program
+    host     a program inside another one, through --emit=header and -c
 --rewrite puts what is said now into the .err files of `reject`, to be read with git diff before it is believed.
 """
 import argparse
@@ -20,9 +22,10 @@ import traceback
 
 sys.dont_write_bytecode = True  # no __pycache__ in the tree
 from commands import ROOT, Build, Failure, Skipped  # noqa: E402
-from groups import agree, docs, golden, jit, reject, train, unit  # noqa: E402
+from groups import agree, docs, golden, host, jit, reject, train, unit  # noqa: E402
 
-GROUPS = {"unit": unit, "reject": reject, "golden": golden, "agree": agree, "train": train, "docs": docs, "jit": jit}
+GROUPS = {"unit": unit, "reject": reject, "golden": golden, "agree": agree, "train": train, "docs": docs, "jit": jit,
+          "host": host}
 
 
 def run_one(function):

@@ -183,7 +183,7 @@ static void check_source(DataCheck *check, Setting *const *found) {
         check->failed = true;
     } else if (found[KNOWN_ROWS]) {
         check_rows(check, found[KNOWN_ROWS]);
-    } else if (data->file_count == 0) {
+    } else if (data->file_count == 0 && !found[KNOWN_COLUMNS]) { /* with columns: rows come from a host, or --data */
         error_at(data->span, "'%s' has no values; add a file \"table.csv\", or rows", data->name);
         check->failed = true;
     }

@@ -330,6 +330,10 @@ const struct bp_scan *scan_table(DataCheck *check, const char **why) {
                                 check->missing_file_why[i]);
             return NULL;
         }
+    if (check->data->file_count == 0 && check->data->row_count == 0) {
+        *why = arena_printf(check->arena, "'%s' has no rows here", shown(check->arena, check->data->name));
+        return NULL;
+    }
     if (check->data->file_count == 0)
         scan_rows(check);
     else if (!scan_files(check, -1, &check->scan))

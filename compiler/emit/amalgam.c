@@ -1,6 +1,6 @@
 /* One C file out of parts: what must stand first (features, guards, system headers, each once), the runtime's text or
    its declarations, then kernels and program. */
-#include "emit.h"
+#include "host.h"
 
 #include <ctype.h>
 #include <stdlib.h>
@@ -215,7 +215,7 @@ static void print_about(const struct bp_program *program, CKind kind, Text *out)
                       "   same bits for any compiler, any number of threads and any -O, on every machine.\n\n"
                       "   First comes the runtime, which reads data, trains and saves; then lanes, kernels, functions "
                       "and, at the end,\n"
-                      "   the program as data. */\n");
+                      "   the program as data. With -DBP_NO_MAIN and -c it is a library for the header of --emit=header. */\n");
     else
         text_add(out, "   To be linked with libbpruntime.a. */\n");
 }
@@ -227,10 +227,12 @@ void print_c(Module *module, const struct bp_program *program, CKind kind, Text 
     print_parts(arena, kind, out);
     text_add(out, lanes_text);
     CNames *names = c_names_new(arena);
+    if (program && kind != C_LINKED)
+        host_reserve(arena, program, names);
     print_kernels(module, program, names, out);
     if (program) {
         text_add(out, "/* ---- The program ---- */\n\n");
-        print_program(program, names, out);
+        print_program(program, kind, names, out);
     }
     arena_free(arena);
 }

@@ -19,9 +19,23 @@ extern const struct embedded_file embedded_runtime[];
 
 /* ---- The whole file: amalgam.c ----------------------------------------------------------------------------------- */
 typedef enum CKind {
-    C_STANDALONE, /* the runtime's text inside: needs nothing but libc, libm and, for threads, OpenMP */
+    C_STANDALONE, /* the runtime's text inside: needs nothing but libc, libm and, for threads, OpenMP. With BP_NO_MAIN
+                     defined it has the functions of a library instead of main */
     C_LINKED,     /* declarations only: to be linked with libbpruntime.a */
+    C_LIBRARY,    /* the same without main, for a host program */
 } CKind;
+
+/* A function of a program that is used as a library: host.c. Its signature is letters: what it returns, a colon, what it
+   takes: v nothing, p a pointer, c a pointer to const, i int32_t, l int64_t, u uint64_t, d double; P and I are no arguments
+   of its own but what it adds: the program, and `about`. "i:pIpl": int f(void *, void *, int64_t) calls
+   g(its first, about, its second, its third). */
+typedef struct HostFunction {
+    const char *name;  /* "iris_predict" */
+    const char *calls; /* "bp_host_predict" */
+    const char *signature;
+    int32_t about; /* which data set, phase or model */
+} HostFunction;
+typedef LIST(HostFunction) HostFunctions;
 
 /* The module's kernels and the program as C with a main. In `program`, a bp_function whose name is not NULL stands for
    the Function of that name; its code pointer is not looked at, nor is bp_data.log where log_name is set. Functions
@@ -39,6 +53,7 @@ typedef struct NativeOptions {
     bool verbose;      /* commands are shown on stderr */
     bool keep;         /* the C file stays at OUTPUT.c */
     bool is_object;    /* what is given is no C but an object file: the compiler only links */
+    bool to_object;    /* the output is an object file: nothing is linked */
 } NativeOptions;
 #define NATIVE_DEFAULT ((NativeOptions){.level = 3})
 
@@ -102,7 +117,7 @@ bool lane_paired(ValueType type);
 
 /* print_kernels.c with print_values.c, and print_program.c */
 void print_kernels(Module *module, const struct bp_program *program, CNames *names, Text *out);
-void print_program(const struct bp_program *program, CNames *names, Text *out);
+void print_program(const struct bp_program *program, CKind kind, CNames *names, Text *out);
 /* Calls `visit` with each function of the program that exists, its services (`log`) among them. */
 void program_functions(const struct bp_program *program, void (*visit)(void *argument, const char *name),
                        void *argument);

@@ -278,13 +278,17 @@ static int compile(Build *build) {
         push(arena, &command, "-g");
     if (build->archive)
         push_words(arena, &command, BPC_RUNTIME_FLAGS);
+    if (options->to_object)
+        push(arena, &command, "-c");
     push(arena, &command, build->source);
-    push(arena, &command, build->archive ? build->archive : build->runtime);
+    if (!options->to_object)
+        push(arena, &command, build->archive ? build->archive : build->runtime);
     push(arena, &command, "-o");
     push(arena, &command, build->beside);
-    if (build->archive)
+    if (build->archive && !options->to_object)
         push_words(arena, &command, BPC_RUNTIME_LIBRARIES);
-    push(arena, &command, "-lm");
+    if (!options->to_object)
+        push(arena, &command, "-lm");
     if (options->verbose)
         show_command(&command);
     return run(arena, &command, NULL);
@@ -292,11 +296,11 @@ static int compile(Build *build) {
 
 /* As a compiler would have made it: executable by whom the umask allows. */
 static bool put_in_place(Build *build) {
-    mode_t mask = umask(0);
+    mode_t mask = umask(0), most = build->options->to_object ? 0666 : 0777;
     umask(mask);
     char *target = realpath(build->output, NULL); /* what a link points at is replaced, not the link */
     bool placed =
-        chmod(build->beside, 0777 & ~mask) == 0 && rename(build->beside, target ? target : build->output) == 0;
+        chmod(build->beside, most & ~mask) == 0 && rename(build->beside, target ? target : build->output) == 0;
     if (!placed)
         error_plain("cannot write %s: %s", build->output, strerror(errno));
     free(target);
@@ -311,7 +315,7 @@ static bool build_all(Build *build, const Text *linked) {
         build->source = arena_printf(build->arena, "%s%s.c", strchr(build->output, '/') ? "" : "./", build->output);
     if (!write_text(build->source, linked))
         return false;
-    if (!build->archive) {
+    if (!build->archive && !build->options->to_object) {
         Text runtime = {0};
         print_runtime(&runtime);
         bool written = write_text(build->runtime, &runtime);

@@ -1,6 +1,6 @@
 /* struct bp_program as C initialisers: what the runtime interprets, as a reader may read it. Fields that are zero are
    left out; lists that hang from a struct stand in it as compound literals, so that nothing needs a name of its own. */
-#include "emit.h"
+#include "host.h"
 
 #include <string.h>
 
@@ -546,7 +546,89 @@ static void put_top(Writer *w, const char *list, const char *count_name, int32_t
     put_integer(w, count_name, count);
 }
 
-void print_program(const struct bp_program *program, CNames *names, Text *out) {
+static const char *signature_type(char letter) {
+    switch (letter) {
+    case 'v':
+        return "void";
+    case 'p':
+        return "void *";
+    case 'c':
+        return "const void *";
+    case 'i':
+        return "int32_t ";
+    case 'l':
+        return "int64_t ";
+    case 'u':
+        return "uint64_t ";
+    case 'd':
+        return "double ";
+    case 'P':
+        return "const struct bp_program *";
+    case 'I':
+        return "int32_t ";
+    default:
+        BUG("no type of letter %c", letter);
+    }
+}
+
+static bool is_added(char letter) {
+    return letter == 'P' || letter == 'I';
+}
+
+/* The runtime's functions, where its text is not in the file. */
+static void print_host_prototypes(const HostFunctions *functions, Text *out) {
+    for (int i = 0; i < functions->count; i++) {
+        const HostFunction *function = &functions->at[i];
+        bool known = false;
+        for (int j = 0; j < i; j++)
+            known |= strcmp(functions->at[j].calls, function->calls) == 0;
+        if (known)
+            continue;
+        const char *args = function->signature + 2;
+        text_printf(out, "%s%s%s(", signature_type(*function->signature), *function->signature == 'v' ? " " : "",
+                    function->calls);
+        for (int a = 0; args[a]; a++)
+            text_printf(out, "%s%s", a ? ", " : "", signature_type(args[a]));
+        text_add(out, *args ? ");\n" : "void);\n");
+    }
+    text_add(out, "\n");
+}
+
+static void print_host_function(const HostFunction *function, Text *out) {
+    const char *args = function->signature + 2, *type = signature_type(*function->signature);
+    const char *space = *function->signature == 'v' ? " " : "", *between = "";
+    text_printf(out, "%s%s%s(", type, space, function->name);
+    for (int i = 0; args[i]; i++)
+        if (!is_added(args[i])) {
+            text_printf(out, "%s%sa%d", between, signature_type(args[i]), i);
+            between = ", ";
+        }
+    text_printf(out, "%s) {\n    %s%s(", *between ? "" : "void", *function->signature == 'v' ? "" : "return ",
+                function->calls);
+    for (int i = 0; args[i]; i++) {
+        text_add(out, i ? ", " : "");
+        if (args[i] == 'P')
+            text_add(out, "&program");
+        else if (args[i] == 'I')
+            text_printf(out, "%d", (int)function->about);
+        else
+            text_printf(out, "a%d", i);
+    }
+    text_add(out, ");\n}\n");
+}
+
+/* What the header of --emit=header declares. */
+static void print_host(const struct bp_program *program, CKind kind, Text *out) {
+    Arena *arena = arena_new();
+    HostFunctions functions = host_functions(arena, program);
+    if (kind == C_LIBRARY)
+        print_host_prototypes(&functions, out);
+    for (int i = 0; i < functions.count; i++)
+        print_host_function(&functions.at[i], out);
+    arena_free(arena);
+}
+
+void print_program(const struct bp_program *program, CKind kind, CNames *names, Text *out) {
     Writer writer = {.out = out, .names = names}, *w = &writer;
     WRITE_TOP(w, "params", bp_param, program->params, program->param_count, write_param);
     WRITE_TOP(w, "tensors", bp_tensor, program->tensors, program->tensor_count, write_tensor);
@@ -572,7 +654,17 @@ void print_program(const struct bp_program *program, CNames *names, Text *out) {
     put_top(w, "saves", "save_count", program->save_count);
     put_top(w, "statements", "statement_count", program->statement_count);
     close_brace(w);
-    text_add(out, ";\n\nint main(int argc, char **argv) {\n    return bp_main(&program, argc, argv);\n}\n");
+    text_add(out, ";\n\n");
+    if (kind == C_STANDALONE)
+        text_add(out, "#ifdef BP_NO_MAIN\n");
+    if (kind != C_LINKED)
+        print_host(program, kind, out);
+    if (kind == C_STANDALONE)
+        text_add(out, "#else\n");
+    if (kind != C_LIBRARY)
+        text_add(out, "int main(int argc, char **argv) {\n    return bp_main(&program, argc, argv);\n}\n");
+    if (kind == C_STANDALONE)
+        text_add(out, "#endif\n");
 }
 
 /* ---- The functions that a program names -------------------------------------------------------------------------- */

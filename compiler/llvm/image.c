@@ -323,14 +323,92 @@ static void add_main(const Image *image, LLVMValueRef program) {
     LLVMDisposeBuilder(builder);
 }
 
-void print_program_image(Arena *arena, LLVMModuleRef module, const struct bp_program *program, bool with_main) {
+static LLVMTypeRef signature_type(const Image *image, char letter) {
+    switch (letter) {
+    case 'v':
+        return LLVMVoidTypeInContext(image->context);
+    case 'i':
+    case 'I':
+        return LLVMInt32TypeInContext(image->context);
+    case 'l':
+    case 'u':
+        return LLVMInt64TypeInContext(image->context);
+    case 'd':
+        return LLVMDoubleTypeInContext(image->context);
+    case 'p':
+    case 'c':
+    case 'P':
+        return LLVMPointerTypeInContext(image->context, 0);
+    default:
+        BUG("no type of letter %c", letter);
+    }
+}
+
+/* int iris_predict(void *a, const void *b, …) { return bp_host_predict(a, about, b, …); } */
+static void add_host_function(const Image *image, LLVMValueRef program, const HostFunction *about) {
+    enum { MOST = 8 };
+    LLVMTypeRef own_types[MOST], all_types[MOST], result = signature_type(image, *about->signature);
+    LLVMValueRef args[MOST];
+    unsigned own = 0, all = 0;
+    for (const char *letter = about->signature + 2; *letter; letter++) {
+        if (all == MOST)
+            BUG("%s takes more than %d", about->calls, MOST);
+        all_types[all++] = signature_type(image, *letter);
+        if (*letter != 'P' && *letter != 'I')
+            own_types[own++] = all_types[all - 1];
+    }
+    LLVMTypeRef runtime_type = LLVMFunctionType(result, all_types, all, false);
+    LLVMValueRef taken = LLVMGetNamedFunction(image->module, about->name);
+    if (taken) /* a model may be called like its file: who is internal makes room */
+        LLVMSetValueName2(taken, "", 0);
+    LLVMValueRef function =
+        LLVMAddFunction(image->module, about->name, LLVMFunctionType(result, own_types, own, false));
+    LLVMValueRef runtime = LLVMGetNamedFunction(image->module, about->calls);
+    if (!runtime)
+        runtime = LLVMAddFunction(image->module, about->calls, runtime_type);
+    LLVMBuilderRef builder = LLVMCreateBuilderInContext(image->context);
+    LLVMPositionBuilderAtEnd(builder, LLVMAppendBasicBlockInContext(image->context, function, "start"));
+    own = 0;
+    for (unsigned i = 0; i < all; i++) {
+        char letter = about->signature[2 + i];
+        args[i] = letter == 'P'   ? program
+                  : letter == 'I' ? LLVMConstInt(all_types[i], (unsigned long long)about->about, true)
+                                  : LLVMGetParam(function, own++);
+    }
+    LLVMValueRef value = LLVMBuildCall2(builder, runtime_type, runtime, args, all, "");
+    if (*about->signature == 'v')
+        LLVMBuildRetVoid(builder);
+    else
+        LLVMBuildRet(builder, value);
+    LLVMDisposeBuilder(builder);
+}
+
+/* What nothing reaches: functions that the program does not name, then their kernels, then what those call. */
+static void remove_unused(LLVMModuleRef module) {
+    for (bool removed = true; removed;) {
+        removed = false;
+        for (LLVMValueRef function = LLVMGetFirstFunction(module), next; function; function = next) {
+            next = LLVMGetNextFunction(function);
+            bool visible = LLVMGetLinkage(function) != LLVMInternalLinkage && !LLVMIsDeclaration(function);
+            if (visible || LLVMGetFirstUse(function))
+                continue;
+            LLVMDeleteFunction(function);
+            removed = true;
+        }
+    }
+}
+
+void print_program_image(Arena *arena, LLVMModuleRef module, const struct bp_program *program,
+                         const LlvmOptions *options) {
     Image image = {arena, module, LLVMGetModuleContext(module)};
     for (LLVMValueRef function = LLVMGetFirstFunction(module); function; function = LLVMGetNextFunction(function))
         if (!LLVMIsDeclaration(function)) /* reached through the program alone */
             LLVMSetLinkage(function, LLVMInternalLinkage);
     LLVMValueRef constant = structs(&image, &bp_program_layout, program, 1);
-    LLVMSetLinkage(constant, LLVMExternalLinkage);
-    LLVMSetValueName2(constant, "bp_the_program", strlen("bp_the_program"));
-    if (with_main)
+    LLVMSetValueName2(constant, "program", strlen("program"));
+    if (options->with_main)
         add_main(&image, constant);
+    for (int i = 0; i < options->function_count; i++)
+        add_host_function(&image, constant, &options->functions[i]);
+    remove_unused(module);
 }

@@ -108,8 +108,10 @@ void debug_function(Ir *ir, LLVMValueRef function, const char *name, Span span);
 void debug_end(Ir *ir);
 
 /* ---- The program as data: image.c -------------------------------------------------------------------------------- */
-/* Adds the constant `const struct bp_program bp_the_program` to a module, and a main that runs it. */
-void print_program_image(Arena *arena, LLVMModuleRef module, const struct bp_program *program, bool with_main);
+/* Adds the program as a constant to a module, and what the options ask for: a main that runs it, the functions of a
+   library. Nothing else stays visible, and what is not reached from there is taken out. */
+void print_program_image(Arena *arena, LLVMModuleRef module, const struct bp_program *program,
+                         const LlvmOptions *options);
 
 /* ---- Machine code: target.c, object.c ---------------------------------------------------------------------------- */
 bool target_start(Target *target, const LlvmOptions *options); /* false with an error said */

@@ -9,9 +9,10 @@
 #define BPC_LLVM_H
 
 #include "../../runtime/program.h"
+#include "../emit/emit.h"
 #include "../kernel/kernel.h"
 
-enum { LLVM_BACKEND_ABI = 1 };
+enum { LLVM_BACKEND_ABI = 2 };
 #define LLVM_BACKEND_SYMBOL "bpc_llvm_backend"
 
 typedef enum LlvmForm {
@@ -27,6 +28,8 @@ typedef struct LlvmOptions {
     bool time;       /* what took how long, on stderr */
     bool no_cache;
     bool with_main;
+    const HostFunction *functions; /* print with a program: those that a host calls */
+    int function_count;
 } LlvmOptions;
 
 /* A function that is compiled at once; on all cores, those together. What is not named is compiled when it is first

@@ -37,7 +37,7 @@ static bool print_with(const Target *target, Module *module, const struct bp_pro
     bool done = made != NULL;
     if (done) {
         if (program)
-            print_program_image(arena, made, program, target->options->with_main);
+            print_program_image(arena, made, program, target->options);
         done = form == LLVM_FORM_TEXT ? module_text(made, out) : module_code(target, made, form, out);
         LLVMDisposeModule(made);
     }

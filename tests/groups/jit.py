@@ -154,7 +154,8 @@ def object_file(build):
     with copied(IRIS) as place:
         build.succeed([build.bpc, "-c", "iris.bp", "-o", "iris.o"], cwd=place)
         names = subprocess.run(["nm", "-g", "iris.o"], cwd=place, capture_output=True, text=True, check=True).stdout
-        expect("bp_the_program" in names, "the object has no program")
+        defined = {line.split()[-1] for line in names.splitlines() if " U " not in line}
+        expect("iris_train_step" in defined and all(name.startswith("iris_") for name in defined), f"the object has {defined}")
         outcome = build.succeed([build.bpc, "--emit=llvm", "iris.bp"], cwd=place)
         expect("define void @Classifier_step(" in outcome.out, "no step in LLVM's text")
         for flag in (" fast ", " contract ", " reassoc ", " nnan ", " afn "):
