@@ -264,9 +264,11 @@ int bp_fit_columns(struct bp_raw *raw, struct bp_table *table, const double *giv
 }
 
 int bp_transform_column(struct bp_raw *raw, int32_t column, double *fitted, struct bp_error *error) {
-    struct fit_column fit = {
-        .raw = raw, .column = &raw->data->columns[column], .values = raw->values[column], .missing = raw->missing[column],
-        .error = error};
+    struct fit_column fit = {.raw = raw,
+                             .column = &raw->data->columns[column],
+                             .values = raw->values[column],
+                             .missing = raw->missing[column],
+                             .error = error};
     return fit_one_column(&fit, fitted, 1);
 }
 
