@@ -76,7 +76,7 @@ void build_evaluate(Build *build, EvaluatePlan *plan) {
                                   .capacity = SWEEP_ROWS};
         request.name = arena_printf(build->arena, "%s_evaluate_%d", evaluate->model->name, at);
         request.about = arena_printf(build->arena, "metrics of %s on %s", evaluate->model->name, plan->data->name);
-        if (evaluate->model->roles.count == 0 && !evaluate->model->from)
+        if (evaluate->model->roles.count == 0 && !evaluate->model->from && !evaluate->model->trained)
             build_error(build, plan->span,
                         "'%s' is evaluated before it is trained: nothing says how to read its output",
                         evaluate->model->name);

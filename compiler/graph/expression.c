@@ -223,6 +223,15 @@ static Term build_name(Build *build, const Expr *expr) {
     return unknown_name(build, expr->name, expr->span);
 }
 
+/* "capital-gain": a column whose name needs quotes, where columns are known by their bare names */
+static Term build_string(Build *build, const Expr *expr) {
+    Name name = name_of(expr->string.bytes);
+    const Binding *binding = scope_find(build, name);
+    Term term = binding ? binding->term : (Term){.kind = TERM_STRING, .name = name};
+    term.span = expr->span;
+    return term;
+}
+
 /* iris.species, Net.cost */
 static Term build_field(Build *build, const Expr *expr) {
     Name name = expr->field.name;
@@ -242,6 +251,12 @@ static Term build_field(Build *build, const Expr *expr) {
             if (base.data->columns[i].name == name)
                 return (Term){.kind = TERM_COLUMN, .data = base.data, .column = i, .span = expr->span};
             *LIST_ADD(build->arena, &names) = base.data->columns[i].name;
+        }
+        for (int i = 0; i < base.data->group_count; i++) { /* target kind = species: one column has two names */
+            const DataGroup *group = &base.data->groups[i];
+            const DataSlot *slot = &base.data->slots[group->first_slot];
+            if (group->name == name && group->slot_count == 1 && slot->width == 1)
+                return (Term){.kind = TERM_COLUMN, .data = base.data, .column = slot->columns[0], .span = expr->span};
         }
         Name near = nearest_name(name, names.at, names.count);
         return build_error(build, expr->field.name_span, "'%s' has no column '%s'%s%s%s", base.data->name, name,
@@ -406,7 +421,7 @@ Term build_expression(Build *build, const Expr *expr) {
         term = constant_term(build, expr, expr->number);
         break;
     case EXPR_STRING:
-        term = (Term){.kind = TERM_STRING, .span = expr->span, .name = name_of(expr->string.bytes)};
+        term = build_string(build, expr);
         break;
     case EXPR_NAME:
         term = build_name(build, expr);

@@ -136,6 +136,7 @@ typedef struct ModelInstance {
     LIST(Name) output_names;
     LIST(OutputRole) roles; /* what the last loss made of each output */
     bool built, broken; /* broken: its errors were reported already */
+    bool trained;       /* a train block names it, right or wrong */
     int application; /* how often it has been applied: a tensor met twice in one application has two owners */
     int input_count;
     ModelInput inputs[8]; /* what its arguments were at its first use */

@@ -80,6 +80,9 @@ Node *term_value(Build *build, const Term *term) {
                     term->kind == TERM_BUILTIN ? term->builtin->name : term->item->name);
     else if (term->kind == TERM_SYMBOL)
         build_error(build, term->span, "unknown name '%s'", term->name);
+    else if (term->kind == TERM_MODEL && term->model->output_names.count > 0)
+        build_error(build, term->span, "'%s' is a model: a value is needed here; name its output, '%s.%s', or call it",
+                    term->model->name, term->model->name, term->model->output_names.at[0]);
     else if (term->kind != TERM_NOTHING)
         build_error(build, term->span, "this is %s: a value is needed here", term_kind_name(term));
     return NULL;

@@ -692,8 +692,11 @@ void build_train(Build *build, TrainPlan *plan) {
     Scope *before = scope_open(build, NULL);
     Forward forward = build_forward(build, plan->models, plan->model_count, plan->data, true, plan->span);
     bool ok = forward.ok;
-    for (int i = 0; ok && i < plan->model_count; i++)
-        *LIST_ADD(build->arena, &train->models) = model_instance(build, plan->models[i].item, plan->models[i].span);
+    for (int i = 0; ok && i < plan->model_count; i++) {
+        ModelInstance *model = model_instance(build, plan->models[i].item, plan->models[i].span);
+        model->trained = true;
+        *LIST_ADD(build->arena, &train->models) = model;
+    }
     Node *loss = ok ? build_loss(build, plan, &forward) : NULL;
     ok = loss && choose_trainable(build, train);
     if (ok) {

@@ -100,6 +100,18 @@ static void print_string(const char *bytes, Text *out) {
     text_add(out, "\"");
 }
 
+/* After a dot: in quotes where it is no plain name. */
+static void print_name(Name name, Text *out) {
+    bool plain = !(name[0] >= '0' && name[0] <= '9') && name[0] != '\0';
+    for (const char *at = name; *at; at++)
+        plain = plain && (*at == '_' || (*at >= '0' && *at <= '9') || (*at >= 'A' && *at <= 'Z') ||
+                          (*at >= 'a' && *at <= 'z'));
+    if (plain)
+        text_add(out, name);
+    else
+        print_string(name, out);
+}
+
 static void print_binary(const Expr *expr, Text *out) {
     int binding = binding_of(expr);
     const Expr *left = expr->binary.left, *right = expr->binary.right;
@@ -160,7 +172,8 @@ void expr_print(const Expr *expr, Text *out) {
         break;
     case EXPR_FIELD:
         print_at_least(expr->field.base, BINDS_CALL, out);
-        text_printf(out, ".%s", expr->field.name);
+        text_add(out, ".");
+        print_name(expr->field.name, out);
         break;
     case EXPR_LIST:
         text_add(out, "[");
@@ -234,7 +247,8 @@ static void print_node(Printer *printer, const Expr *expr) {
         text_add(out, "index");
         break;
     case EXPR_FIELD:
-        text_printf(out, "field %s", expr->field.name);
+        text_add(out, "field ");
+        print_name(expr->field.name, out);
         break;
     case EXPR_RANGE:
         text_add(out, "range");

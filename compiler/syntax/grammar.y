@@ -334,6 +334,8 @@ callee: NAME            { $$ = expr_name(parser, @1, $1); }
 
 postfix: primary
     | postfix '.' NAME  { $$ = expr_field(parser, @$, $1, $3, @3); }
+    | postfix '.' STRING
+                        { $$ = expr_field(parser, @$, $1, name_of($3.bytes), @3); }
     | postfix '(' maybe_args ')'
                         { $$ = expr_call(parser, @$, $1, $3); }
     | postfix '[' elements ']'
