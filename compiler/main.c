@@ -34,7 +34,8 @@ static const char help[] =
 static int wrong(const char *format, const char *what) {
     fputs("bpc: ", stderr);
     fprintf(stderr, format, what); /* formats are literals of this file */
-    fputs("; try bpc --help\n", stderr);
+    size_t length = strlen(format);
+    fputs(length && format[length - 1] == '?' ? " try bpc --help\n" : "; try bpc --help\n", stderr);
     return 2;
 }
 
@@ -88,14 +89,13 @@ static int describe(int argc, char **argv) {
     if (argc != 3)
         return wrong("describe needs %s", "one file: bpc describe FILE.csv");
     names_start();
-    bool done = describe_file(argv[2], &text, why, sizeof why);
-    if (done)
-        fwrite(text.at ? text.at : "", 1, text.length, stdout);
-    else
+    bool done = describe_file(argv[2], &text, why, sizeof why) &&
+                file_write_whole("-", text.at ? text.at : "", text.length, why, sizeof why);
+    if (!done)
         error_plain("%s", why);
     text_free(&text);
     names_end();
-    return done && fflush(stdout) == 0 ? 0 : 1;
+    return done ? 0 : 1;
 }
 
 /* -o OUT and the like: the value in the same word or the next. */

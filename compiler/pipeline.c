@@ -79,6 +79,22 @@ static bool read_source(Compilation *c) {
     return true;
 }
 
+/* A slip like `bpc iris.bp -o iris.bp` must cost neither the program nor its table. */
+static bool output_is_input(Compilation *c) {
+    const char *path = c->options->output;
+    bool same = false;
+    for (int i = 0; path && i < source_count() && !same; i++)
+        same = file_same(path, source_path(i));
+    for (int i = 0; path && c->program && i < c->program->data.count; i++) {
+        const DataSet *data = c->program->data.at[i];
+        for (int j = 0; j < data->file_count && !same; j++)
+            same = data->files[j].path && file_same(path, data->files[j].path);
+    }
+    if (same)
+        error_plain("cannot write %s: it is what is read", path);
+    return same;
+}
+
 static bool check(Compilation *c) {
     CheckOptions options = {.record_paths = c->options->emit != EMIT_C, .defines = c->options->defines.at,
                             .define_count = c->options->defines.count};
@@ -267,8 +283,8 @@ static int run_stages(Compilation *c) {
     if (!read_source(c))
         return 1;
     if (emit == EMIT_AST)
-        return write_stage(c, print_ast);
-    if (!check(c) || !build(c))
+        return output_is_input(c) ? 1 : write_stage(c, print_ast);
+    if (!check(c) || !build(c) || output_is_input(c))
         return 1;
     switch (emit) {
     case EMIT_GRAPH: return write_stage(c, print_graph);

@@ -289,6 +289,9 @@ static void data_not_a_number(const struct data_reader *reader, const struct bp_
     if (reader->first_row_is_data && data_equal(field, column->name))
         bp_fail(reader->error, "%s: column '%s': '%s' is not a number; is this line a header?", data_here(reader).text,
                 column->name, quote.text);
+    else if (bp_number_beyond(field->at, (size_t)field->length))
+        bp_fail(reader->error, "%s: column '%s': '%s' is beyond the largest number, 1.8e308", data_here(reader).text,
+                column->name, quote.text);
     else
         bp_fail(reader->error, "%s: column '%s': '%s' is not a number%s%s%s", data_here(reader).text, column->name,
                 quote.text, before, *before != '\0' ? quote.text : "", after);

@@ -101,6 +101,21 @@ struct bp_writer *bp_writer_open(const char *path, struct bp_error *error) {
     return NULL;
 }
 
+int bp_writable(const char *path, struct bp_error *error) {
+    struct stat about;
+    if (strcmp(path, "-") == 0 || (stat(path, &about) == 0 && !S_ISREG(about.st_mode) && !S_ISDIR(about.st_mode)))
+        return 1; /* opening a pipe would be noticed at its other end */
+    struct bp_writer *writer = bp_writer_open(path, error);
+    bp_writer_abandon(writer);
+    return writer != NULL;
+}
+
+int bp_same_file(const char *a, const char *b) {
+    struct stat one, other;
+    return stat(a, &one) == 0 && stat(b, &other) == 0 && S_ISREG(one.st_mode) && one.st_dev == other.st_dev &&
+           one.st_ino == other.st_ino;
+}
+
 static int file_flush(struct bp_writer *writer, struct bp_error *error) {
     for (size_t done = 0; done < writer->used;) {
         ssize_t wrote = write(writer->descriptor, writer->buffer + done, writer->used - done);
@@ -297,7 +312,7 @@ static char *file_unpack(const char *path, char *packed, size_t *length, struct 
 
 char *bp_read_file(const char *path, size_t *length, struct bp_error *error) {
     *length = 0;
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    int descriptor = strcmp(path, "-") == 0 ? dup(STDIN_FILENO) : open(path, O_RDONLY | O_CLOEXEC);
     struct stat about;
     if (descriptor < 0 || fstat(descriptor, &about) != 0) {
         bp_fail(error, "cannot read '%s': %s", path, strerror(errno));

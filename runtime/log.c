@@ -144,6 +144,34 @@ static void log_right(struct bp_text *text, const char *string, int width) {
     bp_text_add(text, string, strlen(string));
 }
 
+/* A category as a table shows it: one line, at most 24 characters, nothing that would move the terminal's writing. */
+struct log_label {
+    char text[128];
+};
+
+static struct log_label log_shown(const char *label) {
+    struct log_label shown = {""};
+    size_t used = 0;
+    for (int characters = 0; *label; characters++) {
+        const unsigned char *at = (const unsigned char *)label;
+        size_t length = 1;
+        while ((at[length] & 0xC0) == 0x80 && length < 4)
+            length++;
+        if (characters == 23 && label[length]) {
+            memcpy(shown.text + used, "\xE2\x80\xA6", 3); /* … */
+            break;
+        }
+        int bidi = at[0] == 0xE2 &&
+                   ((at[1] == 0x80 && (at[2] >= 0xAA || (at[2] | 1) == 0x8F)) || (at[1] == 0x81 && at[2] >= 0xA6));
+        if (at[0] < 0x20 || at[0] == 0x7F || (at[0] == 0xC2 && at[1] < 0xA0) || (bidi && at[2] <= 0xAF))
+            shown.text[used++] = '?';
+        else
+            memcpy(shown.text + used, label, length), used += length;
+        label += length;
+    }
+    return shown;
+}
+
 static void log_cell(struct bp_text *text, double value, int whole, int width) {
     struct bp_text cell = {0};
     if (whole)
@@ -180,8 +208,8 @@ static int log_number_width(const double *values, int64_t count, int whole) {
 static int log_labels_width(const struct bp_metric *metric, int32_t count) {
     int width = 0;
     for (int32_t i = 0; metric->labels && i < count; i++)
-        if (log_width(metric->labels[i]) > width)
-            width = log_width(metric->labels[i]);
+        if (log_width(log_shown(metric->labels[i]).text) > width)
+            width = log_width(log_shown(metric->labels[i]).text);
     return width;
 }
 
@@ -192,16 +220,15 @@ static void log_matrix(struct bp_text *text, const struct bp_metric *metric, con
     bp_text_printf(text, "  %s (rows: actual, columns: predicted)\n", metric->name);
     log_pad(text, 4 + labels);
     for (int32_t column = 0; column < metric->columns; column++) {
-        const char *label = metric->labels ? metric->labels[column] : "";
         log_pad(text, 2);
-        log_right(text, label, cell);
+        log_right(text, metric->labels ? log_shown(metric->labels[column]).text : "", cell);
     }
     bp_text_add(text, "\n", 1);
     for (int32_t row = 0; row < metric->rows; row++) {
         log_pad(text, 4);
-        log_left(text, metric->labels ? metric->labels[row] : "", labels);
+        log_left(text, metric->labels ? log_shown(metric->labels[row]).text : "", labels);
         for (int32_t column = 0; column < metric->columns; column++) {
-            int width = metric->labels ? log_width(metric->labels[column]) : 0;
+            int width = metric->labels ? log_width(log_shown(metric->labels[column]).text) : 0;
             log_pad(text, 2);
             log_cell(text, values[(int64_t)row * metric->columns + column], whole, width > cell ? width : cell);
         }
@@ -216,7 +243,7 @@ static void log_vector(struct bp_text *text, const struct bp_metric *metric, con
     for (int64_t i = 0; i < count; i++) {
         log_pad(text, 4);
         if (metric->labels)
-            log_left(text, metric->labels[i], labels + 2);
+            log_left(text, log_shown(metric->labels[i]).text, labels + 2);
         log_cell(text, values[i], 0, cell);
         bp_text_add(text, "\n", 1);
     }

@@ -228,6 +228,10 @@ static enum bp_outcome predict_sweep(struct predict_run *run, const struct bp_ta
 static enum bp_outcome predict_write(struct bp_instance *instance, const struct bp_model *model,
                                      const struct bp_table *table, struct bp_error *error) {
     const char *path = instance->options->output ? instance->options->output : "-";
+    if (bp_same_file(path, instance->options->input)) {
+        bp_fail(error, "cannot write '%s': it is the file of the rows", path);
+        return BP_FAILED;
+    }
     struct predict_run run = {instance, model, NULL, {0}, error};
     run.writer = bp_writer_open(path, error);
     if (!run.writer)

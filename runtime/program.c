@@ -108,6 +108,34 @@ static int program_skips(const struct bp_program *program, const char *phase, co
     return 0;
 }
 
+/* What is written at the end must not first fail after hours of training, nor fall on the data. */
+static int program_can_write(const struct bp_instance *instance, const char *path, struct bp_error *error) {
+    const struct bp_program *program = instance->program;
+    for (int32_t i = 0; i < program->data_count; i++)
+        for (int32_t j = 0; j < program->data[i].file_count; j++) {
+            const struct bp_file *file = &program->data[i].files[j];
+            const char *given = j == 0 ? instance->options->data_paths[i] : NULL;
+            if (bp_same_file(path, given ? given : file->path ? file->path : file->name))
+                return bp_fail(error, "cannot write '%s': it is the data of '%s'", path, program->data[i].name);
+        }
+    return bp_writable(path, error);
+}
+
+static int program_can_write_all(const struct bp_instance *instance, int32_t first, struct bp_error *error) {
+    const struct bp_program *program = instance->program;
+    int ok = 1;
+    for (int32_t i = first; ok && i < program->statement_count; i++) {
+        const struct bp_statement *statement = &program->statements[i];
+        if (program_skips(program, instance->options->phase, statement))
+            continue;
+        const char *path = statement->kind == BP_DO_SAVE    ? program->saves[statement->index].path
+                           : statement->kind == BP_DO_TRAIN ? program->trains[statement->index].checkpoint
+                                                            : NULL;
+        ok = !path || program_can_write(instance, path, error);
+    }
+    return ok;
+}
+
 static enum bp_outcome program_statement(struct bp_instance *instance, int32_t index, struct bp_progress *resumed,
                                          struct bp_error *error) {
     const struct bp_program *program = instance->program;
@@ -131,6 +159,10 @@ static enum bp_outcome program_run(struct bp_instance *instance, struct bp_error
     if (resuming && !bp_checkpoint_read(instance, instance->options->resume, &progress, error))
         return BP_FAILED;
     int32_t first = resuming ? progress.statement : 0;
+    if (!program_can_write_all(instance, first, error)) {
+        bp_progress_free(&progress);
+        return BP_FAILED;
+    }
     enum bp_outcome outcome = program_tell_start(instance, resuming, error) ? BP_OK : BP_FAILED;
     for (int32_t i = first; outcome == BP_OK && i < program->statement_count; i++) {
         if (bp_interrupted())
@@ -181,6 +213,12 @@ static enum bp_outcome program_start(const struct bp_program *program, const str
     return outcome;
 }
 
+static void program_tell_usage(const struct bp_program *program, const struct bp_error *error) {
+    size_t length = strlen(error->text);
+    const char *join = length > 0 && error->text[length - 1] == '?' ? "" : ";";
+    fprintf(stderr, "%s: error: %s%s try --help\n", program->name, error->text, join);
+}
+
 int bp_main(const struct bp_program *program, int argc, char **argv) {
     struct bp_options options;
     struct bp_error error = {""};
@@ -191,7 +229,7 @@ int bp_main(const struct bp_program *program, int argc, char **argv) {
         return BP_FAILED;
     }
     if (!bp_options_read(&options, program, argc, argv, &error)) {
-        fprintf(stderr, "%s: error: %s; try --help\n", program->name, error.text);
+        program_tell_usage(program, &error);
         bp_options_free(&options);
         return BP_USAGE;
     }
@@ -204,7 +242,7 @@ int bp_main(const struct bp_program *program, int argc, char **argv) {
     if (outcome == BP_FAILED)
         fprintf(stderr, "%s: error: %s\n", program->name, error.text);
     else if (outcome == BP_USAGE)
-        fprintf(stderr, "%s: error: %s; try --help\n", program->name, error.text);
+        program_tell_usage(program, &error);
     bp_options_free(&options);
     return (int)outcome;
 }

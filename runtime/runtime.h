@@ -37,11 +37,14 @@ void bp_text_free(struct bp_text *text);
 /* Reads a decimal number that fills [text, text + length) (spaces around it allowed), whatever the locale: "1", "-.5", "1e-3", "+2".
    1 on success. "nan", "inf", hexadecimal are not numbers. */
 int bp_parse_number(const char *text, size_t length, double *value);
+int bp_number_beyond(const char *text, size_t length); /* written like a number, but no double is as large */
 
 /* ---- file.c ------------------------------------------------------------------------------------------------------ */
 /* Writes beside the target, fsyncs, renames; the old file is whole until the new one is. */
 struct bp_writer; /* buffered */
 struct bp_writer *bp_writer_open(const char *path, struct bp_error *error); /* "-" is stdout */
+int bp_writable(const char *path, struct bp_error *error); /* whether a writer could be opened now; leaves nothing behind */
+int bp_same_file(const char *a, const char *b);
 int bp_writer_put(struct bp_writer *writer, const void *bytes, size_t length, struct bp_error *error);
 int bp_writer_commit(struct bp_writer *writer, struct bp_error *error); /* frees it, in any case */
 void bp_writer_abandon(struct bp_writer *writer);                       /* removes what was written; frees; NULL is allowed */

@@ -203,6 +203,12 @@ int bp_parse_number(const char *text, size_t length, double *value) {
     return 1;
 }
 
+int bp_number_beyond(const char *text, size_t length) {
+    struct text_decimal decimal;
+    double value;
+    return text_read_decimal(text, text + length, &decimal) && !bp_parse_number(text, length, &value);
+}
+
 /* ---- JSON strings ------------------------------------------------------------------------------------------------ */
 /* Bytes of the UTF-8 character at `at`, 0 where it is not well formed. */
 static size_t text_utf8_length(const unsigned char *at) {

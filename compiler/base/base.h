@@ -110,6 +110,8 @@ void text_c_comment(Text *text, const char *string);
 
 /* Writes beside, fsyncs, renames: the file is either whole or untouched. "-" is stdout. Returns false and fills `why`. */
 bool file_write_whole(const char *path, const char *bytes, size_t length, char *why, size_t why_size);
+/* Whether both are the same regular file, by whatever names. */
+bool file_same(const char *a, const char *b);
 /* Reads a whole file (or stdin for "-") into malloc'd memory with a final NUL; NULL and `why` on failure. */
 char *file_read_whole(const char *path, size_t *length, char *why, size_t why_size);
 

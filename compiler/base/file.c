@@ -117,6 +117,12 @@ bool file_write_whole(const char *path, const char *bytes, size_t length, char *
     return written;
 }
 
+bool file_same(const char *a, const char *b) {
+    struct stat one, other;
+    return stat(a, &one) == 0 && stat(b, &other) == 0 && S_ISREG(one.st_mode) && one.st_dev == other.st_dev &&
+           one.st_ino == other.st_ino;
+}
+
 char *file_read_whole(const char *path, size_t *length, char *why, size_t why_size) {
     bool standard = strcmp(path, "-") == 0;
     const char *shown = standard ? "the standard input" : path;

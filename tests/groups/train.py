@@ -165,6 +165,36 @@ def one_row_as_many(build):
             expect(one == [many[0], many[i]], f"row {i} alone gives {one[1:]}, among others {many[i]}")
 
 
+def predicts_what_is_piped(build):
+    with copied(IRIS) as place:
+        train(build, place, "iris.bp", "--epochs", 2)
+        predict = "./iris predict --weights iris.safetensors"
+        named = build.succeed(["sh", "-c", f"{predict} new-flowers.csv"], cwd=place).out
+        piped = build.succeed(["sh", "-c", f"cat new-flowers.csv | {predict} -"], cwd=place).out
+        expect(named == piped, f"rows that are piped in give {piped[:200]!r}")
+
+
+def tables_keep_their_form(build):
+    """A category with line ends, escapes, a change of direction or a thousand letters does not break the table printed."""
+    program = '''bpc 1
+data odd { file "odd.csv"; input x; target kind = "what kind" : category }
+model M(x) { fc = dense(x, classes(odd.kind)); return fc }
+train M on odd { loss cross_entropy(M.fc, kind); optimizer adam(lr = 0.1); epochs 1 }
+evaluate M on odd { confusion_matrix }
+'''
+    names = ["two\nlines", "\x1b[31mred", "\u202eturned", "l" * 1000, "größer"]
+    with copied(TESTS / "train") as place:
+        (place / "odd.bp").write_text(program)
+        with (place / "odd.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([["x", "what kind"]] + [[i, name] for i, name in enumerate(names)])
+        build.compile("odd.bp", "odd", cwd=place)
+        lines = build.succeed(["./odd"], cwd=place).out.splitlines()
+        table = lines[-5:]
+        shown = {line[4:28].strip() for line in table}
+        expect(shown == {"two?lines", "?[31mred", "?turned", "l" * 23 + "…", "größer"}, f"the rows are {shown}")
+        expect(len({len(line) for line in table}) == 1, "the rows are not equally long")
+
+
 # ---- Options and checkpoints -----------------------------------------------------------------------------------------
 
 
@@ -254,7 +284,7 @@ def tests(build):
         ("xor", xor_learns), ("penguins", penguins_learn), ("predictions", predictions_are_the_checkpoints),
         ("one-row-as-many", one_row_as_many), ("anywhere", runs_anywhere), ("seeds", seeds_differ_in_weights_alone),
         ("resume", resumed_equals_unbroken), ("bench", bench_says_json), ("describe", described_table_compiles),
-        ("stages", stages_print),
+        ("stages", stages_print), ("piped-rows", predicts_what_is_piped), ("odd-categories", tables_keep_their_form),
     ):
         yield name, functools.partial(function, build)
     for folder in [*examples(), TESTS / "agree"]:

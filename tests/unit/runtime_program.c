@@ -702,6 +702,8 @@ Test(program, what_cannot_be_written_is_said) {
     line_save.path = "no/such/place.safetensors";
     expect_run(1, "--quiet");
     expect_in(errors, "no/such/place.safetensors");
+    cr_assert_eq(strcmp(output, ""), 0, "it is said before anything is trained");
+    line_save.path = "line.safetensors";
     expect_run(1, "--log no/log.jsonl");
     expect_in(errors, "no/log.jsonl: cannot be written");
     expect_run(1, "--quiet --log /dev/full");
@@ -751,7 +753,7 @@ Test(program, check_grad_knows_a_wrong_gradient) {
 /* ---- The command line -------------------------------------------------------------------------------------------- */
 Test(program, wrong_commands_exit_2) {
     static const char *const cases[][2] = {
-        {"--epoch 3", "unknown option '--epoch', did you mean '--epochs'?; try --help"},
+        {"--epoch 3", "unknown option '--epoch', did you mean '--epochs'? try --help"},
         {"--xyzzy", "unknown option '--xyzzy'"},
         {"--epochs", "--epochs needs [PHASE=]N"},
         {"--epochs 0", "--epochs needs a whole number from 1"},
