@@ -7,6 +7,7 @@ Tests are named group/name; a pattern picks those whose name holds it. Groups:
     unit     the Criterion programs in DIR/tests
     reject   tests/reject/**/X.bp: what bpc, or the program that it builds, says of bad input, to the letter (X.err)
     golden   tests/golden/*: 200 updates as PyTorch makes them
+    formulas activations and losses at hundreds of points, values and derivatives as PyTorch has them
     agree    gcc, clang, threads or none: the same weights to the bit, and no warning
     train    the examples reach what they promise; checkpoints, predictions, resumed runs
     docs     every program in README.md and docs/*.md
@@ -22,10 +23,10 @@ import traceback
 
 sys.dont_write_bytecode = True  # no __pycache__ in the tree
 from commands import ROOT, Build, Failure, Skipped  # noqa: E402
-from groups import agree, docs, golden, host, jit, reject, train, unit  # noqa: E402
+from groups import agree, docs, formulas, golden, host, jit, reject, train, unit  # noqa: E402
 
-GROUPS = {"unit": unit, "reject": reject, "golden": golden, "agree": agree, "train": train, "docs": docs, "jit": jit,
-          "host": host}
+GROUPS = {"unit": unit, "reject": reject, "golden": golden, "formulas": formulas, "agree": agree, "train": train,
+          "docs": docs, "jit": jit, "host": host}
 
 
 def run_one(function):

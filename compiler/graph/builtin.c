@@ -267,6 +267,15 @@ static Term apply_size(Build *build, Term *args, int count, BoundOption *options
     return term_node(node_constant(build->graph, (double)node_elements(x)), span);
 }
 
+/* The index behind a category: of an input it is a vector already, one 1 among zeros. NULL: it is something else. */
+static Node *category_index(Node *x) {
+    while (x->op == OP_RESHAPE)
+        x = x->args[0];
+    if (x->op == OP_ONE_HOT)
+        return x->args[0];
+    return x->type == TYPE_INDEX && x->rank == 0 ? x : NULL;
+}
+
 static Term apply_classes(Build *build, Term *args, int count, BoundOption *options, int option_count, Span span) {
     (void)count;
     if (!no_options(build, "classes", options, option_count))
@@ -274,11 +283,39 @@ static Term apply_classes(Build *build, Term *args, int count, BoundOption *opti
     int classes = 0;
     if (args[0].kind == TERM_COLUMN)
         classes = args[0].data->columns[args[0].column].category_count;
-    else if (args[0].kind == TERM_NODE)
-        classes = args[0].node->classes;
+    else if (args[0].kind == TERM_NODE && category_index(args[0].node))
+        classes = category_index(args[0].node)->classes;
     if (classes < 1)
         return build_error(build, span, "'classes' needs a category: classes(iris.species)");
     return term_node(node_constant(build->graph, classes), span);
+}
+
+/* is_category(t): 1 or 0, known when compiling */
+static Term apply_is_category(Build *build, Term *args, int count, BoundOption *options, int option_count, Span span) {
+    Node *x = term_value(build, &args[0]);
+    (void)count;
+    if (!x || !no_options(build, "is_category", options, option_count))
+        return NOTHING;
+    return term_node(node_constant(build->graph, x->type == TYPE_INDEX), span);
+}
+
+/* lookup(table, category): a row of a matrix */
+static Term apply_lookup(Build *build, Term *args, int count, BoundOption *options, int option_count, Span span) {
+    Node *table = term_number(build, &args[0]), *x = table ? term_value(build, &args[1]) : NULL;
+    (void)count;
+    if (!x || !no_options(build, "lookup", options, option_count))
+        return NOTHING;
+    Node *index = category_index(x);
+    if (!index)
+        return build_error(build, args[1].span, "'lookup' needs a category, but %s is %s",
+                           x->label ? node_called(build->arena, x) : "this", node_shape(build->arena, x));
+    if (table->rank != 2)
+        return build_error(build, args[0].span, "'lookup' needs a matrix of rows, not %s",
+                           node_shape(build->arena, table));
+    if (index->classes > table->dims[0])
+        return build_error(build, span, "'lookup' of a category of %d in a matrix of %lld rows", index->classes,
+                           (long long)table->dims[0]);
+    return term_node(node_lookup(build->graph, table, index), span);
 }
 
 static Term apply_iota(Build *build, Term *args, int count, BoundOption *options, int option_count, Span span) {
@@ -353,6 +390,8 @@ static const Builtin builtins[] = {
     {"detach", 1, 1, apply_detach, NULL, OP_COUNT},
     {"size", 1, 1, apply_size, NULL, OP_COUNT},
     {"classes", 1, 1, apply_classes, NULL, OP_COUNT},
+    {"is_category", 1, 1, apply_is_category, NULL, OP_COUNT},
+    {"lookup", 2, 2, apply_lookup, NULL, OP_COUNT},
     {"iota", 1, 1, apply_iota, NULL, OP_COUNT},
     {"draw", 1, 1, apply_draw, NULL, OP_COUNT},
     {"uniform", 2, 2, apply_uniform, NULL, OP_COUNT},

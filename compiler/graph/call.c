@@ -60,8 +60,12 @@ static bool check_type(Build *build, const Item *item, const Param *param, const
         node->label && !span_in_prelude(node->span) ? arena_printf(build->arena, "'%s'", node->label) : "its output";
     Interval range = node->type == TYPE_INDEX || node->type == TYPE_TRUTH ? (Interval){0, INFINITY}
                                                                           : interval_of(build->graph, node);
-    if (!strcmp(word, "category")) {
+    if (!strcmp(word, "category") || !strcmp(word, "classes")) {
         if (node->type == TYPE_INDEX)
+            return true;
+        const Binding *output = strcmp(word, "classes") ? NULL : scope_find(build, item->params.at[0].name);
+        if (output && output->term.kind == TERM_NODE && node->rank == 1 &&
+            node_same_shape(node, output->term.node)) /* a share for each class */
             return true;
         build_error(build, span, "'%s' needs a category as its target, but %s is %s%s", item->name, who,
                     node_shape(build->arena, node), remedy);
@@ -80,6 +84,14 @@ static bool check_type(Build *build, const Item *item, const Param *param, const
             return true;
         build_error(build, span, "'%s' takes raw outputs (logits), but %s is confined to [0, 1] already%s", item->name,
                     who, remedy);
+        build_note(build, node->span, "%s is made here", who);
+        return false;
+    }
+    if (!strcmp(word, "log_probability")) {
+        if (range.high <= 0)
+            return true;
+        build_error(build, span, "'%s' takes logarithms of probabilities, but %s is not confined to [-infinity, 0]%s",
+                    item->name, who, remedy);
         build_note(build, node->span, "%s is made here", who);
         return false;
     }
@@ -139,6 +151,8 @@ static bool bind_parameters(Build *build, const Item *item, Term *positional, in
             *missing = param;
             return true;
         }
+        if (value.kind == TERM_LIST && param->type) /* a vector, since its type is that of a value */
+            value = term_node(term_value(build, &value), value.span);
         if (value.kind == TERM_NOTHING ||
             !check_type(build, item, param, &value, value.span.source >= 0 ? value.span : span))
             return false;

@@ -223,11 +223,14 @@ Node *build_prediction(Build *build, const OutputRole *role, Node *output, bool 
     Node *node = output;
     if (role->link) {
         const Definition *link = program_find(build->program, role->link);
-        if (!link) {
+        const Builtin *builtin = link ? NULL : builtin_named(role->link);
+        if (!link && !builtin) {
             build_error(build, span, "the loss names the link '%s', which is not defined", role->link);
             return node;
         }
-        Term function = {.kind = TERM_FUNCTION, .item = link->item, .span = span}, y = term_node(output, span);
+        Term function = {.kind = link ? TERM_FUNCTION : TERM_BUILTIN, .span = span}, y = term_node(output, span);
+        function.item = link ? link->item : NULL;
+        function.builtin = builtin;
         Term result = build_apply(build, &function, &y, 1, NULL, 0, span);
         node = term_number(build, &result);
     } else if (role->data) {

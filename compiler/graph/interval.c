@@ -99,6 +99,12 @@ static bool is_share(const Node *whole, const Node *sum, Interval e) {
     return added == whole;
 }
 
+/* z - log(sum(exp(z))) */
+static bool is_log_share(const Node *z, const Node *log) {
+    const Node *sum = log->op == OP_LOG ? log->args[0] : log;
+    return sum->op == OP_SUM && sum->args[0]->op == OP_EXP && sum->args[0]->args[0] == z;
+}
+
 static bool is_rows(const Node *node) {
     return node->op == OP_SCALAR && node->integer == BP_SCALAR_ROWS;
 }
@@ -150,6 +156,8 @@ static Interval interval_element(const Node *node, const Interval *at) {
     case OP_ADD:
         return add(a, b);
     case OP_SUBTRACT:
+        if (is_log_share(first, second))
+            return (Interval){-INFINITY, 0};
         return first == second ? (Interval){0, 0} : add(a, negate(b));
     case OP_MULTIPLY:
         return first == second ? square(a) : multiply(a, b);

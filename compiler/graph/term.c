@@ -72,9 +72,28 @@ const char *term_kind_name(const Term *term) {
     return "nothing";
 }
 
+/* [1, 2, 5] where a value is needed: a vector */
+static Node *list_vector(Build *build, const Term *list) {
+    Node **parts = arena_array(build->arena, Node *, list->count ? list->count : 1);
+    for (int i = 0; i < list->count; i++) {
+        parts[i] = term_number(build, &list->at[i]);
+        if (parts[i] && parts[i]->rank > 1)
+            build_error(build, list->at[i].span, "a list holds numbers and vectors, not %s",
+                        node_shape(build->arena, parts[i]));
+        if (!parts[i] || parts[i]->rank > 1)
+            return NULL;
+    }
+    if (list->count)
+        return node_concat(build->graph, parts, list->count);
+    build_error(build, list->span, "this list is empty: a value is needed here");
+    return NULL;
+}
+
 Node *term_value(Build *build, const Term *term) {
     if (term->kind == TERM_NODE)
         return term->node;
+    if (term->kind == TERM_LIST)
+        return list_vector(build, term);
     if (term->kind == TERM_FUNCTION || term->kind == TERM_BUILTIN)
         build_error(build, term->span, "'%s' is a function: a value is needed here; call it with arguments",
                     term->kind == TERM_BUILTIN ? term->builtin->name : term->item->name);

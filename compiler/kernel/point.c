@@ -534,7 +534,8 @@ static Value *emit_lookup(Lowering *l, Node *node, Point *point) {
     Point index_point = lower_point(l, point), inner = lower_point(l, point);
     Value *index = lower_named(l, "index", lower_converted(l, emit_node(l, node->args[1], &index_point), SCALAR_I64));
     Value *none = build_let(&l->b, "none", value_op(&l->b, OP_INTEGER_LESS, index, lower_integer(l, 0), NULL));
-    inner.at[0] = build_let(&l->b, "index", value_op(&l->b, OP_WHERE, none, lower_integer(l, 0), index));
+    Value *within = value_op(&l->b, OP_INTEGER_MINIMUM, index, lower_integer(l, table->dims[0] - 1), NULL);
+    inner.at[0] = build_let(&l->b, "index", value_op(&l->b, OP_WHERE, none, lower_integer(l, 0), within));
     inner.at[1] = point->at[0];
     Value *element = emit_node(l, table, &inner);
     return value_op(&l->b, OP_WHERE, none, lower_number(l, 0, element->type.scalar, 1), element);
