@@ -26,7 +26,7 @@ static void bench_fill(const struct bp_data *data, int32_t index, void *values, 
     for (int i = 0; i < 1021; i++)
         numbers[i] = bench_number(seed, index, (uint64_t)i);
     for (int64_t at = 0; at < rows * slot->width; at++) {
-        const struct bp_column *column = &data->columns[slot->columns[at % slot->width]];
+        const struct bp_column *column = &data->columns[slot->columns[at % slot->column_count]];
         int32_t category = 0;
         if (column->kind == BP_CATEGORY && column->category_count > 0)
             category = (int32_t)(bp_random(seed, BP_STREAM_BENCH, (uint64_t)at, (uint32_t)index * 16 + 15) %

@@ -238,6 +238,84 @@ static int fit_one_column(struct fit_column *fit, double *fitted, int given) {
     return 1;
 }
 
+/* ---- Arrays: one mean, one range for all elements of all training rows ------------------------------------------- */
+struct fit_array {
+    float *values; /* [rows][width] */
+    int64_t rows, width;
+    const int64_t *train;
+    int64_t train_rows;
+};
+
+/* Neumaier's sum once more, of (x - shift) or its square. */
+static double fit_array_sum(const struct fit_array *array, double shift, int squares) {
+    double sum = 0, lost = 0;
+    for (int64_t i = 0; i < array->train_rows; i++) {
+        const float *row = array->values + array->train[i] * array->width;
+        for (int64_t j = 0; j < array->width; j++) {
+            double x = (double)row[j] - shift, pair[2] = {x, 0};
+            pair[1] = x * x; /* stored before it is summed, so that no compiler fuses the two */
+            x = pair[squares];
+            double next = sum + x;
+            lost += fabs(sum) >= fabs(x) ? (sum - next) + x : (x - next) + sum;
+            sum = next;
+        }
+    }
+    return sum + lost;
+}
+
+static void fit_array_extremes(const struct fit_array *array, double *least, double *greatest) {
+    *least = *greatest = (double)array->values[array->train[0] * array->width];
+    for (int64_t i = 0; i < array->train_rows; i++)
+        for (int64_t j = 0; j < array->width; j++) {
+            double x = (double)array->values[array->train[i] * array->width + j];
+            *least = x < *least ? x : *least;
+            *greatest = x > *greatest ? x : *greatest;
+        }
+}
+
+static void fit_array_values(const struct fit_array *array, enum bp_transform_kind kind, double out[2]) {
+    double least, greatest, count = (double)array->train_rows * (double)array->width;
+    fit_array_extremes(array, &least, &greatest);
+    out[0] = least;
+    out[1] = greatest == least ? 1 : greatest - least;
+    if (kind == BP_MINMAX || greatest == least)
+        return;
+    out[0] = fit_array_sum(array, 0, 0) / count;
+    out[1] = sqrt(fit_array_sum(array, out[0], 1) / count);
+}
+
+/* (x - shift) / divisor * factor of every element. */
+static void fit_array_apply(const struct fit_array *array, double shift, double divisor, double factor) {
+    for (int64_t i = 0; i < array->rows * array->width; i++)
+        array->values[i] = (float)(((double)array->values[i] - shift) / divisor * factor);
+}
+
+static int fit_one_array(const struct bp_raw *raw, int32_t index, const struct bp_table *table, double *fitted,
+                         int given, struct bp_error *error) {
+    const struct bp_column *column = &raw->data->columns[index];
+    const struct fit_array array = {raw->arrays[index], raw->rows, column->width, table->parts[BP_TRAIN],
+                                    table->part_rows[BP_TRAIN]};
+    for (int32_t i = 0; i < column->transform_count; i++) {
+        const struct bp_transform *transform = &column->transforms[i];
+        double *out = transform->fitted < 0 ? NULL : fitted + transform->fitted;
+        if (out != NULL && !given) {
+            if (array.train_rows == 0)
+                return bp_fail(error, "'%s' has no training rows to fit %s of column '%s' on", raw->data->name,
+                               fit_describe(transform->kind).name, column->name);
+            fit_array_values(&array, transform->kind, out);
+            if (!isfinite(out[0]) || !isfinite(out[1]) || out[1] <= 0)
+                return bp_fail(error,
+                               "%s of column '%s' cannot be fitted: its values in '%s' are too large or too close",
+                               fit_describe(transform->kind).name, column->name, raw->data->name);
+        }
+        if (transform->kind == BP_SCALE)
+            fit_array_apply(&array, 0, 1, transform->argument);
+        else if (out != NULL)
+            fit_array_apply(&array, out[0], out[1], 1);
+    }
+    return 1;
+}
+
 int bp_fit_columns(struct bp_raw *raw, struct bp_table *table, const double *given, struct bp_error *error) {
     const struct bp_data *data = raw->data;
     table->fitted = bp_allocate(sizeof(double) * (size_t)data->fitted_count, "fitted values", error);
@@ -246,6 +324,8 @@ int bp_fit_columns(struct bp_raw *raw, struct bp_table *table, const double *giv
     if (done && given != NULL && data->fitted_count > 0)
         memcpy(table->fitted, given, sizeof(double) * (size_t)data->fitted_count);
     for (int32_t i = 0; i < data->column_count && done; i++) {
+        if (raw->arrays[i] != NULL)
+            done = fit_one_array(raw, i, table, table->fitted, given != NULL, error);
         if (raw->values[i] == NULL)
             continue;
         struct fit_column fit = {raw,
@@ -279,7 +359,7 @@ int bp_transform_column(struct bp_raw *raw, int32_t column, double *fitted, stru
 
 static int fit_is_input(const struct bp_data *data, int32_t column) {
     for (int32_t i = 0; i < data->slot_count; i++)
-        for (int32_t j = 0; j < data->slots[i].width && !data->slots[i].is_target; j++)
+        for (int32_t j = 0; j < data->slots[i].column_count && !data->slots[i].is_target; j++)
             if (data->slots[i].columns[j] == column)
                 return 1;
     return 0;

@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define BP_ABI      2
+#define BP_ABI      3
 #define BP_MAX_RANK 4
 
 enum bp_type { BP_F32, BP_F64, BP_I32 };
@@ -79,7 +79,12 @@ struct bp_function {
 };
 
 /* ---- Data -------------------------------------------------------------------------------------------------------- */
-enum bp_kind { BP_NUMBER, BP_CATEGORY };
+enum bp_kind {
+    BP_NUMBER,
+    BP_CATEGORY,
+    BP_ARRAY, /* `width` numbers a row, from IDX files: an image */
+    BP_WORDS  /* a text, read as a bag of words */
+};
 enum bp_part { BP_TRAIN, BP_VALIDATION, BP_TEST, BP_ALL, BP_PARTS };
 
 enum bp_transform_kind {
@@ -115,15 +120,27 @@ struct bp_column {
     int32_t missing_count;
     const struct bp_transform *transforms; /* in order */
     int32_t transform_count;
+    int32_t width;     /* BP_ARRAY: numbers a row has; BP_WORDS: words that the vocabulary may have */
+    int32_t distinct;  /* BP_WORDS: most different words of the vocabulary that a row may have */
+    int32_t lowercase; /* BP_WORDS: A and a are one */
+    int32_t counts;    /* BP_WORDS: how often a word occurs; 0: whether it does */
 };
 
-/* One input of the kernels: a matrix [rows][width] of BP_F32 (numbers), or of BP_I32 (category indices), each of its
-   columns one column of the data set. */
+enum bp_slot_form {
+    BP_SLOT_COLUMNS, /* [width] columns of BP_F32 (numbers) or BP_I32 (a category's index) */
+    BP_SLOT_ARRAY,   /* one BP_ARRAY column, BP_F32 */
+    BP_SLOT_WORDS,   /* one BP_WORDS column: indices into its vocabulary, ascending, BP_I32; then -1 up to the width */
+    BP_SLOT_COUNTS   /* the same column's next slot: how much each of these words counts, BP_F32; then 0 */
+};
+
+/* One input of the kernels: a matrix [rows][width] of BP_F32 or BP_I32. */
 struct bp_slot {
     const char *name;
     enum bp_type type;
+    enum bp_slot_form form;
     int32_t width;
-    const int32_t *columns; /* [width], indices into the data set's columns */
+    const int32_t *columns; /* [column_count], indices into the data set's columns */
+    int32_t column_count;
     int32_t is_target;      /* not needed for predicting */
 };
 
@@ -134,6 +151,8 @@ struct bp_file {
     int32_t header;     /* 1: the first line (after skipped ones) names the columns */
     int32_t skip;       /* lines to skip */
     char delimiter;     /* 0: detected among , ; tab | from the first line */
+    const char *as;     /* an IDX file: the column that its values are; NULL: a table. A data set has one kind alone.
+                           Files of one part and column follow each other; each part has the same rows in every column */
 };
 
 struct bp_data {
@@ -152,6 +171,8 @@ struct bp_data {
     double train, validation, test; /* shares of the rows whose file has no part; 0: none. All 0: every row trains */
     int32_t stratify;               /* column, or -1 */
     uint64_t split_seed;
+    int32_t folds;                  /* 0, or how many times the rows are dealt out anew: in fold k the k-th share of them is
+                                       BP_TEST, `validation` a share of the others, and the rest trains */
     int32_t fitted_count;  /* doubles that the transforms fit */
     uint64_t fitted_offset; /* where the runtime writes them in memory */
     const char *preprocessing_from; /* a checkpoint whose fitted values are used; NULL: fitted on the training part */
@@ -212,10 +233,23 @@ struct bp_metric {
 /* One sweep over the rows. `accumulate` writes the batch's sums, BP_F32 [sum_count] at sums_offset; the runtime adds them
    up in double over the batches in order, writes the totals, BP_F64 [sum_count] at totals_offset, with the number of rows in
    BP_SCALAR_ROWS, and calls `finish` (serial, no feeds), which makes values for the next pass or the metrics. */
+enum bp_ranking_kind { BP_RANKING_ROC, BP_RANKING_PR };
+
+/* What only the order of all rows tells: the runtime keeps each row's score and truth, and puts the area under the
+   curve (ROC: ties count half; PR: average precision) among the totals before it calls `finish`. NaN where all rows
+   are of one kind. */
+struct bp_ranking {
+    enum bp_ranking_kind kind;
+    uint64_t scores_offset, truths_offset; /* BP_F32 [capacity]; a truth above 0.5 is positive */
+    int32_t total;                         /* its element of the totals */
+};
+
 struct bp_pass {
     struct bp_function accumulate, finish;
     uint64_t sums_offset, totals_offset;
-    int32_t sum_count;
+    int32_t sum_count; /* then the totals of the rankings */
+    const struct bp_ranking *rankings;
+    int32_t ranking_count;
 };
 
 struct bp_measure {
@@ -247,6 +281,12 @@ struct bp_trace_point {
     int32_t per_row;
 };
 
+/* Doubles that the runtime writes before the phase: rows / (classes with rows * rows of the class), over the training part. */
+struct bp_class_weights {
+    int32_t column; /* of the data set, a category */
+    uint64_t offset;
+};
+
 struct bp_early_stopping {
     int32_t metric;   /* index among the metrics of `validation` (or of `training` where from_training), -1: none */
     int32_t from_training;
@@ -274,6 +314,8 @@ struct bp_train {
     struct bp_early_stopping early_stopping;
     const char *checkpoint; /* --resume's file, NULL: none is written */
     int64_t checkpoint_every; /* epochs */
+    const struct bp_class_weights *class_weights; /* `class_weight balanced` */
+    int32_t class_weight_count;
     double flops_per_row; /* multiply and add counted apart: for gflops in --bench */
     struct bp_function trace;
     const struct bp_trace_point *trace_points;

@@ -79,6 +79,21 @@ int bp_csv_open(struct bp_csv *csv, const char *path, char delimiter, int32_t sk
 int bp_csv_row(struct bp_csv *csv, struct bp_error *error); /* 1 a row, 0 the end, -1 an error. Blank lines are skipped */
 void bp_csv_close(struct bp_csv *csv);
 
+/* ---- idx.c: IDX files -------------------------------------------------------------------------------------------- */
+struct bp_idx {
+    const char *path; /* as messages show it */
+    char *bytes;      /* of the file, unpacked; owned */
+    size_t length;
+    const unsigned char *values;
+    int type;
+    int32_t rank; /* of a row */
+    int64_t dims[BP_MAX_RANK], rows, width;
+};
+int bp_idx_is(const char *bytes, size_t length); /* as far as the first four bytes tell */
+int bp_idx_open(struct bp_idx *idx, const char *path, const char *shown, struct bp_error *error);
+double bp_idx_value(const struct bp_idx *idx, int64_t element);
+void bp_idx_close(struct bp_idx *idx);
+
 /* ---- json.c: reads JSON for checkpoints' headers ----------------------------------------------------------------- */
 enum bp_json_kind { BP_JSON_NULL, BP_JSON_FALSE, BP_JSON_TRUE, BP_JSON_NUMBER, BP_JSON_STRING, BP_JSON_ARRAY, BP_JSON_OBJECT };
 struct bp_json {
@@ -124,6 +139,7 @@ struct bp_raw {
     uint8_t *parts;          /* [rows] enum bp_part that the row's file is for */
     double **values;         /* [column_count][rows], a category's index; NULL: this column is not read (a target when predicting) */
     uint8_t **missing;       /* [column_count][rows] 1: missing, the value is 0 */
+    float **arrays;          /* [column_count][rows][width], BP_ARRAY alone: of it nothing is missing */
 };
 /* Writes "iris.csv:12" for a row. */
 void bp_raw_place(const struct bp_raw *raw, int64_t row, char *out, size_t size);

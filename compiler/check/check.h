@@ -30,7 +30,8 @@ typedef struct DataColumn {
     Name name;
     Span span;    /* where the .bp file first names it */
     int position; /* -1: by name in the header */
-    bool category;
+    bool category; /* kind is BP_CATEGORY */
+    enum bp_kind kind;
     Name *categories;
     int category_count;
     bool binary; /* `binary("x")`: two categories, the positive one is index 1 and is x */
@@ -39,13 +40,20 @@ typedef struct DataColumn {
     int missing_count;
     DataTransform *transforms;
     int transform_count;
+    int rank;        /* ARRAY: of one row */
+    int64_t dims[4]; /* ARRAY: [28, 28] */
+    int width;       /* ARRAY: numbers a row has; WORDS: words of the vocabulary */
+    int distinct;    /* WORDS: most different words a row may have */
+    bool lowercase, counts;
 } DataColumn;
 
 /* A matrix that the kernels read: neighbouring numbers of a group, or one category column. */
 typedef struct DataSlot {
     Name name;
     bool category; /* width 1, indices */
+    enum bp_slot_form form;
     int *columns;
+    int column_count;
     int width;
     bool target;
 } DataSlot;
@@ -67,6 +75,8 @@ typedef struct DataFile {
     bool header;
     int skip;
     char delimiter;
+    Name as; /* IDX: the column that it holds; NULL: a table */
+    Span as_span;
 } DataFile;
 
 typedef struct DataSet {

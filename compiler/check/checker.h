@@ -91,6 +91,8 @@ typedef struct Reference {
     Name name;
     int position; /* -1: by name */
     Span span;
+    int rank; /* image[28, 28]: what a row of it is; 0: not said */
+    int64_t dims[4];
 } Reference;
 typedef LIST(Reference) References;
 
@@ -158,6 +160,19 @@ void read_names(DataCheck *check);
 const struct bp_scan *scan_table(DataCheck *check, const char **why);
 void scan_again(DataCheck *check); /* what is stripped has changed */
 void table_end(DataCheck *check);
+
+/* generate.c: `generate x = linspace(0, 1, 11)`; other: the file or rows that also stand there, or NULL. */
+bool generates(const DataSet *data);
+void check_generate(DataCheck *check, const Setting *other);
+
+/* arrays.c: data sets of IDX files, file "images.idx", as = image. */
+bool reads_arrays(const DataSet *data);
+/* Every file says what it is, and no setting is for tables. */
+void check_arrays(DataCheck *check, Setting *columns, Setting *missing);
+void array_names(DataCheck *check);
+/* Kind and shape of a column, from its files or as declared. */
+void find_array(DataCheck *check, Written *written);
+bool scan_arrays(DataCheck *check);
 
 /* columns.c: which columns are meant. */
 void check_column_names(DataCheck *check, Setting *columns);

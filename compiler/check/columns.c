@@ -88,7 +88,7 @@ static bool add_named_range(DataCheck *check, const Expr *range, References *lis
     for (int64_t i = from.number; i <= to.number; i++) {
         char name[NAME_MAX_BYTES + 32];
         snprintf(name, sizeof name, "%.*s%0*lld", (int)from.prefix, first, padded ? from.digits : 1, (long long)i);
-        *LIST_ADD(check->arena, list) = (Reference){name_of(name), -1, range->span};
+        *LIST_ADD(check->arena, list) = (Reference){.name = name_of(name), .position = -1, .span = range->span};
     }
     return true;
 }
@@ -107,15 +107,35 @@ static bool whole_number(const Expr *expr, int *number) {
 static void add_position(DataCheck *check, Span span, int position, References *list) {
     char name[16];
     snprintf(name, sizeof name, "%d", position);
-    *LIST_ADD(check->arena, list) = (Reference){name_of(name), position, span};
+    *LIST_ADD(check->arena, list) = (Reference){.name = name_of(name), .position = position, .span = span};
+}
+
+/* image[28, 28] */
+static bool add_shaped(DataCheck *check, const Expr *expr, References *list) {
+    const Args *sizes = &expr->index.args;
+    const char *name = name_of_expr(expr->index.base);
+    if (!reads_arrays(check->data) || !name || sizes->count < 1 || sizes->count > 4) {
+        error_at(expr->span, "a column is a name; a shape of one to four sizes stands behind that of an IDX file: "
+                             "image[28, 28]");
+        return false;
+    }
+    Reference reference = {.name = name_of(name), .position = -1, .span = expr->index.base->span, .rank = sizes->count};
+    for (int i = 0; i < sizes->count; i++)
+        if (!check_integer(check->checker->program, sizes->at[i].value, "a size", 1, &reference.dims[i]))
+            return false;
+    *LIST_ADD(check->arena, list) = reference;
+    return true;
 }
 
 static bool add_references(DataCheck *check, const Expr *expr, References *list) {
     int first, last;
     if (name_of_expr(expr)) {
-        *LIST_ADD(check->arena, list) = (Reference){name_of(name_of_expr(expr)), -1, expr->span};
+        *LIST_ADD(check->arena, list) =
+            (Reference){.name = name_of(name_of_expr(expr)), .position = -1, .span = expr->span};
         return true;
     }
+    if (expr->kind == EXPR_INDEX)
+        return add_shaped(check, expr, list);
     if (expr->kind != EXPR_RANGE) {
         if (!whole_number(expr, &first))
             return false;
@@ -194,7 +214,7 @@ Name scan_name(const DataCheck *check, const Reference *reference) {
 }
 
 Name scan_column_name(const DataCheck *check, const DataColumn *column) {
-    const Reference reference = {column->name, column->position, column->span};
+    const Reference reference = {.name = column->name, .position = column->position, .span = column->span};
     return scan_name(check, &reference);
 }
 

@@ -17,11 +17,11 @@ typedef enum Known {
 } Known;
 
 static const SettingRule rules[KNOWN_COUNT] = {
-    [KNOWN_FILE] = {"file", true, false},        [KNOWN_COLUMNS] = {"columns", false, false},
-    [KNOWN_ROWS] = {"rows", false, false},       [KNOWN_MISSING] = {"missing", true, false},
-    [KNOWN_INPUT] = {"input", true, false},      [KNOWN_TARGET] = {"target", true, false},
-    [KNOWN_SPLIT] = {"split", false, false},     [KNOWN_REFIT] = {"refit", false, false},
-    [KNOWN_GENERATE] = {"generate", true, true},
+    [KNOWN_FILE] = {"file", true, false},         [KNOWN_COLUMNS] = {"columns", false, false},
+    [KNOWN_ROWS] = {"rows", false, false},        [KNOWN_MISSING] = {"missing", true, false},
+    [KNOWN_INPUT] = {"input", true, false},       [KNOWN_TARGET] = {"target", true, false},
+    [KNOWN_SPLIT] = {"split", false, false},      [KNOWN_REFIT] = {"refit", false, false},
+    [KNOWN_GENERATE] = {"generate", true, false},
 };
 
 static DataEntry *entry_of(const Checker *checker, const DataSet *data) {
@@ -30,30 +30,6 @@ static DataEntry *entry_of(const Checker *checker, const DataSet *data) {
 
 bool data_is_good(const Checker *checker, const DataSet *data) {
     return data && entry_of(checker, data)->state == DATA_GOOD;
-}
-
-/* ---- What is known of the language, and not there yet ------------------------------------------------------------ */
-static bool is_called(const Expr *expr, const char *name) {
-    return expr->kind == EXPR_CALL && is_word(expr->call.callee, name);
-}
-
-/* Such a data set is not looked into any further: what it would say is beside the point. */
-static bool reports_later(const Setting *setting) {
-    bool later = false;
-    const Arg *image = strcmp(setting->keyword, "file") == 0 ? option_named(&setting->args, "as") : NULL;
-    const Arg *folds = strcmp(setting->keyword, "split") == 0 ? option_named(&setting->args, "folds") : NULL;
-    if (image)
-        error_at(span_join(image->name_span, image->value->span), "'as', for IDX files, is not there yet");
-    if (folds)
-        not_there_yet(folds->name_span, "folds");
-    for (int i = 0; i < setting->transforms.count; i++) {
-        const Expr *value = setting->transforms.at[i].value;
-        if (!is_called(value, "text") && !is_word(value, "text"))
-            continue;
-        not_there_yet(value->kind == EXPR_CALL ? value->call.callee->span : value->span, "text");
-        later = true;
-    }
-    return later || image || folds;
 }
 
 /* ---- split ------------------------------------------------------------------------------------------------------- */
@@ -135,6 +111,10 @@ static void check_split(DataCheck *check, const Setting *split) {
             error_at(split->args.at[i].value->span, "split takes shares by name: split train = 0.8, test = 0.2");
             good = false;
         }
+    if (option_named(&split->args, "folds")) {
+        not_there_yet(option_named(&split->args, "folds")->name_span, "folds");
+        good = false;
+    }
     if (good && split->args.count == 0) {
         error_at(split->span, "split takes shares by name: split train = 0.8, test = 0.2");
         good = false;
@@ -175,9 +155,17 @@ static void check_source(DataCheck *check, Setting *const *found) {
     DataSet *data = check->data;
     check->name_count = -1;
     check_files(check, data->item->settings);
+    if (!check->failed)
+        check_arrays(check, found[KNOWN_COLUMNS], found[KNOWN_MISSING]);
+    if (check->failed)
+        return;
     if (found[KNOWN_COLUMNS])
         check_column_names(check, found[KNOWN_COLUMNS]);
-    if (data->file_count > 0 && found[KNOWN_ROWS]) {
+    if (generates(data)) {
+        check_generate(check, data->file_count > 0   ? found[KNOWN_FILE]
+                              : found[KNOWN_COLUMNS] ? found[KNOWN_COLUMNS]
+                                                     : found[KNOWN_ROWS]);
+    } else if (data->file_count > 0 && found[KNOWN_ROWS]) {
         error_at(found[KNOWN_ROWS]->keyword_span, "a data set has a file or rows, not both");
         note_at(data->files[0].span, "the file is here");
         check->failed = true;
@@ -221,16 +209,18 @@ static bool check_schema(Checker *checker, DataSet *data) {
     const Settings *settings = &data->item->settings;
     Setting *found[KNOWN_COUNT] = {NULL};
     DataCheck check = {.checker = checker, .arena = checker->arena, .data = data};
-    bool later = false;
-    for (int i = 0; i < settings->count; i++)
-        later |= reports_later(settings->at[i]);
-    if (!sort_settings(checker->arena, settings, rules, KNOWN_COUNT, "data", found) || later)
+    if (!sort_settings(checker->arena, settings, rules, KNOWN_COUNT, "data", found))
         return false;
     check_source(&check, found);
     if (!check.failed)
         check_columns(&check, found);
     if (!check.failed)
         find_kinds(&check);
+    if (!check.failed && data->stratify >= 0 && check.columns.at[data->stratify].column.kind != BP_NUMBER) {
+        const Arg *stratify = option_named(&found[KNOWN_SPLIT]->args, "stratify");
+        error_at(stratify->value->span, "stratify takes a number or a category");
+        check.failed = true;
+    }
     if (!check.failed) {
         make_slots(&check);
         find_parts(data);

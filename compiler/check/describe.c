@@ -515,7 +515,7 @@ static bool is_broken_header(Description *d) {
 
 static bool guess_header(Description *d, struct bp_error *error) {
     struct bp_scan first, with_header;
-    d->file = (struct bp_file){d->path, d->path, BP_ALL, 0, 0, 0};
+    d->file = (struct bp_file){d->path, d->path, BP_ALL, 0, 0, 0, NULL};
     if (!bp_scan(&d->file, 1, NULL, 0, NULL, 0, 1, &first, error))
         return false;
     d->file.header = 1;

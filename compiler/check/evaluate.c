@@ -44,7 +44,7 @@ static bool find_evaluation_data(Checker *checker, EvaluatePlan *plan, const Exp
 
 static bool has_log_target(const DataSet *data) {
     for (int i = 0; i < data->slot_count; i++)
-        for (int j = 0; j < data->slots[i].width && data->slots[i].target; j++) {
+        for (int j = 0; j < data->slots[i].column_count && data->slots[i].target; j++) {
             const DataColumn *column = &data->columns[data->slots[i].columns[j]];
             for (int k = 0; k < column->transform_count; k++)
                 if (column->transforms[k].kind == BP_LOG)

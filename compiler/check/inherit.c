@@ -28,7 +28,8 @@ DataSet *data_behind(Checker *checker, const char *checkpoint) {
 }
 
 static void copy_column(DataCheck *check, Line *line, const DataColumn *from) {
-    const Reference reference = {from->name, from->position, check->data->preprocessing_span};
+    const Reference reference = {
+        .name = from->name, .position = from->position, .span = check->data->preprocessing_span};
     bool known = from->position >= 0
                      ? check->positions
                      : !check->positions && (!check->names || name_index_find(&check->index, from->name) >= 0);
@@ -63,7 +64,7 @@ static void copy_inputs(DataCheck *check, Setting *setting, const DataSet *from)
         *LIST_ADD(check->arena, &check->lines) = line;
         for (int j = 0; j < group->slot_count; j++) {
             const DataSlot *slot = &from->slots[group->first_slot + j];
-            for (int k = 0; k < slot->width; k++)
+            for (int k = 0; k < slot->column_count; k++)
                 copy_column(check, line, &from->columns[slot->columns[k]]);
         }
     }

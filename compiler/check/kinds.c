@@ -56,6 +56,10 @@ static void kind_from_table(DataCheck *check, DataColumn *column) {
 static void find_kind(DataCheck *check, Written *written) {
     const Line *line = written->line;
     DataColumn *column = &written->column;
+    if (reads_arrays(check->data)) {
+        find_array(check, written);
+        return;
+    }
     const DataTransform *number = line ? number_transform(line) : NULL;
     const char *why;
     if (line && (line->category || line->binary)) {
@@ -263,16 +267,22 @@ static void add_to_slots(DataCheck *check, DataGroup *group, int index) {
     DataSet *data = check->data;
     const DataColumn *column = &data->columns[index];
     DataSlot *slot = group->slot_count > 0 ? &data->slots[data->slot_count - 1] : NULL;
-    if (!slot || slot->category || column->category) {
+    bool alone = column->kind != BP_NUMBER;
+    if (!slot || slot->category || slot->form != BP_SLOT_COLUMNS || alone) {
         slot = &data->slots[data->slot_count++];
         *slot = (DataSlot){.name = column->name, .category = column->category, .target = group->target};
-        slot->columns = arena_array(check->arena, int, column->category ? 1 : data->column_count);
+        slot->columns = arena_array(check->arena, int, alone ? 1 : data->column_count);
         group->slot_count++;
     } else {
         slot->name = group->name ? group->name : name_of(group->target ? "targets" : "numbers");
     }
-    slot->columns[slot->width++] = index;
-    group->width += column->category ? column->category_count : 1;
+    slot->columns[slot->column_count++] = index;
+    slot->width++;
+    if (column->kind == BP_ARRAY) {
+        slot->form = BP_SLOT_ARRAY;
+        slot->width = column->width;
+    }
+    group->width += column->category ? column->category_count : column->kind == BP_NUMBER ? 1 : column->width;
 }
 
 static void make_group(DataCheck *check, const Line *first, bool *unnamed_done) {
@@ -302,6 +312,8 @@ void make_slots(DataCheck *check) {
     data->column_count = check->columns.count;
     for (int i = 0; i < data->column_count; i++) {
         data->columns[i] = check->columns.at[i].column;
+        if (data->columns[i].category)
+            data->columns[i].kind = BP_CATEGORY;
         number_fitted(data, &data->columns[i]);
     }
     data->slots = arena_array(check->arena, DataSlot, data->column_count);

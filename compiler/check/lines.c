@@ -30,6 +30,10 @@ int add_column(DataCheck *check, Line *line, const Reference *reference) {
         return index;
     Written *written = &check->columns.at[index];
     written->line = line;
+    if (reference->rank > 0)
+        written->column.rank = reference->rank;
+    for (int i = 0; i < reference->rank; i++)
+        written->column.dims[i] = reference->dims[i];
     written->column.unknown_is_zero = line->unknown_is_zero;
     written->column.transform_count = line->transforms.count;
     written->column.transforms = arena_array(check->arena, DataTransform, line->transforms.count);
@@ -143,9 +147,11 @@ static int choose_columns(DataCheck *check, Line *line, const Expr *selector, co
     bool categories = is_word(selector, "categories"), category;
     int added = 0;
     for (int i = 0; i < scan->column_count; i++) {
-        Reference reference = {name_of(scan->columns[i].name), -1, selector->span};
-        if (check->positions)
-            reference = (Reference){name_of(arena_printf(check->arena, "%d", i)), i, selector->span};
+        Reference reference = {.name = name_of(scan->columns[i].name), .position = -1, .span = selector->span};
+        if (check->positions) {
+            reference.name = name_of(arena_printf(check->arena, "%d", i));
+            reference.position = i;
+        }
         int index = name_index_find(&check->written, reference.name);
         if ((index >= 0 && check->columns.at[index].line) || is_excepted(&except, reference.name))
             continue;

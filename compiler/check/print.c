@@ -102,7 +102,7 @@ static void print_slot(const DataSet *data, int index, Text *out) {
     text_printf(out, "    slot %d ", index);
     print_string(out, slot->name);
     text_printf(out, " %s[%d]:", slot->category ? "category" : "number", slot->width);
-    for (int i = 0; i < slot->width; i++)
+    for (int i = 0; i < slot->column_count; i++)
         text_printf(out, " %d", slot->columns[i]);
     text_add(out, "\n");
 }

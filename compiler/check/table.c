@@ -34,6 +34,15 @@ static void check_file_option(DataCheck *check, const Arg *arg, DataFile *file) 
         check_part(check, arg, file);
     } else if (strcmp(arg->name, "delimiter") == 0) {
         check_delimiter(check, arg, file);
+    } else if (strcmp(arg->name, "as") == 0) {
+        file->as_span = arg->value->span;
+        file->as = arg->value->kind == EXPR_NAME     ? arg->value->name
+                   : arg->value->kind == EXPR_STRING ? name_of(arg->value->string.bytes)
+                                                     : NULL;
+        if (!file->as || !*file->as) {
+            error_at(arg->value->span, "as names the column that an IDX file holds, as in as = image");
+            check->failed = true;
+        }
     } else if (strcmp(arg->name, "header") == 0) {
         file->header = !is_word(arg->value, "none");
         if (file->header) {
@@ -51,7 +60,7 @@ static void check_file_option(DataCheck *check, const Arg *arg, DataFile *file) 
 }
 
 static void check_file(DataCheck *check, const Setting *setting, int index) {
-    static const char *const options[] = {"part", "header", "skip", "delimiter", NULL};
+    static const char *const options[] = {"part", "header", "skip", "delimiter", "as", NULL};
     DataFile *file = &check->data->files[index];
     *file = (DataFile){.part = BP_ALL, .header = true, .span = setting->span};
     bool good = check_shape(setting, false, NULL) && check_options(check->arena, &setting->args, "file", options);
@@ -145,8 +154,8 @@ static int files_there(const DataCheck *check, struct bp_file *files) {
     for (int i = 0; i < check->data->file_count; i++) {
         const DataFile *file = &check->data->files[i];
         if (check->paths[i])
-            files[count++] =
-                (struct bp_file){file->name, check->paths[i], file->part, file->header, file->skip, file->delimiter};
+            files[count++] = (struct bp_file){file->name, check->paths[i], file->part, file->header,
+                                              file->skip, file->delimiter, NULL};
     }
     return count;
 }
@@ -202,6 +211,10 @@ static void names_from_header(DataCheck *check) {
 
 void read_names(DataCheck *check) {
     DataSet *data = check->data;
+    if (reads_arrays(data)) {
+        array_names(check);
+        return;
+    }
     bool there = false, headers = false, none = false;
     for (int i = 0; i < data->file_count; i++) {
         there |= check->paths[i] != NULL;
@@ -334,11 +347,14 @@ const struct bp_scan *scan_table(DataCheck *check, const char **why) {
         *why = arena_printf(check->arena, "'%s' has no rows here", shown(check->arena, check->data->name));
         return NULL;
     }
-    if (check->data->file_count == 0)
+    if (reads_arrays(check->data)) {
+        if (!scan_arrays(check))
+            return NULL;
+    } else if (check->data->file_count == 0)
         scan_rows(check);
     else if (!scan_files(check, -1, &check->scan))
         return NULL;
-    check->scan_owned = check->data->file_count > 0;
+    check->scan_owned = check->data->file_count > 0 && !reads_arrays(check->data);
     check->scanned = true;
     return &check->scan;
 }

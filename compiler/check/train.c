@@ -76,7 +76,7 @@ static const Expr *checkpoint_of(const Checker *checker, const Item *model) {
 
 static bool fits_inputs(const DataSet *data) {
     for (int i = 0; i < data->slot_count; i++)
-        for (int j = 0; j < data->slots[i].width && !data->slots[i].target; j++) {
+        for (int j = 0; j < data->slots[i].column_count && !data->slots[i].target; j++) {
             const DataColumn *column = &data->columns[data->slots[i].columns[j]];
             for (int k = 0; k < column->transform_count; k++)
                 if (column->transforms[k].fitted >= 0)

@@ -273,6 +273,10 @@ static bool add_call(DataCheck *check, Line *line, const Call *call) {
         return add_category(check, line, call);
     if (is_call(call, "binary"))
         return add_binary(check, line, call);
+    if (is_call(call, "text")) {
+        not_there_yet(call->name_span, "text");
+        return false;
+    }
     Name names[sizeof transform_names / sizeof transform_names[0]];
     const int count = (int)(sizeof names / sizeof names[0]);
     for (int i = 0; i < count; i++)

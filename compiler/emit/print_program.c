@@ -271,11 +271,12 @@ static void write_transform(Writer *w, const struct bp_transform *transform) {
 }
 
 static void write_column(Writer *w, const struct bp_column *column) {
+    static const char *const kind_words[] = {"BP_NUMBER", "BP_CATEGORY", "BP_ARRAY", "BP_WORDS"};
     open_brace(w, false);
     put_string(w, "name", column->name);
     put_integer(w, "line", column->line);
     put_integer(w, "position", column->position);
-    put_word(w, "kind", column->kind == BP_CATEGORY ? "BP_CATEGORY" : "BP_NUMBER");
+    put_word(w, "kind", kind_words[column->kind]);
     put_strings(w, "categories", column->categories, column->category_count);
     put_integer(w, "category_count", column->category_count);
     put_integer(w, "unknown_is_zero", column->unknown_is_zero);
@@ -283,15 +284,22 @@ static void write_column(Writer *w, const struct bp_column *column) {
     put_integer(w, "missing_count", column->missing_count);
     PUT_LIST(w, "transforms", bp_transform, column->transforms, column->transform_count, true, write_transform);
     put_integer(w, "transform_count", column->transform_count);
+    put_integer(w, "width", column->width);
+    put_integer(w, "distinct", column->distinct);
+    put_integer(w, "lowercase", column->lowercase);
+    put_integer(w, "counts", column->counts);
     close_brace(w);
 }
 
 static void write_slot(Writer *w, const struct bp_slot *slot) {
+    static const char *const form_words[] = {"BP_SLOT_COLUMNS", "BP_SLOT_ARRAY", "BP_SLOT_WORDS", "BP_SLOT_COUNTS"};
     open_brace(w, true);
     put_string(w, "name", slot->name);
     put_word(w, "type", type_word(slot->type));
+    put_word(w, "form", form_words[slot->form]);
     put_integer(w, "width", slot->width);
-    put_integers(w, "columns", slot->columns, slot->width);
+    put_integers(w, "columns", slot->columns, slot->column_count);
+    put_integer(w, "column_count", slot->column_count);
     put_integer(w, "is_target", slot->is_target);
     close_brace(w);
 }
@@ -304,6 +312,7 @@ static void write_file(Writer *w, const struct bp_file *file) {
     put_integer(w, "header", file->header);
     put_integer(w, "skip", file->skip);
     put_character(w, "delimiter", file->delimiter);
+    put_string(w, "as", file->as);
     close_brace(w);
 }
 
@@ -326,6 +335,7 @@ static void write_data(Writer *w, const struct bp_data *data) {
     put_real(w, "test", data->test);
     put_integer(w, "stratify", data->stratify);
     put_unsigned(w, "split_seed", data->split_seed);
+    put_integer(w, "folds", data->folds);
     put_integer(w, "fitted_count", data->fitted_count);
     put_unsigned(w, "fitted_offset", data->fitted_offset);
     put_string(w, "preprocessing_from", data->preprocessing_from);
@@ -397,6 +407,15 @@ static void write_metric(Writer *w, const struct bp_metric *metric) {
     close_brace(w);
 }
 
+static void write_ranking(Writer *w, const struct bp_ranking *ranking) {
+    open_brace(w, true);
+    put_word(w, "kind", ranking->kind == BP_RANKING_PR ? "BP_RANKING_PR" : "BP_RANKING_ROC");
+    put_unsigned(w, "scores_offset", ranking->scores_offset);
+    put_unsigned(w, "truths_offset", ranking->truths_offset);
+    put_integer(w, "total", ranking->total);
+    close_brace(w);
+}
+
 static void write_pass(Writer *w, const struct bp_pass *pass) {
     open_brace(w, false);
     put_function(w, "accumulate", &pass->accumulate);
@@ -404,6 +423,8 @@ static void write_pass(Writer *w, const struct bp_pass *pass) {
     put_unsigned(w, "sums_offset", pass->sums_offset);
     put_unsigned(w, "totals_offset", pass->totals_offset);
     put_integer(w, "sum_count", pass->sum_count);
+    PUT_LIST(w, "rankings", bp_ranking, pass->rankings, pass->ranking_count, true, write_ranking);
+    put_integer(w, "ranking_count", pass->ranking_count);
     close_brace(w);
 }
 
@@ -458,6 +479,14 @@ static void put_early_stopping(Writer *w, const struct bp_early_stopping *stoppi
     close_brace(w);
 }
 
+static void write_class_weights(Writer *w, const struct bp_class_weights *weights) {
+    open_brace(w, true);
+    field(w, "column");
+    write_integer(w, weights->column);
+    put_unsigned(w, "offset", weights->offset);
+    close_brace(w);
+}
+
 static void write_train(Writer *w, const struct bp_train *train) {
     open_brace(w, false);
     put_string(w, "name", train->name);
@@ -478,6 +507,9 @@ static void write_train(Writer *w, const struct bp_train *train) {
     put_early_stopping(w, &train->early_stopping);
     put_string(w, "checkpoint", train->checkpoint);
     put_integer(w, "checkpoint_every", train->checkpoint_every);
+    PUT_LIST(w, "class_weights", bp_class_weights, train->class_weights, train->class_weight_count, true,
+             write_class_weights);
+    put_integer(w, "class_weight_count", train->class_weight_count);
     put_real(w, "flops_per_row", train->flops_per_row);
     put_function(w, "trace", &train->trace);
     PUT_LIST(w, "trace_points", bp_trace_point, train->trace_points, train->trace_point_count, false,

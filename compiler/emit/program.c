@@ -64,14 +64,18 @@ static const struct bp_column *columns_of(Describe *d, const DataSet *data) {
         columns[i] = (struct bp_column){.name = from->name,
                                         .line = line_of(from->span),
                                         .position = from->position,
-                                        .kind = from->category ? BP_CATEGORY : BP_NUMBER,
                                         .categories = from->categories,
                                         .category_count = from->category_count,
                                         .unknown_is_zero = from->unknown_is_zero,
                                         .missing = from->missing,
                                         .missing_count = from->missing_count,
                                         .transforms = transforms,
-                                        .transform_count = from->transform_count};
+                                        .transform_count = from->transform_count,
+                                        .width = from->width,
+                                        .distinct = from->distinct,
+                                        .lowercase = from->lowercase,
+                                        .counts = from->counts};
+        columns[i].kind = from->kind;
     }
     return columns;
 }
@@ -80,11 +84,16 @@ static const struct bp_slot *slots_of(Describe *d, const DataSet *data) {
     struct bp_slot *slots = arena_array(d->arena, struct bp_slot, data->slot_count + 1);
     for (int i = 0; i < data->slot_count; i++) {
         const DataSlot *from = &data->slots[i];
-        int32_t *columns = arena_array(d->arena, int32_t, from->width + 1);
-        for (int j = 0; j < from->width; j++)
+        int32_t *columns = arena_array(d->arena, int32_t, from->column_count + 1);
+        for (int j = 0; j < from->column_count; j++)
             columns[j] = from->columns[j];
-        slots[i] = (struct bp_slot){from->name ? from->name : data->columns[from->columns[0]].name,
-                                    from->category ? BP_I32 : BP_F32, from->width, columns, from->target};
+        slots[i] = (struct bp_slot){.name = from->name ? from->name : data->columns[from->columns[0]].name,
+                                    .type = from->category || from->form == BP_SLOT_WORDS ? BP_I32 : BP_F32,
+                                    .form = from->form,
+                                    .width = from->width,
+                                    .columns = columns,
+                                    .column_count = from->column_count,
+                                    .is_target = from->target};
     }
     return slots;
 }
@@ -93,8 +102,13 @@ static const struct bp_file *files_of(Describe *d, const DataSet *data) {
     struct bp_file *files = arena_array(d->arena, struct bp_file, data->file_count + 1);
     for (int i = 0; i < data->file_count; i++) {
         const DataFile *from = &data->files[i];
-        files[i] = (struct bp_file){
-            from->name, d->record_paths ? from->path : NULL, from->part, from->header, from->skip, from->delimiter};
+        files[i] = (struct bp_file){.name = from->name,
+                                    .path = d->record_paths ? from->path : NULL,
+                                    .part = from->part,
+                                    .header = from->header,
+                                    .skip = from->skip,
+                                    .delimiter = from->delimiter,
+                                    .as = from->as};
     }
     return files;
 }
@@ -118,6 +132,7 @@ static struct bp_data data_of(Describe *d, const DataSet *from) {
     data.test = from->test;
     data.stratify = from->stratify;
     data.split_seed = from->split_seed;
+    data.folds = from->folds;
     data.fitted_count = from->fitted_count;
     data.fitted_offset = (uint64_t)scalar_of_fitted(d->graph->program, from, 0) * sizeof(double);
     data.preprocessing_from = from->preprocessing_from;
@@ -171,8 +186,11 @@ static struct bp_measure measure_of(Describe *d, const GraphMeasure *from) {
     struct bp_pass *passes = arena_array(d->arena, struct bp_pass, from->passes.count + 1);
     for (int i = 0; i < from->passes.count; i++) {
         const GraphPass *pass = &from->passes.at[i];
-        passes[i] = (struct bp_pass){function_of(d, pass->accumulate), function_of(d, pass->finish), pass->sums->offset,
-                                     pass->totals->offset, (int32_t)pass->sum_count};
+        passes[i] = (struct bp_pass){.accumulate = function_of(d, pass->accumulate),
+                                     .finish = function_of(d, pass->finish),
+                                     .sums_offset = pass->sums->offset,
+                                     .totals_offset = pass->totals->offset,
+                                     .sum_count = (int32_t)pass->sum_count};
     }
     struct bp_metric *metrics = arena_array(d->arena, struct bp_metric, from->metrics.count + 1);
     for (int i = 0; i < from->metrics.count; i++) {

@@ -29,7 +29,17 @@ static Node *slot_node(Build *build, const DataSet *data, int slot) {
         node = node_input(build->graph, data, slot, from->width, 0);
         node_label(node, from->name ? from->name : data->columns[from->columns[0]].name);
     }
+    if (from->form == BP_SLOT_ARRAY) {
+        const DataColumn *column = &data->columns[from->columns[0]];
+        node = node_reshape(build->graph, node, column->rank, column->dims);
+    }
     return node;
+}
+
+/* As a part of a longer vector. */
+static Node *flat_node(Build *build, Node *node) {
+    int64_t width = node_elements(node);
+    return node->rank > 1 ? node_reshape(build->graph, node, 1, &width) : node;
 }
 
 Node *data_group_node(Build *build, const DataSet *data, const DataGroup *group) {
@@ -39,8 +49,10 @@ Node *data_group_node(Build *build, const DataSet *data, const DataGroup *group)
         parts[i] = slot_node(build, data, group->first_slot + i);
         if (parts[i]->type == TYPE_INDEX && (!group->target || group->slot_count > 1))
             parts[i] = node_one_hot(build->graph, parts[i], parts[i]->classes);
+        if (group->slot_count > 1)
+            parts[i] = flat_node(build, parts[i]);
     }
-    Node *node = group->slot_count == 1 && parts[0]->type == TYPE_INDEX
+    Node *node = group->slot_count == 1 && (parts[0]->type == TYPE_INDEX || parts[0]->rank > 1)
                      ? parts[0]
                      : node_concat(build->graph, parts, group->slot_count);
     if (group->target && node->rank == 1 && node->dims[0] == 1)

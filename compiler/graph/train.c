@@ -35,7 +35,7 @@ static void target_columns(Build *build, const DataSet *data, const Node *target
 
 static bool changes_units(const DataSet *data, Span *where) {
     for (int i = 0; i < data->slot_count; i++)
-        for (int j = 0; data->slots[i].target && j < data->slots[i].width; j++) {
+        for (int j = 0; data->slots[i].target && j < data->slots[i].column_count; j++) {
             const DataColumn *column = &data->columns[data->slots[i].columns[j]];
             for (int k = 0; k < column->transform_count; k++)
                 switch (column->transforms[k].kind) {

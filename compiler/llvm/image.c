@@ -76,11 +76,11 @@ static const PointerField bp_column_fields[] = {STRING(bp_column, name), STRINGS
                                                 STRUCTS(bp_column, transforms, bp_transform, transform_count)};
 LAYOUT(bp_column);
 
-COUNTED(bp_slot, width)
-static const PointerField bp_slot_fields[] = {STRING(bp_slot, name), BYTES(bp_slot, columns, width)};
+COUNTED(bp_slot, column_count)
+static const PointerField bp_slot_fields[] = {STRING(bp_slot, name), BYTES(bp_slot, columns, column_count)};
 LAYOUT(bp_slot);
 
-static const PointerField bp_file_fields[] = {STRING(bp_file, name), STRING(bp_file, path)};
+static const PointerField bp_file_fields[] = {STRING(bp_file, name), STRING(bp_file, path), STRING(bp_file, as)};
 LAYOUT(bp_file);
 
 COUNTED(bp_data, file_count)
@@ -128,8 +128,11 @@ COUNTED(bp_metric, rows)
 static const PointerField bp_metric_fields[] = {STRING(bp_metric, name), STRINGS(bp_metric, labels, rows)};
 LAYOUT(bp_metric);
 
+static const Layout bp_ranking_layout = {sizeof(struct bp_ranking), NULL, 0};
+COUNTED(bp_pass, ranking_count)
 static const PointerField bp_pass_fields[] = {INSIDE(bp_pass, accumulate, bp_function),
-                                              INSIDE(bp_pass, finish, bp_function)};
+                                              INSIDE(bp_pass, finish, bp_function),
+                                              STRUCTS(bp_pass, rankings, bp_ranking, ranking_count)};
 LAYOUT(bp_pass);
 
 COUNTED(bp_measure, pass_count)
@@ -151,6 +154,8 @@ LAYOUT(bp_trace_point);
 COUNTED(bp_train, model_count)
 COUNTED(bp_train, trainable_count)
 COUNTED(bp_train, trace_point_count)
+COUNTED(bp_train, class_weight_count)
+static const Layout bp_class_weights_layout = {sizeof(struct bp_class_weights), NULL, 0};
 static const Layout bp_early_stopping_layout = {sizeof(struct bp_early_stopping), NULL, 0};
 static const PointerField bp_train_fields[] = {STRING(bp_train, name),
                                                BYTES(bp_train, models, model_count),
@@ -160,6 +165,7 @@ static const PointerField bp_train_fields[] = {STRING(bp_train, name),
                                                INSIDE(bp_train, validation, bp_measure),
                                                INSIDE(bp_train, early_stopping, bp_early_stopping),
                                                STRING(bp_train, checkpoint),
+                                               STRUCTS(bp_train, class_weights, bp_class_weights, class_weight_count),
                                                INSIDE(bp_train, trace, bp_function),
                                                STRUCTS(bp_train, trace_points, bp_trace_point, trace_point_count),
                                                INSIDE(bp_train, check, bp_check)};

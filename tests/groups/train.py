@@ -1,6 +1,7 @@
 """The examples reach what they promise, and what surrounds a training holds: checkpoints, predictions, options."""
 import csv
 import functools
+import gzip
 import json
 import math
 import re
@@ -11,6 +12,7 @@ from reference import safetensors
 IRIS = ROOT / "examples" / "iris"
 TUTORIAL = ROOT / "examples" / "tutorial"
 XOR = ROOT / "examples" / "xor"
+DIGITS = ROOT / "examples" / "digits"
 PENGUINS = ROOT / "examples" / "penguins"
 
 
@@ -111,6 +113,18 @@ def penguins_learn(build):
     with copied(PENGUINS) as place:
         (test,) = of_kind(train(build, place, "penguins.bp"), "evaluate")
         expect(test["accuracy"] >= 0.95, f"test accuracy {test['accuracy']:.3f}, below 0.95")
+
+
+def digits_learn(build):
+    """Images and labels from IDX files; predict reads one, and tells most of the rows that it trained on right."""
+    with copied(DIGITS) as place:
+        (test,) = of_kind(train(build, place, "digits.bp"), "evaluate")
+        expect(test["rows"] == 300 and test["accuracy"] >= 0.85, f"test accuracy {test['accuracy']:.3f}, below 0.85")
+        build.succeed(["./digits", "predict", "--weights", "digits.safetensors", "digits-images.idx.gz", "-o", "out.csv"], cwd=place)
+        told = [row["prediction"] for row in csv.DictReader((place / "out.csv").open())]
+        labels = gzip.open(place / "digits-labels.idx.gz").read()[8:]
+        right = sum(answer == str(label) for answer, label in zip(told, labels))
+        expect(len(told) == len(labels) and right >= 0.9 * len(labels), f"{right} of {len(labels)} digits are told right")
 
 
 # ---- Predictions ----------------------------------------------------------------------------------------------------
@@ -281,7 +295,7 @@ def stages_print(build):
 def tests(build):
     for name, function in (
         ("iris", iris_learns), ("finetune", finetune_learns), ("frozen", frozen_layer_stays), ("tutorial", tutorial_learns),
-        ("xor", xor_learns), ("penguins", penguins_learn), ("predictions", predictions_are_the_checkpoints),
+        ("xor", xor_learns), ("penguins", penguins_learn), ("digits", digits_learn), ("predictions", predictions_are_the_checkpoints),
         ("one-row-as-many", one_row_as_many), ("anywhere", runs_anywhere), ("seeds", seeds_differ_in_weights_alone),
         ("resume", resumed_equals_unbroken), ("bench", bench_says_json), ("describe", described_table_compiles),
         ("stages", stages_print), ("piped-rows", predicts_what_is_piped), ("odd-categories", tables_keep_their_form),

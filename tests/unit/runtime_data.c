@@ -493,12 +493,12 @@ static const int32_t sample_inputs[] = {0, 1}, sample_targets[] = {2};
 
 static void sample_start(struct sample *s) {
     memset(s, 0, sizeof *s);
-    s->file = (struct bp_file){"t.csv", NULL, BP_ALL, 1, 0, 0};
-    s->columns[0] = (struct bp_column){"a", 1, -1, BP_NUMBER, NULL, 0, 0, unknown_mark, 1, s->a, 0};
-    s->columns[1] = (struct bp_column){"b", 2, -1, BP_NUMBER, NULL, 0, 0, NULL, 0, s->b, 0};
-    s->columns[2] = (struct bp_column){"c", 3, -1, BP_CATEGORY, colours, 3, 0, NULL, 0, s->c, 0};
-    s->slots[0] = (struct bp_slot){"x", BP_F32, 2, sample_inputs, 0};
-    s->slots[1] = (struct bp_slot){"c", BP_I32, 1, sample_targets, 1};
+    s->file = (struct bp_file){"t.csv", NULL, BP_ALL, 1, 0, 0, NULL};
+    s->columns[0] = (struct bp_column){"a", 1, -1, BP_NUMBER, NULL, 0, 0, unknown_mark, 1, s->a, 0, 0, 0, 0, 0};
+    s->columns[1] = (struct bp_column){"b", 2, -1, BP_NUMBER, NULL, 0, 0, NULL, 0, s->b, 0, 0, 0, 0, 0};
+    s->columns[2] = (struct bp_column){"c", 3, -1, BP_CATEGORY, colours, 3, 0, NULL, 0, s->c, 0, 0, 0, 0, 0};
+    s->slots[0] = (struct bp_slot){"x", BP_F32, BP_SLOT_COLUMNS, 2, sample_inputs, 2, 0};
+    s->slots[1] = (struct bp_slot){"c", BP_I32, BP_SLOT_COLUMNS, 1, sample_targets, 1, 1};
     s->data.name = "sample";
     s->data.files = &s->file;
     s->data.file_count = 1;
@@ -1030,7 +1030,7 @@ Test(split, empty_parts_are_errors, .init = enter, .fini = leave) {
 /* ---- scan.c ------------------------------------------------------------------------------------------------------ */
 Test(scan, kinds_and_texts, .init = enter, .fini = leave) {
     static const struct bp_scan_rule rules[] = {{NULL, "?", NULL}, {"n", "0", NULL}, {"t", NULL, "."}};
-    const struct bp_file files[] = {{"a.csv", NULL, BP_TRAIN, 1, 0, 0}, {"b.csv", NULL, BP_TEST, 1, 1, 0}};
+    const struct bp_file files[] = {{"a.csv", NULL, BP_TRAIN, 1, 0, 0, NULL}, {"b.csv", NULL, BP_TEST, 1, 1, 0, NULL}};
     struct bp_scan scan;
     struct bp_error error;
     write_file("a.csv", "n,t,k\n10,x,2\n?,y.,10\n0.0,x,2.0\n");
@@ -1062,7 +1062,7 @@ Test(scan, kinds_and_texts, .init = enter, .fini = leave) {
 }
 
 Test(scan, many_distinct_texts, .init = enter, .fini = leave) {
-    const struct bp_file file = {"many.csv", NULL, BP_ALL, 0, 0, 0};
+    const struct bp_file file = {"many.csv", NULL, BP_ALL, 0, 0, 0, NULL};
     struct bp_scan scan;
     struct bp_error error;
     struct bp_text text = {0};

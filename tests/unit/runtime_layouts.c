@@ -263,7 +263,7 @@ static void feed_width(int64_t width, int64_t stride, int32_t threads, int shuff
     float *values = numbers(FEED_ROWS * width);
     void *slots[1] = {values};
     int64_t order[FEED_ROWS];
-    struct bp_slot slot = {"x", BP_F32, (int32_t)width, NULL, 0};
+    struct bp_slot slot = {"x", BP_F32, BP_SLOT_COLUMNS, (int32_t)width, NULL, (int32_t)width, 0};
     struct bp_data data = {.name = "d", .slots = &slot, .slot_count = 1};
     struct bp_table table = {.data = &data, .rows = FEED_ROWS, .slots = slots};
     struct bp_function function = {"look", look, 1, FEED_CAPACITY, &fed.feed, 1};
@@ -523,9 +523,9 @@ static void plane_data(void) {
             fprintf(file, "%s%d", c ? "," : "\n", (row * (c + 3) + c * c) % 7 - 3);
     fprintf(file, "\n");
     fclose(file);
-    plane.slots[0] = (struct bp_slot){"x", BP_F32, IN, plane.inputs, 0};
-    plane.slots[1] = (struct bp_slot){"y", BP_F32, OUT, plane.targets, 1};
-    plane.file = (struct bp_file){"plane.csv", NULL, BP_ALL, 1, 0, 0};
+    plane.slots[0] = (struct bp_slot){"x", BP_F32, BP_SLOT_COLUMNS, IN, plane.inputs, IN, 0};
+    plane.slots[1] = (struct bp_slot){"y", BP_F32, BP_SLOT_COLUMNS, OUT, plane.targets, OUT, 1};
+    plane.file = (struct bp_file){"plane.csv", NULL, BP_ALL, 1, 0, 0, NULL};
     plane.data = (struct bp_data){.name = "points",
                                   .files = &plane.file,
                                   .file_count = 1,
@@ -567,9 +567,10 @@ static void plane_setup(void) {
     plane.output = (struct bp_output){"y", BP_OUTPUT_NUMBER, OUT, AT_P, NULL, NULL};
     plane.metric = (struct bp_metric){"loss", 1, 1, AT_METRICS, NULL, -1};
     struct bp_function finish = {"finish", plane_finish, 0, 1, NULL, 0};
-    plane.training = (struct bp_pass){{"step", plane_step, 1, CAPACITY, plane.feeds, 2}, finish, AT_SUMS, AT_TOTALS, 1};
-    plane.validation =
-        (struct bp_pass){{"measure", plane_measure, 1, CAPACITY, plane.feeds, 2}, finish, AT_SUMS, AT_TOTALS, 1};
+    plane.training =
+        (struct bp_pass){{"step", plane_step, 1, CAPACITY, plane.feeds, 2}, finish, AT_SUMS, AT_TOTALS, 1, NULL, 0};
+    plane.validation = (struct bp_pass){
+        {"measure", plane_measure, 1, CAPACITY, plane.feeds, 2}, finish, AT_SUMS, AT_TOTALS, 1, NULL, 0};
     plane.model = (struct bp_model){.name = "Plane",
                                     .line = 8,
                                     .tensor_count = 2,

@@ -158,12 +158,14 @@ static void line_check_gradient(const struct bp_context *context, int32_t thread
 }
 
 static const struct bp_transform line_standardize[2] = {{BP_STANDARDIZE, 0, NULL, 0}, {BP_STANDARDIZE, 0, NULL, 2}};
-static const struct bp_column line_columns[3] = {{"a", 4, -1, BP_NUMBER, NULL, 0, 0, NULL, 0, &line_standardize[0], 1},
-                                                 {"b", 4, -1, BP_NUMBER, NULL, 0, 0, NULL, 0, &line_standardize[1], 1},
-                                                 {"y", 5, -1, BP_NUMBER, NULL, 0, 0, NULL, 0, NULL, 0}};
+static const struct bp_column line_columns[3] = {
+    {"a", 4, -1, BP_NUMBER, NULL, 0, 0, NULL, 0, &line_standardize[0], 1, 0, 0, 0, 0},
+    {"b", 4, -1, BP_NUMBER, NULL, 0, 0, NULL, 0, &line_standardize[1], 1, 0, 0, 0, 0},
+    {"y", 5, -1, BP_NUMBER, NULL, 0, 0, NULL, 0, NULL, 0, 0, 0, 0, 0}};
 static const int32_t line_inputs[2] = {0, 1}, line_target[1] = {2}, line_models[1] = {0}, line_trainable[2] = {0, 1};
-static const struct bp_slot line_slots[2] = {{"x", BP_F32, 2, line_inputs, 0}, {"y", BP_F32, 1, line_target, 1}};
-static const struct bp_file line_file = {"line.csv", NULL, BP_ALL, 1, 0, 0};
+static const struct bp_slot line_slots[2] = {{"x", BP_F32, BP_SLOT_COLUMNS, 2, line_inputs, 2, 0},
+                                             {"y", BP_F32, BP_SLOT_COLUMNS, 1, line_target, 1, 1}};
+static const struct bp_file line_file = {"line.csv", NULL, BP_ALL, 1, 0, 0, NULL};
 static const struct bp_data line_data = {.name = "points",
                                          .line = 2,
                                          .files = &line_file,
@@ -183,17 +185,16 @@ static const struct bp_tensor line_tensors[4] = {{"fc.weight", 9, 2, {1, 2}, AT_
                                                  {"fc.weight:v", 14, 2, {1, 2}, AT_VW, BP_ROWS},
                                                  {"fc.bias:v", 14, 1, {1}, AT_VB, BP_ROWS}};
 static const struct bp_feed line_feeds[2] = {{0, BP_F32, AT_X, BP_ROWS, 0}, {1, BP_F32, AT_Y, BP_ROWS, 0}};
-static const struct bp_feed line_check_feeds[2] = {{0, BP_F64, CHECK_X, BP_ROWS, 0},
-                                                  {1, BP_F64, CHECK_Y, BP_ROWS, 0}};
+static const struct bp_feed line_check_feeds[2] = {{0, BP_F64, CHECK_X, BP_ROWS, 0}, {1, BP_F64, CHECK_Y, BP_ROWS, 0}};
 static const struct bp_output line_output = {"y", BP_OUTPUT_NUMBER, 1, AT_P, NULL, NULL};
 static const struct bp_metric line_metrics[2] = {{"loss", 1, 1, AT_METRICS, NULL, -1},
                                                  {"mae", 1, 1, AT_METRICS + 8, NULL, -1}};
 #define LINE_FINISH                                                                                                    \
     { "finish", line_finish, 0, 1, NULL, 0 }
 static const struct bp_pass line_training = {
-    {"step", line_step, 1, CAPACITY, line_feeds, 2}, LINE_FINISH, AT_SUMS, AT_TOTALS, 2};
+    {"step", line_step, 1, CAPACITY, line_feeds, 2}, LINE_FINISH, AT_SUMS, AT_TOTALS, 2, NULL, 0};
 static const struct bp_pass line_validation = {
-    {"measure", line_measure, 1, CAPACITY, line_feeds, 2}, LINE_FINISH, AT_SUMS, AT_TOTALS, 2};
+    {"measure", line_measure, 1, CAPACITY, line_feeds, 2}, LINE_FINISH, AT_SUMS, AT_TOTALS, 2, NULL, 0};
 static const struct bp_trace_point line_trace[2] = {{"x", 4, AT_X, 2, 1}, {"fc", 9, AT_P, 1, 1}};
 static const int32_t line_checked[2] = {0, 1};
 static const uint64_t line_check_parameters[2] = {CHECK_W, CHECK_B}, line_check_gradients[2] = {CHECK_GW, UINT64_MAX};
@@ -839,7 +840,8 @@ Test(program, classes_are_told_by_name) {
     struct bp_column columns[2] = {
         {.name = "x", .position = -1},
         {.name = "kind", .position = -1, .kind = BP_CATEGORY, .categories = soft_classes, .category_count = 3}};
-    struct bp_slot slots[2] = {{"x", BP_F32, 1, &input, 0}, {"kind", BP_I32, 1, &target, 1}};
+    struct bp_slot slots[2] = {{"x", BP_F32, BP_SLOT_COLUMNS, 1, &input, 1, 0},
+                               {"kind", BP_I32, BP_SLOT_COLUMNS, 1, &target, 1, 1}};
     struct bp_data data = {.name = "zoo",
                            .rows = soft_rows,
                            .row_count = 5,
@@ -861,8 +863,13 @@ Test(program, classes_are_told_by_name) {
     struct bp_metric metrics[3] = {{"accuracy", 1, 1, SOFT_METRICS, NULL, 1},
                                    {"recall", 3, 1, SOFT_METRICS + 8, soft_classes, 1},
                                    {"confusion_matrix", 3, 3, SOFT_METRICS + 32, soft_classes, 0}};
-    struct bp_pass pass = {
-        {"measure", soft_measure, 0, 4, feeds, 2}, {"finish", soft_finish, 0, 1, NULL, 0}, SOFT_SUMS, SOFT_TOTALS, 9};
+    struct bp_pass pass = {{"measure", soft_measure, 0, 4, feeds, 2},
+                           {"finish", soft_finish, 0, 1, NULL, 0},
+                           SOFT_SUMS,
+                           SOFT_TOTALS,
+                           9,
+                           NULL,
+                           0};
     struct bp_evaluate evaluate = {"Zoo on zoo.test", 9, 0, 0, BP_TEST, {&pass, 1, metrics, 3}};
     line.tensors = &tensor;
     line.tensor_count = 1;

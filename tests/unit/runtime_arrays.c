@@ -1,0 +1,198 @@
+/* What a table may hold besides numbers and categories. Expected values are worked out by hand beside them. */
+#ifndef _XOPEN_SOURCE
+#define _XOPEN_SOURCE 700 /* mkdtemp */
+#endif
+#include "../../runtime/runtime.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static char folder[64];
+
+static void enter(void) {
+    snprintf(folder, sizeof folder, "/tmp/bp-arrays-XXXXXX");
+    cr_assert(mkdtemp(folder) != NULL);
+    cr_assert(chdir(folder) == 0);
+}
+
+static void leave(void) {
+    char command[128];
+    snprintf(command, sizeof command, "rm -rf '%s'", folder);
+    cr_assert(chdir("/") == 0);
+    cr_assert(system(command) == 0);
+}
+
+static void write_bytes(const char *name, const void *bytes, size_t length) {
+    FILE *file = fopen(name, "wb");
+    cr_assert(file != NULL && fwrite(bytes, 1, length, file) == length);
+    cr_assert(fclose(file) == 0);
+}
+
+/* ---- idx.c ----------------------------------------------------------------------------------------------------------
+ */
+/* 1 and -2 of every type, as the bytes are in the file. */
+Test(idx, every_type, .init = enter, .fini = leave) {
+    static const struct {
+        unsigned char type;
+        int bytes;
+        unsigned char one[8], other[8];
+        double value;
+    } types[] = {
+        {0x08, 1, {1}, {254}, 254},
+        {0x09, 1, {1}, {0xfe}, -2},
+        {0x0b, 2, {0, 1}, {0xff, 0xfe}, -2},
+        {0x0c, 4, {0, 0, 0, 1}, {0xff, 0xff, 0xff, 0xfe}, -2},
+        {0x0d, 4, {0x3f, 0x80, 0, 0}, {0xc0, 0, 0, 0}, -2},
+        {0x0e, 8, {0x3f, 0xf0}, {0xc0, 0, 0, 0, 0, 0, 0, 0}, -2},
+    };
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        unsigned char bytes[64] = {0, 0, types[i].type, 1, 0, 0, 0, 2};
+        size_t size = (size_t)types[i].bytes;
+        memcpy(bytes + 8, types[i].one, size);
+        memcpy(bytes + 8 + size, types[i].other, size);
+        write_bytes("two.idx", bytes, 8 + 2 * size);
+        struct bp_idx idx;
+        struct bp_error error;
+        cr_assert(bp_idx_open(&idx, "two.idx", "two.idx", &error), "%s", error.text);
+        cr_expect(idx.rows == 2 && idx.rank == 0 && idx.width == 1);
+        cr_expect(bp_idx_value(&idx, 0) == 1 && bp_idx_value(&idx, 1) == types[i].value, "type %d", types[i].type);
+        bp_idx_close(&idx);
+    }
+}
+
+Test(idx, sizes_must_be_true, .init = enter, .fini = leave) {
+    static const struct {
+        unsigned char bytes[24];
+        size_t length;
+        const char *says;
+    } bad[] = {
+        {{0, 0, 8, 1, 0, 0, 0, 2, 7}, 9, "x.idx: 2 rows of 1 elements are promised, and the file holds fewer"},
+        {{0, 0, 8, 1, 0, 0, 0, 1, 7, 7}, 10, "x.idx: 1 rows of 1 elements are promised, and the file holds more"},
+        {{0, 0, 8, 2, 0, 0, 0, 1}, 8, "x.idx: it is cut short: the header has 12 bytes, and the file 8"},
+        {{0, 0, 8, 2, 0, 0, 0, 1, 0, 0, 0, 0}, 12, "x.idx: a row of it has no, or too many, elements"},
+        {{0, 0, 8, 3, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1, 0, 0}, 16, "x.idx: a row of it has no, or too many, elements"},
+        {{0, 0, 8, 3, 0xff, 0xff, 0xff, 0xff, 0x7f, 0, 0, 0, 0, 0, 0, 1},
+         16,
+         "x.idx: 4294967295 rows of 2130706432 elements are promised, and the file holds fewer"},
+        {{0, 0, 8, 9}, 4, "x.idx: it has 9 axes; a row may have 4"},
+        {{0, 0, 7, 1},
+         4,
+         "x.idx: this is not an IDX file, which begins with two bytes that are 0, a type and a number of axes"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct bp_idx idx;
+        struct bp_error error;
+        write_bytes("x.idx", bad[i].bytes, bad[i].length);
+        cr_expect(!bp_idx_open(&idx, "x.idx", "x.idx", &error));
+        cr_expect_str_eq(error.text, bad[i].says);
+    }
+}
+
+/* ---- arrays.c -------------------------------------------------------------------------------------------------------
+ */
+/* Two parts of a set of images [1][2] and labels; the training part is two files. */
+struct images {
+    struct bp_data data;
+    struct bp_file files[5];
+    struct bp_column columns[2];
+    struct bp_transform transforms[1];
+    struct bp_slot slots[2];
+};
+static const char *const labels[] = {"3", "7"};
+static const int32_t image_column[1] = {0}, label_column[1] = {1};
+
+static void images_start(struct images *s, enum bp_transform_kind kind) {
+    static const unsigned char a[] = {0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 2, 10, 20};
+    static const unsigned char b[] = {0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2, 30, 40, 0, 80};
+    static const unsigned char c[] = {0, 0, 8, 1, 0, 0, 0, 3, 7, 3, 7}, d[] = {0, 0, 8, 1, 0, 0, 0, 1, 3};
+    memset(s, 0, sizeof *s);
+    write_bytes("a.idx", a, sizeof a);
+    write_bytes("b.idx", b, sizeof b);
+    write_bytes("c.idx", c, sizeof c);
+    write_bytes("d.idx", d, sizeof d);
+    s->files[0] = (struct bp_file){.name = "a.idx", .part = BP_TRAIN, .as = "image"};
+    s->files[1] = (struct bp_file){.name = "d.idx", .part = BP_TEST, .as = "label"};
+    s->files[2] = (struct bp_file){.name = "c.idx", .part = BP_TRAIN, .as = "label"};
+    s->files[3] = (struct bp_file){.name = "a.idx", .part = BP_TEST, .as = "image"};
+    s->files[4] = (struct bp_file){.name = "b.idx", .part = BP_TRAIN, .as = "image"};
+    s->transforms[0] = (struct bp_transform){kind, 0.5, NULL, kind == BP_SCALE ? -1 : 0};
+    s->columns[0] = (struct bp_column){
+        .name = "image", .kind = BP_ARRAY, .transforms = s->transforms, .transform_count = 1, .width = 2};
+    s->columns[1] = (struct bp_column){.name = "label", .kind = BP_CATEGORY, .categories = labels, .category_count = 2};
+    s->slots[0] = (struct bp_slot){"image", BP_F32, BP_SLOT_ARRAY, 2, image_column, 1, 0};
+    s->slots[1] = (struct bp_slot){"label", BP_I32, BP_SLOT_COLUMNS, 1, label_column, 1, 1};
+    s->data = (struct bp_data){.name = "images",
+                               .files = s->files,
+                               .file_count = 5,
+                               .columns = s->columns,
+                               .column_count = 2,
+                               .slots = s->slots,
+                               .slot_count = 2,
+                               .stratify = -1,
+                               .fitted_count = kind == BP_SCALE ? 0 : 2};
+}
+
+Test(arrays, parts_of_several_files, .init = enter, .fini = leave) {
+    struct images s;
+    struct bp_table table;
+    struct bp_error error;
+    images_start(&s, BP_SCALE);
+    cr_assert(bp_table_load(&table, &s.data, NULL, &error), "%s", error.text);
+    static const float pixels[] = {5, 10, 15, 20, 0, 40, 5, 10};
+    static const int32_t classes[] = {1, 0, 1, 0};
+    cr_assert(table.rows == 4 && table.part_rows[BP_TRAIN] == 3 && table.part_rows[BP_TEST] == 1);
+    cr_expect(memcmp(table.slots[0], pixels, sizeof pixels) == 0);
+    cr_expect(memcmp(table.slots[1], classes, sizeof classes) == 0);
+    cr_expect(table.parts[BP_TEST][0] == 3);
+    bp_table_free(&table);
+}
+
+/* All six elements of the training rows: 10 20 30 40 0 80, mean 30, squares 400 100 0 100 900 2500: variance 4000 / 6.
+ */
+Test(arrays, one_mean_for_all_elements, .init = enter, .fini = leave) {
+    struct images s;
+    struct bp_table table;
+    struct bp_error error;
+    images_start(&s, BP_STANDARDIZE);
+    cr_assert(bp_table_load(&table, &s.data, NULL, &error), "%s", error.text);
+    double deviation = sqrt(4000.0 / 6);
+    cr_expect(table.fitted[0] == 30 && table.fitted[1] == deviation);
+    cr_expect(((float *)table.slots[0])[5] == (float)(50 / deviation));
+    bp_table_free(&table);
+    images_start(&s, BP_MINMAX);
+    cr_assert(bp_table_load(&table, &s.data, NULL, &error), "%s", error.text);
+    cr_expect(table.fitted[0] == 0 && table.fitted[1] == 80 && ((float *)table.slots[0])[0] == 0.125F);
+    bp_table_free(&table);
+}
+
+Test(arrays, what_does_not_fit, .init = enter, .fini = leave) {
+    struct images s;
+    struct bp_table table;
+    struct bp_error error;
+    images_start(&s, BP_SCALE);
+    s.files[4].part = BP_VALIDATION;
+    cr_expect(!bp_table_load(&table, &s.data, NULL, &error));
+    cr_expect_str_eq(error.text, "data 'images': 1 rows of 'image', but 3 of 'label'");
+    images_start(&s, BP_SCALE);
+    s.columns[0].width = 3;
+    cr_expect(!bp_table_load(&table, &s.data, NULL, &error));
+    cr_expect_str_eq(error.text, "a.idx: a row of 'image' has 2 elements, 3 expected");
+    images_start(&s, BP_SCALE);
+    s.columns[1].category_count = 1;
+    cr_expect(!bp_table_load(&table, &s.data, NULL, &error));
+    cr_expect_str_eq(error.text, "c.idx:1: column 'label': '7' is not one of the categories of 'label' (3)");
+}
+
+Test(arrays, predict_reads_one_file, .init = enter, .fini = leave) {
+    struct images s;
+    struct bp_table table;
+    struct bp_error error;
+    struct bp_data_options options = {"b.idx", NULL, 1};
+    images_start(&s, BP_SCALE);
+    cr_assert(bp_table_load(&table, &s.data, &options, &error), "%s", error.text);
+    cr_expect(table.rows == 2 && ((float *)table.slots[0])[3] == 40);
+    bp_table_free(&table);
+}
