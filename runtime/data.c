@@ -331,7 +331,7 @@ static int data_make_table(struct bp_reader *reader, struct bp_table *table) {
         return bp_fail(reader->error, "predicting from '%s' needs the values that were fitted in training",
                        reader->data->name);
     if (!(predicting ? data_every_row(table, table->rows, reader->error)
-                     : bp_split_rows(&reader->raw, table, reader->error)))
+                     : bp_split_rows(&reader->raw, reader->options->fold, table, reader->error)))
         return 0;
     return bp_fit_columns(&reader->raw, table, reader->options->fitted, reader->error) &&
            data_fill_slots(&reader->raw, predicting, table, reader->error);
@@ -339,7 +339,7 @@ static int data_make_table(struct bp_reader *reader, struct bp_table *table) {
 
 int bp_table_load(struct bp_table *table, const struct bp_data *data, const struct bp_data_options *options,
                   struct bp_error *error) {
-    static const struct bp_data_options as_compiled = {NULL, NULL, 0};
+    static const struct bp_data_options as_compiled = {NULL, NULL, 0, 0};
     struct bp_reader reader;
     memset(&reader, 0, sizeof reader);
     memset(table, 0, sizeof *table);

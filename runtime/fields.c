@@ -232,11 +232,11 @@ static void field_not_a_number(const struct bp_reader *reader, const struct bp_c
             before = "; if it means missing, write: missing \"";
             after = "\"";
         }
-    if (bp_number_beyond(field->at, (size_t)field->length))
-        bp_fail(reader->error, "%s: column '%s': '%s' is beyond the largest number, 1.8e308", bp_reader_here(reader).text,
-                column->name, quote.text);
-    else if (reader->first_row_is_data && bp_field_equal(field, column->name))
+    if (reader->first_row_is_data && bp_field_equal(field, column->name))
         bp_fail(reader->error, "%s: column '%s': '%s' is not a number; is this line a header?",
+                bp_reader_here(reader).text, column->name, quote.text);
+    else if (bp_number_beyond(field->at, (size_t)field->length))
+        bp_fail(reader->error, "%s: column '%s': '%s' is beyond the largest number, 1.8e308",
                 bp_reader_here(reader).text, column->name, quote.text);
     else
         bp_fail(reader->error, "%s: column '%s': '%s' is not a number%s%s%s", bp_reader_here(reader).text, column->name,

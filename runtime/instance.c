@@ -142,7 +142,7 @@ int bp_instance_table(struct bp_instance *instance, int32_t data, struct bp_erro
     if (instance->table_loaded[data])
         return 1;
     const struct bp_data *set = &instance->program->data[data];
-    struct bp_data_options options = {instance->options->data_paths[data], NULL, 0};
+    struct bp_data_options options = {instance->options->data_paths[data], NULL, instance->fold, 0};
     const char *preprocessing = instance_preprocessing(instance->program, data);
     double *fitted = NULL;
     int ok = 1;
@@ -165,6 +165,16 @@ int bp_instance_table(struct bp_instance *instance, int32_t data, struct bp_erro
            instance_note_splits(instance, data, error);
 }
 
+void bp_instance_forget(struct bp_instance *instance, int32_t data) {
+    const struct bp_program *program = instance->program;
+    if (instance->table_loaded[data])
+        bp_table_free(&instance->tables[data]);
+    instance->table_loaded[data] = 0;
+    for (int32_t i = 0; i < program->train_count; i++)
+        for (int32_t m = 0; program->trains[i].data == data && m < program->trains[i].model_count; m++)
+            instance->model_ready[program->trains[i].models[m]] = 0;
+}
+
 void bp_instance_fitted(struct bp_instance *instance, int32_t data, const double *fitted) {
     const struct bp_data *set = &instance->program->data[data];
     if (set->fitted_count > 0)
@@ -175,7 +185,7 @@ static int instance_has_parts(const struct bp_data *data) {
     for (int32_t i = 0; i < data->file_count; i++)
         if (data->files[i].part != BP_ALL)
             return 1;
-    return data->train > 0 || data->validation > 0 || data->test > 0;
+    return data->folds > 0 || data->train > 0 || data->validation > 0 || data->test > 0;
 }
 
 int bp_instance_part(struct bp_instance *instance, int32_t data, enum bp_part part, const int64_t **order,

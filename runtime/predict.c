@@ -252,7 +252,7 @@ enum bp_outcome bp_predict_run(struct bp_instance *instance, struct bp_error *er
     const struct bp_model *model = &instance->program->models[index];
     const struct bp_data *data = &instance->program->data[model->data];
     double *fitted = bp_allocate(((size_t)data->fitted_count + 1) * sizeof *fitted, "fitted values", error);
-    struct bp_data_options options = {instance->options->input, fitted, 1};
+    struct bp_data_options options = {instance->options->input, fitted, 0, 1};
     struct bp_table table;
     enum bp_outcome outcome = BP_FAILED;
     if (fitted && predict_weights(instance, index, fitted, error) && bp_table_load(&table, data, &options, error)) {

@@ -152,6 +152,30 @@ static enum bp_outcome program_statement(struct bp_instance *instance, int32_t i
     return BP_FAILED;
 }
 
+/* All that is done on a data set with folds is done where the first of it stands; done[i] once that was statement i. */
+static enum bp_outcome program_folds(struct bp_instance *instance, int32_t index, uint8_t *done,
+                                     struct bp_error *error) {
+    const struct bp_program *program = instance->program;
+    int32_t data = bp_statement_folds(program, &program->statements[index]);
+    enum bp_outcome outcome = BP_OK;
+    int any = 0, ok = 0;
+    if (done[index])
+        return BP_OK;
+    uint8_t *wanted = bp_allocate((size_t)program->statement_count + 1, "the statements", error);
+    for (int32_t i = index; wanted && i < program->statement_count; i++) {
+        if (bp_statement_folds(program, &program->statements[i]) != data)
+            continue;
+        done[i] = 1;
+        wanted[i] = !program_skips(program, instance->options->phase, &program->statements[i]);
+        any |= wanted[i];
+    }
+    ok = wanted != NULL;
+    if (any)
+        outcome = bp_folds_run(instance, data, wanted, error);
+    free(wanted);
+    return ok ? outcome : BP_FAILED;
+}
+
 static enum bp_outcome program_run(struct bp_instance *instance, struct bp_error *error) {
     const struct bp_program *program = instance->program;
     struct bp_progress progress = {0};
@@ -159,7 +183,9 @@ static enum bp_outcome program_run(struct bp_instance *instance, struct bp_error
     if (resuming && !bp_checkpoint_read(instance, instance->options->resume, &progress, error))
         return BP_FAILED;
     int32_t first = resuming ? progress.statement : 0;
-    if (!program_can_write_all(instance, first, error)) {
+    uint8_t *in_folds = bp_allocate((size_t)program->statement_count + 1, "the statements", error);
+    if (!in_folds || !program_can_write_all(instance, first, error)) {
+        free(in_folds);
         bp_progress_free(&progress);
         return BP_FAILED;
     }
@@ -167,9 +193,12 @@ static enum bp_outcome program_run(struct bp_instance *instance, struct bp_error
     for (int32_t i = first; outcome == BP_OK && i < program->statement_count; i++) {
         if (bp_interrupted())
             outcome = BP_INTERRUPTED;
+        else if (bp_statement_folds(program, &program->statements[i]) >= 0)
+            outcome = program_folds(instance, i, in_folds, error);
         else if (!program_skips(program, instance->options->phase, &program->statements[i]))
             outcome = program_statement(instance, i, resuming && i == first ? &progress : NULL, error);
     }
+    free(in_folds);
     bp_progress_free(&progress);
     return outcome;
 }

@@ -52,7 +52,7 @@ void bp_writer_abandon(struct bp_writer *writer);                       /* remov
 char *bp_read_file(const char *path, size_t *length, struct bp_error *error);
 
 /* ---- random.c: Philox4x32-10 (Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3; 2011) ----- */
-enum bp_stream { BP_STREAM_SPLIT = 1, BP_STREAM_SHUFFLE, BP_STREAM_CHECK, BP_STREAM_BENCH };
+enum bp_stream { BP_STREAM_SPLIT = 1, BP_STREAM_SHUFFLE, BP_STREAM_CHECK, BP_STREAM_BENCH, BP_STREAM_FOLD };
 void bp_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
 uint64_t bp_random(uint64_t seed, uint32_t stream, uint64_t a, uint32_t b); /* 64 bits keyed by all its arguments */
 /* order[0 .. count) is shuffled (Fisher-Yates, unbiased), keyed by (seed, stream, epoch). */
@@ -124,6 +124,7 @@ struct bp_table {
 struct bp_data_options {
     const char *path;     /* --data NAME=PATH: instead of the (only, or first) file; NULL: as compiled */
     const double *fitted; /* values to use instead of fitting, or NULL */
+    int32_t fold;         /* which of the data set's folds, from 0 */
     int32_t predicting;   /* targets are not read; every row is kept, in order, in BP_ALL; `drop` becomes an error */
 };
 /* The columns while they are made: read by data.c, parted by split.c, transformed by fit.c. */
@@ -144,7 +145,7 @@ struct bp_raw {
 /* Writes "iris.csv:12" for a row. */
 void bp_raw_place(const struct bp_raw *raw, int64_t row, char *out, size_t size);
 /* Fills table->parts and part_rows. */
-int bp_split_rows(const struct bp_raw *raw, struct bp_table *table, struct bp_error *error);
+int bp_split_rows(const struct bp_raw *raw, int32_t fold, struct bp_table *table, struct bp_error *error);
 /* Fits on table->parts[BP_TRAIN] (or uses `given`), transforms the values in place, fills table->fitted. */
 int bp_fit_columns(struct bp_raw *raw, struct bp_table *table, const double *given, struct bp_error *error);
 /* One column, in place, with fitted values that are there. */
@@ -285,6 +286,7 @@ struct bp_instance {
     struct bp_log *log;
     char *memory;
     uint64_t seed;
+    int32_t fold; /* of the data sets that have folds */
     int32_t threads;
     struct bp_table *tables;             /* [data_count] */
     uint8_t *table_loaded;               /* [data_count] */
@@ -298,6 +300,8 @@ void bp_instance_free(struct bp_instance *instance);
 int bp_instance_table(struct bp_instance *instance, int32_t data, struct bp_error *error); /* loads it on first use */
 /* Fitted values that the program takes from a checkpoint: *given is 0 where it takes none. */
 int bp_instance_given(struct bp_instance *instance, int32_t data, double *fitted, int *given, struct bp_error *error);
+/* The data set and the weights of the models that are trained on it are made anew when they are next used. */
+void bp_instance_forget(struct bp_instance *instance, int32_t data);
 void bp_instance_fitted(struct bp_instance *instance, int32_t data, const double *fitted); /* puts them in memory */
 /* The rows of a part; every row where the data has no parts. 0 rows is an error. */
 int bp_instance_part(struct bp_instance *instance, int32_t data, enum bp_part part, const int64_t **order,
@@ -393,6 +397,15 @@ void bp_train_explain(struct bp_instance *instance, const struct bp_sweep *sweep
                       int64_t epoch, struct bp_error *error);
 enum bp_outcome bp_evaluate_run(struct bp_instance *instance, const struct bp_evaluate *evaluate,
                                 struct bp_error *error);
+/* What it measures: values [bp_measure_values]; and how that is told. */
+enum bp_outcome bp_evaluate_values(struct bp_instance *instance, const struct bp_evaluate *evaluate, double *values,
+                                   int64_t *rows, struct bp_error *error);
+int bp_evaluate_tell(struct bp_instance *instance, const struct bp_evaluate *evaluate, int64_t rows,
+                     const double *values, struct bp_error *error);
+/* folds.c: the data set with folds that a statement is about, -1; and all `wanted` statements about it, fold by fold. */
+int32_t bp_statement_folds(const struct bp_program *program, const struct bp_statement *statement);
+enum bp_outcome bp_folds_run(struct bp_instance *instance, int32_t data, const uint8_t *wanted,
+                             struct bp_error *error);
 enum bp_outcome bp_predict_run(struct bp_instance *instance, struct bp_error *error);
 /* Where the file says which classes its outputs mean, they must be the model's, in its order. */
 int bp_predict_same_classes(const struct bp_model *model, const struct bp_archive *archive, struct bp_error *error);

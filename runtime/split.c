@@ -196,7 +196,29 @@ static int split_collect(const uint8_t *parts, int64_t rows, struct bp_table *ta
     return 1;
 }
 
-int bp_split_rows(const struct bp_raw *raw, struct bp_table *table, struct bp_error *error) {
+/* Every K-th row of the order is a fold's, so that folds differ by one row at most, in each stratum too. */
+static int split_fold(const struct bp_raw *raw, int32_t fold, uint8_t *parts, struct bp_error *error) {
+    const struct bp_data *data = raw->data;
+    const double shares[SPLIT_KINDS] = {1 - data->validation, data->validation, 0, 0};
+    struct split_row *rows = bp_allocate(sizeof *rows * (size_t)raw->rows, "splitting the data", error);
+    if (rows == NULL)
+        return 0;
+    if (raw->rows < data->folds) {
+        free(rows);
+        return bp_fail(error, "'%s' has %lld rows, too few for %d folds", data->name, (long long)raw->rows,
+                       (int)data->folds);
+    }
+    for (int64_t row = 0; row < raw->rows; row++)
+        rows[row] = (struct split_row){row, 0, 0, bp_random(data->split_seed, BP_STREAM_SPLIT, (uint64_t)row, 0), 0};
+    split_number_strata(raw, rows, raw->rows);
+    split_order(rows, raw->rows);
+    for (int64_t i = 0; i < raw->rows; i++)
+        parts[rows[i].row] = i % data->folds == fold ? BP_TEST : BP_TRAIN;
+    free(rows);
+    return data->validation <= 0 || split_pool(raw, BP_TRAIN, shares, parts, error);
+}
+
+int bp_split_rows(const struct bp_raw *raw, int32_t fold, struct bp_table *table, struct bp_error *error) {
     double shares[SPLIT_KINDS];
     int asked = split_shares(raw->data, shares, error);
     if (asked < 0)
@@ -210,7 +232,9 @@ int bp_split_rows(const struct bp_raw *raw, struct bp_table *table, struct bp_er
         any_open |= parts[row] == BP_ALL;
     }
     int done = 1;
-    if (asked)
+    if (raw->data->folds > 0)
+        done = split_fold(raw, fold, parts, error);
+    else if (asked)
         done = split_pool(raw, any_open ? BP_ALL : BP_TRAIN, shares, parts, error);
     else
         for (int64_t row = 0; row < raw->rows; row++)

@@ -71,6 +71,12 @@ static void train_copy_best(struct train_run *run, int restore) {
     }
 }
 
+/* Which of the data set's folds it is, where it has any. */
+static void train_fold(const struct train_run *run, struct bp_text *json) {
+    if (run->instance->program->data[run->train->data].folds > 0)
+        bp_text_printf(json, ",\"fold\":%d", (int)run->instance->fold + 1);
+}
+
 /* ---- Start ------------------------------------------------------------------------------------------------------- */
 static void train_scalars(struct train_run *run) {
     double *scalars = bp_scalars(run->instance);
@@ -153,6 +159,7 @@ static int train_tell_step(void *argument, int64_t place, int64_t rows) {
     struct bp_text json = {0};
     bp_text_printf(&json, "{\"event\":\"step\",\"phase\":");
     bp_text_json(&json, run->train->name);
+    train_fold(run, &json);
     long long before = (long long)(run->progress.epoch * run->progress.batches);
     bp_text_printf(&json, ",\"step\":%lld,\"loss\":", before + (long long)(place / run->train->batch_size) + 1);
     bp_log_number(&json, run->training[0]);
@@ -283,6 +290,7 @@ static int train_restore(struct train_run *run, struct bp_error *error) {
     struct bp_text json = {0};
     bp_text_printf(&json, "{\"event\":\"stop\",\"phase\":");
     bp_text_json(&json, run->train->name);
+    train_fold(run, &json);
     bp_text_printf(&json,
                    ",\"reason\":\"%s\",\"epoch\":%lld,\"metric\":", progress->stopped ? "early_stopping" : "epochs",
                    (long long)progress->epoch);
@@ -328,6 +336,7 @@ static int train_tell(struct train_run *run, struct bp_error *error) {
     struct bp_text json = {0};
     bp_text_printf(&json, "{\"event\":\"epoch\",\"phase\":");
     bp_text_json(&json, run->train->name);
+    train_fold(run, &json);
     bp_text_printf(&json, ",\"epoch\":%lld", epoch);
     bp_log_metrics(&json, &run->train->training, run->training, "");
     if (run->train->validation.pass_count > 0)
@@ -342,6 +351,7 @@ static int train_tell_stop(struct train_run *run, const char *reason, const char
     struct bp_text json = {0};
     bp_text_printf(&json, "{\"event\":\"stop\",\"phase\":");
     bp_text_json(&json, run->train->name);
+    train_fold(run, &json);
     bp_text_printf(&json, ",\"reason\":\"%s\",\"epoch\":%lld,\"batch\":%lld", reason,
                    (long long)run->progress.epoch + 1, (long long)run->progress.batch);
     if (message) {

@@ -208,6 +208,8 @@ DataSet *data_behind(Checker *checker, const char *checkpoint);
 void check_train(Checker *checker, Item *item);
 void check_evaluate(Checker *checker, Item *item);
 void check_save(Checker *checker, Item *item);
+/* folds.c: once every action is known. */
+void check_folded(Checker *checker);
 bool check_output_path(const Expr *path, const char *what);
 /* The data set that a name means, NULL after an error. */
 DataSet *find_data(Checker *checker, Name name, Span span);

@@ -86,6 +86,35 @@ static bool check_shares(DataCheck *check, const Setting *split) {
     return check_parts(check, split);
 }
 
+/* folds = 5: each is held out once, and the rows of the others train, but for a share that validates. */
+static bool check_folds(DataCheck *check, const Setting *split) {
+    const Arg *folds = option_named(&split->args, "folds");
+    static const char *const others[] = {"train", "test"};
+    int64_t count;
+    if (!folds)
+        return true;
+    if (!check_integer(check->checker->program, folds->value, "the number of folds", 2, &count))
+        return false;
+    if (count > INT16_MAX) {
+        error_at(folds->value->span, "more than %d folds", INT16_MAX);
+        return false;
+    }
+    for (int i = 0; i < 2; i++)
+        if (option_named(&split->args, others[i])) {
+            error_at(option_named(&split->args, others[i])->name_span,
+                     "folds say what trains and what is held out; only validation may stand beside them");
+            return false;
+        }
+    for (int i = 0; i < check->data->file_count; i++)
+        if (check->data->files[i].part != BP_ALL) {
+            error_at(folds->name_span, "folds deal out all rows, and a file is for one part");
+            note_at(check->data->files[i].span, "this one");
+            return false;
+        }
+    check->data->folds = (int)count;
+    return true;
+}
+
 static bool check_stratify(DataCheck *check, const Args *args) {
     const Arg *arg = option_named(args, "stratify");
     References list = {0};
@@ -111,15 +140,11 @@ static void check_split(DataCheck *check, const Setting *split) {
             error_at(split->args.at[i].value->span, "split takes shares by name: split train = 0.8, test = 0.2");
             good = false;
         }
-    if (option_named(&split->args, "folds")) {
-        not_there_yet(option_named(&split->args, "folds")->name_span, "folds");
-        good = false;
-    }
     if (good && split->args.count == 0) {
         error_at(split->span, "split takes shares by name: split train = 0.8, test = 0.2");
         good = false;
     }
-    good = good && check_shares(check, split);
+    good = good && check_folds(check, split) && check_shares(check, split);
     if (good && seed)
         good = check_integer(check->checker->program, seed->value, "the seed", 0, &number);
     check->data->split_seed = (uint64_t)number;

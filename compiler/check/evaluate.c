@@ -4,13 +4,27 @@
 #include <string.h>
 
 /* ---- evaluate ---------------------------------------------------------------------------------------------------- */
+static bool whole_folds(const Checker *checker, const EvaluatePlan *plan, Span span) {
+    if (!data_is_good(checker, plan->data) || plan->data->folds == 0)
+        return true;
+    error_at(span, "'%s' has folds: a model is measured on what each holds out, %s.fold", plan->data->name,
+             plan->data->name);
+    return false;
+}
+
 static bool check_part_name(Checker *checker, EvaluatePlan *plan, const Expr *on) {
     static const char *const names[] = {"train", "validation", "test", "fold"};
     Name name = on->field.name, candidates[4];
     if (strcmp(name, "fold") == 0) {
-        not_there_yet(on->field.name_span, "fold");
+        plan->part = BP_TEST; /* what each fold holds out */
+        if (!data_is_good(checker, plan->data) || plan->data->folds > 0)
+            return true;
+        error_at(on->field.name_span, "'%s' has no folds", plan->data->name);
+        note_at(plan->data->span, "add to the data: split folds = 5, or another number");
         return false;
     }
+    if (!whole_folds(checker, plan, on->field.name_span))
+        return false;
     for (int i = 0; i < 4; i++) {
         candidates[i] = names[i];
         if (i == 3 || strcmp(name, names[i]) != 0)
@@ -39,7 +53,7 @@ static bool find_evaluation_data(Checker *checker, EvaluatePlan *plan, const Exp
     plan->data = find_data(checker, base->name, base->span);
     if (!plan->data)
         return false;
-    return on->kind == EXPR_NAME || check_part_name(checker, plan, on);
+    return on->kind == EXPR_NAME ? whole_folds(checker, plan, on->span) : check_part_name(checker, plan, on);
 }
 
 static bool has_log_target(const DataSet *data) {

@@ -348,6 +348,7 @@ Program *check_program(Arena *arena, Ast *ast, const CheckOptions *options) {
         check_data(&checker, program->data.at[i]);
     for (int i = 0; i < checker.items.count; i++)
         check_action(&checker, checker.items.at[i]);
+    check_folded(&checker);
     if (!options->record_paths)
         for (int i = 0; i < program->data.count; i++)
             for (int j = 0; j < program->data.at[i]->file_count; j++)

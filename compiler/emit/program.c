@@ -265,7 +265,7 @@ static struct bp_train train_of(Describe *d, const GraphTrain *from) {
 
 static struct bp_evaluate evaluate_of(Describe *d, const GraphEvaluate *from) {
     static const char *const parts[] = {"train", "validation", "test", NULL};
-    const char *part = parts[from->plan->part];
+    const char *part = from->plan->data->folds > 0 ? "fold" : parts[from->plan->part];
     struct bp_evaluate evaluate = {.line = line_of(from->plan->span),
                                    .model = from->model->index,
                                    .data = from->plan->data->index,

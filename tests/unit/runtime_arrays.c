@@ -190,9 +190,59 @@ Test(arrays, predict_reads_one_file, .init = enter, .fini = leave) {
     struct images s;
     struct bp_table table;
     struct bp_error error;
-    struct bp_data_options options = {"b.idx", NULL, 1};
+    struct bp_data_options options = {"b.idx", NULL, 0, 1};
     images_start(&s, BP_SCALE);
     cr_assert(bp_table_load(&table, &s.data, &options, &error), "%s", error.text);
     cr_expect(table.rows == 2 && ((float *)table.slots[0])[3] == 40);
     bp_table_free(&table);
+}
+
+/* ---- split.c: folds -------------------------------------------------------------------------------------------------- */
+/* 23 rows of two strata, 16 and 7, in 5 folds, a quarter of what is not held out validating. */
+Test(folds, each_row_is_held_out_once, .init = enter, .fini = leave) {
+    enum { ROWS = 23, FOLDS = 5 };
+    static const char *const fields[2 * ROWS] = {"0",  "a", "1",  "a", "2",  "b", "3",  "a", "4",  "a", "5",  "b",
+                                                 "6",  "a", "7",  "a", "8",  "a", "9",  "b", "10", "a", "11", "a",
+                                                 "12", "b", "13", "a", "14", "a", "15", "b", "16", "a", "17", "a",
+                                                 "18", "a", "19", "b", "20", "a", "21", "b", "22", "a"};
+    static const char *const names[] = {"x", "k"}, *const kinds[] = {"a", "b"};
+    static const int32_t input[] = {0}, target[] = {1};
+    struct bp_column columns[2] = {
+        {.name = "x", .position = -1},
+        {.name = "k", .position = -1, .kind = BP_CATEGORY, .categories = kinds, .category_count = 2}};
+    struct bp_slot slots[2] = {{"x", BP_F32, BP_SLOT_COLUMNS, 1, input, 1, 0},
+                               {"k", BP_I32, BP_SLOT_COLUMNS, 1, target, 1, 1}};
+    struct bp_data data = {.name = "d",
+                           .rows = fields,
+                           .row_count = ROWS,
+                           .field_count = 2,
+                           .field_names = names,
+                           .columns = columns,
+                           .column_count = 2,
+                           .slots = slots,
+                           .slot_count = 2,
+                           .stratify = 1,
+                           .folds = FOLDS,
+                           .validation = 0.25};
+    int held[ROWS] = {0};
+    for (int fold = 0; fold < FOLDS; fold++) {
+        struct bp_data_options options = {NULL, NULL, fold, 0};
+        struct bp_table table;
+        struct bp_error error;
+        int of_b = 0;
+        cr_assert(bp_table_load(&table, &data, &options, &error), "%s", error.text);
+        int64_t test = table.part_rows[BP_TEST], validation = table.part_rows[BP_VALIDATION];
+        cr_expect(test == 4 || test == 5);
+        cr_expect(validation == 4 || validation == 5, "%lld of %lld validate", (long long)validation,
+                  (long long)(ROWS - test));
+        cr_expect_eq(test + validation + table.part_rows[BP_TRAIN], ROWS);
+        for (int64_t i = 0; i < test; i++) {
+            held[table.parts[BP_TEST][i]]++;
+            of_b += ((int32_t *)table.slots[1])[table.parts[BP_TEST][i]];
+        }
+        cr_expect(of_b == 1 || of_b == 2, "%d of 7 in fold %d", of_b, fold);
+        bp_table_free(&table);
+    }
+    for (int row = 0; row < ROWS; row++)
+        cr_expect_eq(held[row], 1);
 }
