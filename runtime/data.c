@@ -279,6 +279,10 @@ static int data_fill_column(const struct bp_raw *raw, const struct bp_slot *slot
 /* A block of rows at a time, whose lines stay in the cache while the columns are scattered over them. */
 int bp_fill_slot(const struct bp_raw *raw, const struct bp_slot *slot, void *memory, struct bp_error *error) {
     const int64_t block = 64;
+    if (slot->form == BP_SLOT_ARRAY) {
+        memcpy(memory, raw->arrays[slot->columns[0]], (size_t)(raw->rows * slot->width) * sizeof(float));
+        return 1;
+    }
     for (int64_t start = 0; start < raw->rows; start += block) {
         int64_t end = start + block < raw->rows ? start + block : raw->rows;
         for (int32_t j = 0; j < slot->width; j++)

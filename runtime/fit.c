@@ -344,6 +344,9 @@ int bp_fit_columns(struct bp_raw *raw, struct bp_table *table, const double *giv
 }
 
 int bp_transform_column(struct bp_raw *raw, int32_t column, double *fitted, struct bp_error *error) {
+    const struct bp_table none = {.data = raw->data};
+    if (raw->arrays[column] != NULL)
+        return fit_one_array(raw, column, &none, fitted, 1, error);
     struct fit_column fit = {.raw = raw,
                              .column = &raw->data->columns[column],
                              .values = raw->values[column],

@@ -65,7 +65,10 @@ static void host_end_raw(struct bp_raw *raw) {
             free(raw->values[i]);
         if (raw->missing)
             free(raw->missing[i]);
+        if (raw->arrays)
+            free(raw->arrays[i]);
     }
+    free(raw->arrays);
     free(raw->values);
     free(raw->missing);
     free(raw->places);
@@ -79,9 +82,16 @@ static int host_start_raw(struct bp_raw *raw, const struct bp_data *data, int64_
     raw->rows = rows;
     raw->values = bp_allocate(columns * sizeof *raw->values, "columns", error);
     raw->missing = bp_allocate(columns * sizeof *raw->missing, "columns", error);
+    raw->arrays = bp_allocate(columns * sizeof *raw->arrays, "columns", error);
     raw->places = bp_allocate((size_t)rows * sizeof *raw->places, "rows", error);
-    int done = raw->values && raw->missing && raw->places;
+    int done = raw->values && raw->missing && raw->arrays && raw->places;
     for (int32_t i = 0; done && i < data->column_count; i++) {
+        const struct bp_column *column = &data->columns[i];
+        if (column->kind == BP_ARRAY) {
+            raw->arrays[i] = bp_allocate((size_t)rows * (size_t)column->width * sizeof(float), column->name, error);
+            done = raw->arrays[i] != NULL;
+            continue;
+        }
         raw->values[i] = bp_allocate((size_t)rows * sizeof(double), data->columns[i].name, error);
         raw->missing[i] = bp_allocate((size_t)rows, data->columns[i].name, error);
         done = raw->values[i] && raw->missing[i];
@@ -268,6 +278,13 @@ static int host_take_category(struct bp_raw *raw, int32_t column, int64_t row, i
                    (int)described->category_count);
 }
 
+static int host_take_element(struct bp_raw *raw, const struct bp_slot *slot, int64_t row, int64_t place, int32_t element,
+                             float number, struct bp_error *error) {
+    raw->arrays[slot->columns[0]][row * slot->width + element] = number;
+    return isfinite(number) || bp_fail(error, "row %lld: element %d of '%s' is not a finite number", (long long)place + 1,
+                                       (int)element, slot->name);
+}
+
 /* Rows `first` .. `first` + raw->rows - 1 of the host's structs, the inputs' or the targets'. */
 static int host_take(struct bp_raw *raw, const void *structs, int targets, int64_t first, struct bp_error *error) {
     const struct bp_data *data = raw->data;
@@ -283,7 +300,8 @@ static int host_take(struct bp_raw *raw, const void *structs, int targets, int64
                 int32_t category;
                 memcpy(&number, at, 4);
                 memcpy(&category, at, 4);
-                if (!(slot->type == BP_I32
+                if (!(slot->form == BP_SLOT_ARRAY ? host_take_element(raw, slot, row, first + row, j, number, error)
+                      : slot->type == BP_I32
                           ? host_take_category(raw, slot->columns[j], row, first + row, category, error)
                           : host_take_number(raw, slot->columns[j], row, first + row, number, error)))
                     return 0;
@@ -301,7 +319,7 @@ static int host_fill(struct bp_host *host, int32_t data, int targets, struct bp_
         const struct bp_slot *slot = &raw->data->slots[i];
         if (slot->is_target != targets)
             continue;
-        for (int32_t j = 0; j < slot->width; j++)
+        for (int32_t j = 0; j < slot->column_count; j++)
             if (!bp_transform_column(raw, slot->columns[j], table->fitted, error))
                 return 0;
         if (!bp_fill_slot(raw, slot, table->slots[i], error))
