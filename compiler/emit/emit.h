@@ -80,6 +80,7 @@ typedef struct Lanes {
     Arena *arena;
     Text types, functions;
     LIST(const char *) known; /* names of types and functions that are printed */
+    bool wide;                /* the body in hand is the one for BP_WIDE */
 } Lanes;
 /* What is applied to lanes besides the rows of the op table. */
 enum LaneOp {
@@ -90,6 +91,8 @@ enum LaneOp {
     LANE_HIGH,
     LANE_JOIN,
     LANE_TREE_SUM,
+    LANE_AT,      /* one lane: (a, its number) */
+    LANE_NUMBERS, /* 0, 1, 2 … */
     LANE_FINITE,
     LANE_MAXIMUM_FIRST, /* max(a, b) where a is known not to be NaN: one instruction */
     LANE_MINIMUM_FIRST,
@@ -111,8 +114,8 @@ typedef struct Form {
 /* How an op (of the table or LANE_) is written whose result is `to` and whose last argument is `from`. */
 Form lane_form(Lanes *lanes, int op, ValueType to, ValueType from);
 const char *lane_type(Lanes *lanes, ValueType type);
-/* Wider than 32 bytes: a struct of halves `low` and `high`, since gcc keeps vectors wider than the machine's in memory.
- */
+/* Wider than 32 bytes: perhaps a struct of halves `low` and `high`, since gcc keeps vectors wider than the machine's in
+   memory. Nothing but a function of lanes.c may look inside. */
 bool lane_paired(ValueType type);
 
 /* print_kernels.c with print_values.c, and print_program.c */

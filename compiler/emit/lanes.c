@@ -1,7 +1,10 @@
 /* Lanes: the vector types and the small functions on them that the kernels call, as text. gcc's vector extension, which
    clang has too, does the plain arithmetic; what it lacks (fma, square root, choosing by a mask) is a function here,
    with the machine's instruction where the compiler has a name for it and a loop over the lanes where not: the bits are
-   the same. A truth value is an int, in lanes an int of all ones or zeros. */
+   the same. A truth value is an int, in lanes an int of all ones or zeros.
+
+   A type of 64 bytes is one vector where the compiler that reads the text builds for AVX-512 (BP_WIDE), else a pair of
+   halves, so what is done with one is a call, never an operator; each such function has both bodies. */
 #include "emit.h"
 
 #include <string.h>
@@ -20,8 +23,17 @@ static bool is_signed(Scalar scalar) {
     return scalar == SCALAR_I32 || scalar == SCALAR_I64;
 }
 
+static int lane_bits(ValueType type) {
+    return type.lanes * bits_of(type.scalar);
+}
+
 bool lane_paired(ValueType type) {
-    return type.lanes * bits_of(type.scalar) > 256;
+    return lane_bits(type) > 256;
+}
+
+/* The same inside the text of a body, which may be the one for BP_WIDE. */
+static bool paired(const Lanes *lanes, ValueType type) {
+    return lane_bits(type) > (lanes->wide ? 512 : 256);
 }
 
 static ValueType half_of(ValueType type) {
@@ -52,14 +64,18 @@ const char *lane_type(Lanes *lanes, ValueType type) {
     const char *tag = type_tag(lanes, type);
     if (note_known(lanes, tag))
         return tag;
-    if (lane_paired(type)) {
-        const char *half = lane_type(lanes, half_of(type));
+    const char *half = lane_paired(type) ? lane_type(lanes, half_of(type)) : NULL;
+    if (lane_bits(type) == 512)
+        text_add(&lanes->types, "#if BP_WIDE\n");
+    if (lane_bits(type) <= 512)
+        text_printf(&lanes->types, "typedef %s %s __attribute__((vector_size(%d)));\n",
+                    c_scalars[type.scalar == SCALAR_BOOL ? SCALAR_I32 : type.scalar], tag, lane_bits(type) / 8);
+    if (lane_bits(type) == 512)
+        text_add(&lanes->types, "#else\n");
+    if (half)
         text_printf(&lanes->types, "typedef struct {\n    %s low, high;\n} %s;\n", half, tag);
-    } else {
-        const char *scalar = c_scalars[type.scalar == SCALAR_BOOL ? SCALAR_I32 : type.scalar];
-        text_printf(&lanes->types, "typedef %s %s __attribute__((vector_size(%d)));\n", scalar, tag,
-                    type.lanes * bits_of(type.scalar) / 8);
-    }
+    if (lane_bits(type) == 512)
+        text_add(&lanes->types, "#endif\n");
     return tag;
 }
 
@@ -140,6 +156,10 @@ static const char *lane_op_name(int op) {
         return "join";
     case LANE_TREE_SUM:
         return "tree_sum";
+    case LANE_AT:
+        return "lane";
+    case LANE_NUMBERS:
+        return "lanes";
     case LANE_FINITE:
         return "finite";
     case LANE_MAXIMUM_FIRST:
@@ -169,34 +189,39 @@ static const char *function_name(Lanes *lanes, int op, ValueType to, ValueType f
     return name;
 }
 
-Form lane_form(Lanes *lanes, int op, ValueType to, ValueType from) {
-    bool paired = lane_paired(to) || lane_paired(from);
-    bool scalar = from.lanes == 1;
-    if (!paired && infix_of(op, from))
-        return (Form){FORM_INFIX, infix_of(op, from)};
-    if (!paired && op == OP_NEGATE && is_float(from.scalar))
-        return (Form){FORM_PREFIX, "-"};
-    if (!paired && op == OP_NOT)
-        return (Form){FORM_PREFIX, scalar ? "!" : "~"};
+/* What C or a builtin says in place; false where a function has to. */
+static bool inline_form(Lanes *lanes, int op, ValueType to, ValueType from, Form *form) {
+    bool in_pairs = paired(lanes, to) || paired(lanes, from), scalar = from.lanes == 1;
+    if (!in_pairs && infix_of(op, from))
+        return (*form = (Form){FORM_INFIX, infix_of(op, from)}), true;
+    if (!in_pairs && op == OP_NEGATE && is_float(from.scalar))
+        return (*form = (Form){FORM_PREFIX, "-"}), true;
+    if (!in_pairs && op == OP_NOT)
+        return (*form = (Form){FORM_PREFIX, scalar ? "!" : "~"}), true;
     if (op == OP_WHERE && scalar)
-        return (Form){FORM_TERNARY, NULL};
+        return (*form = (Form){FORM_TERNARY, NULL}), true;
     if (scalar && scalar_builtin(op, from.scalar))
-        return (Form){FORM_CALL, scalar_builtin(op, from.scalar)};
+        return (*form = (Form){FORM_CALL, scalar_builtin(op, from.scalar)}), true;
     if ((op == OP_CONVERT || op == OP_REAL) && scalar)
-        return (Form){FORM_CAST, lane_type(lanes, to)};
-    if ((op == OP_CONVERT || (op == OP_REAL && from.scalar != SCALAR_BOOL)) && !paired)
-        return (Form){FORM_CONVERT, lane_type(lanes, to)};
-    if (op == OP_BITCAST && !scalar && !paired)
-        return (Form){FORM_CAST, lane_type(lanes, to)};
-    return (Form){FORM_CALL, function_name(lanes, op, to, from)};
+        return (*form = (Form){FORM_CAST, lane_type(lanes, to)}), true;
+    if ((op == OP_CONVERT || (op == OP_REAL && from.scalar != SCALAR_BOOL)) && !in_pairs)
+        return (*form = (Form){FORM_CONVERT, lane_type(lanes, to)}), true;
+    if (op == OP_BITCAST && !scalar && !in_pairs)
+        return (*form = (Form){FORM_CAST, lane_type(lanes, to)}), true;
+    return false;
+}
+
+Form lane_form(Lanes *lanes, int op, ValueType to, ValueType from) {
+    Form form;
+    return inline_form(lanes, op, to, from, &form) ? form : (Form){FORM_CALL, function_name(lanes, op, to, from)};
 }
 
 /* ---- The functions' text
  * ------------------------------------------------------------------------------------------------ */
 
 /* `$T` type of the result, `$A` of the argument, `$S` its scalar, `$I` `$U` its bits as signed and unsigned integers,
-   `$W` the unsigned one twice as wide, `$M` a mask, `$H` half the result, `$N` lanes, `$p` the ending of an x86
-   builtin. */
+   `$W` the unsigned one twice as wide, `$M` a mask, `$H` half the result, `$N` lanes, `$p` and `$q` the ending of an
+   x86 builtin with and without its width, `$c` and `$g` the mask of all lanes as clang and gcc like its type. */
 static void add_template(Lanes *lanes, Text *out, const char *template, ValueType to, ValueType from) {
     Scalar wide_bits = bits_of(from.scalar) == 64 ? SCALAR_I64 : SCALAR_I32;
     for (const char *at = template; *at; at++) {
@@ -232,8 +257,18 @@ static void add_template(Lanes *lanes, Text *out, const char *template, ValueTyp
         case 'N':
             text_printf(out, "%d", from.lanes);
             break;
+        case 'c':
+            text_add(out, from.lanes == 16 ? "0xFFFF" : "0xFF");
+            break;
+        case 'g':
+            text_add(out, from.lanes == 16 ? "-1" : "0xFF");
+            break;
+        case 'q':
+            text_add(out, from.scalar == SCALAR_F64 ? "pd" : "ps");
+            break;
         case 'p':
-            text_add(out, from.scalar == SCALAR_F64 ? "pd256" : from.lanes == 8 ? "ps256" : "ps");
+            text_add(out, from.scalar == SCALAR_F64 ? "pd" : "ps");
+            text_add(out, lane_bits(from) == 512 ? "512" : lane_bits(from) == 256 ? "256" : "");
             break;
         default:
             BUG("no such mark in a template: $%c", *at);
@@ -260,6 +295,11 @@ static int arguments_of(int op, ValueType to, ValueType from, ValueType argument
     case LANE_TREE_SUM:
     case LANE_FINITE:
         return 1;
+    case LANE_AT:
+        arguments[1] = (ValueType){SCALAR_BOOL, 1};
+        return 2;
+    case LANE_NUMBERS:
+        return 0;
     case LANE_MAXIMUM_FIRST:
     case LANE_MINIMUM_FIRST:
     case LANE_MAXIMUM_SECOND:
@@ -295,7 +335,7 @@ static const char *apply(Lanes *lanes, int op, ValueType to, ValueType from, con
 }
 
 static const char *half_text(Lanes *lanes, ValueType type, const char *name, bool high) {
-    if (lane_paired(type))
+    if (paired(lanes, type))
         return arena_printf(lanes->arena, "%s.%s", name, high ? "high" : "low");
     return apply(lanes, high ? LANE_HIGH : LANE_LOW, half_of(type), type, (const char *const[3]){name});
 }
@@ -314,7 +354,7 @@ static void define_by_halves(Lanes *lanes, Text *out, int op, ValueType to, Valu
                 types[i].lanes == 1 ? argument_names[i] : half_text(lanes, types[i], argument_names[i], high);
         halves[high] = apply(lanes, op, half_of(to), half_of(from), arguments);
     }
-    if (lane_paired(to))
+    if (paired(lanes, to))
         text_printf(out, "    return (%s){%s, %s};\n", lane_type(lanes, to), halves[0], halves[1]);
     else
         text_printf(out, "    return %s;\n",
@@ -325,24 +365,16 @@ static const char load_text[] = "    $A a;\n    __builtin_memcpy(&a, at, sizeof 
 static const char store_text[] = "    __builtin_memcpy(at, &a, sizeof a);\n";
 static const char finite_text[] = "    $U bits;\n    __builtin_memcpy(&bits, &a, sizeof bits);\n    return ";
 
-static void define_memory(Lanes *lanes, Text *out, const char *name, int op, ValueType type) {
-    if (op == LANE_LOAD)
-        add_template(lanes, out, "BP_LANES $A ", type, type);
-    else
-        text_add(out, "BP_LANES void ");
-    text_add(out, name);
-    add_template(lanes, out, op == LANE_LOAD ? "(const $S *at) {\n" : "($S *at, $A a) {\n", type, type);
-    if (!lane_paired(type)) {
+static void define_memory(Lanes *lanes, Text *out, int op, ValueType type) {
+    if (!paired(lanes, type)) {
         add_template(lanes, out, op == LANE_LOAD ? load_text : store_text, type, type);
-    } else {
-        const char *half = function_name(lanes, op, half_of(type), half_of(type));
-        if (op == LANE_LOAD)
-            text_printf(out, "    return (%s){%s(at), %s(at + %d)};\n", type_tag(lanes, type), half, half,
-                        type.lanes / 2);
-        else
-            text_printf(out, "    %s(at, a.low);\n    %s(at + %d, a.high);\n", half, half, type.lanes / 2);
+        return;
     }
-    text_add(out, "}\n");
+    const char *half = function_name(lanes, op, half_of(type), half_of(type));
+    if (op == LANE_LOAD)
+        text_printf(out, "    return (%s){%s(at), %s(at + %d)};\n", type_tag(lanes, type), half, half, type.lanes / 2);
+    else
+        text_printf(out, "    %s(at, a.low);\n    %s(at + %d, a.high);\n", half, half, type.lanes / 2);
 }
 
 static void define_half(Lanes *lanes, Text *out, int op, ValueType from) {
@@ -392,18 +424,31 @@ static void define_tree_sum(Lanes *lanes, Text *out, ValueType from) {
 static void define_builtin(Lanes *lanes, Text *out, int op, ValueType type) {
     static const struct {
         int op;
-        const char *clang, *target, *call;
+        const char *clang, *target, *call, *clang_wide, *gcc_wide; /* wide: 64 bytes, rounding to nearest (4) */
     } rows[] = {
-        {OP_FMA, "__builtin_elementwise_fma(a, b, c)", "__FMA__", "__builtin_ia32_vfmadd$p(a, b, c)"},
-        {OP_SQRT, "__builtin_elementwise_sqrt(a)", "__AVX__", "__builtin_ia32_sqrt$p(a)"},
-        {OP_FLOOR, "__builtin_elementwise_floor(a)", "__AVX__", "__builtin_ia32_round$p(a, 9)"},
-        {OP_ROUND, "__builtin_elementwise_rint(a)", "__AVX__", "__builtin_ia32_round$p(a, 8)"},
+        {OP_FMA, "__builtin_elementwise_fma(a, b, c)", "__FMA__", "__builtin_ia32_vfmadd$p(a, b, c)",
+         "__builtin_ia32_vfmadd$p_mask(a, b, c, $c, 4)", "__builtin_ia32_vfmadd$p_mask(a, b, c, $g, 4)"},
+        {OP_SQRT, "__builtin_elementwise_sqrt(a)", "__AVX__", "__builtin_ia32_sqrt$p(a)",
+         "__builtin_ia32_sqrt$p(a, 4)", "__builtin_ia32_sqrt$p_mask(a, a, -1, 4)"},
+        {OP_FLOOR, "__builtin_elementwise_floor(a)", "__AVX__", "__builtin_ia32_round$p(a, 9)",
+         "__builtin_ia32_rndscale$q_mask(a, 9, a, $c, 4)", "__builtin_ia32_rndscale$q_mask(a, 9, a, -1, 4)"},
+        {OP_ROUND, "__builtin_elementwise_rint(a)", "__AVX__", "__builtin_ia32_round$p(a, 8)",
+         "__builtin_ia32_rndscale$q_mask(a, 8, a, $c, 4)", "__builtin_ia32_rndscale$q_mask(a, 8, a, -1, 4)"},
     };
     size_t row = 0;
     while (row < sizeof rows / sizeof *rows && rows[row].op != op)
         row++;
     if (row == sizeof rows / sizeof *rows)
         BUG("no function on lanes for %s", lane_op_name(op));
+    if (lane_bits(type) == 512) {
+        text_printf(out, "#if defined(__clang__) && __has_builtin(%.*s)\n    return %s;\n#elif defined(__clang__)\n    return ",
+                    (int)strcspn(rows[row].clang, "("), rows[row].clang, rows[row].clang);
+        add_template(lanes, out, rows[row].clang_wide, type, type);
+        text_add(out, ";\n#else\n    return ");
+        add_template(lanes, out, rows[row].gcc_wide, type, type);
+        text_add(out, ";\n#endif\n");
+        return;
+    }
     text_printf(out, "#if defined(__clang__) && __has_builtin(%.*s)\n    return %s;\n#elif defined(%s)\n    return ",
                 (int)strcspn(rows[row].clang, "("), rows[row].clang, rows[row].clang, rows[row].target);
     add_template(lanes, out, rows[row].call, type, type);
@@ -417,7 +462,8 @@ static void define_where(Lanes *lanes, Text *out, ValueType type) {
     if (wide)
         add_template(lanes, out, "    const $I mask = __builtin_convertvector(a, $I);\n", type, type);
     const char *mask = wide ? "mask" : "a";
-    if (is_float(type.scalar)) {
+    bool blend = is_float(type.scalar) && lane_bits(type) < 512;
+    if (blend) {
         text_printf(out, "#if !defined(__clang__) && defined(%s)\n",
                     type.lanes == 4 && !wide ? "__SSE4_1__" : "__AVX__");
         add_template(lanes, out, "    return __builtin_ia32_blendv$p(c, b, ($A)", type, type);
@@ -428,7 +474,7 @@ static void define_where(Lanes *lanes, Text *out, ValueType type) {
     add_template(lanes, out, "($I)b) | (~", type, type);
     text_printf(out, "%s & ", mask);
     add_template(lanes, out, "($I)c));\n", type, type);
-    if (is_float(type.scalar))
+    if (blend)
         text_add(out, "#endif\n");
 }
 
@@ -457,7 +503,8 @@ static void define_extreme(Lanes *lanes, Text *out, int op, ValueType type) {
     if (instruction) { /* x86's own max and min give b where a > b does not hold */
         add_template(lanes, out, "#if !defined(__clang__) && defined(__AVX__)\n    return __builtin_ia32_", type, type);
         text_add(out, op == LANE_MAXIMUM_FIRST ? "max" : "min");
-        add_template(lanes, out, "$p(a, b);\n#else\n", type, type);
+        add_template(lanes, out, lane_bits(type) == 512 ? "$p_mask(a, b, a, $g, 4);\n#else\n" : "$p(a, b);\n#else\n", type,
+                     type);
     }
     text_printf(out, "    return %s;\n",
                 apply(lanes, OP_WHERE, type, type, (const char *const[3]){condition, "a", "b"}));
@@ -503,13 +550,57 @@ static void define_splat(Lanes *lanes, Text *out, ValueType type) {
     text_add(out, "};\n");
 }
 
-static void define_body(Lanes *lanes, Text *out, int op, ValueType to, ValueType from) {
-    bool paired = lane_paired(to) || lane_paired(from);
-    if (paired && op != LANE_TREE_SUM) {
+/* One lane, its number a constant where the call stands. */
+static void define_lane(Lanes *lanes, Text *out, ValueType from) {
+    int half = from.lanes / 2;
+    if (!paired(lanes, from)) {
+        text_add(out, "    return a[b];\n");
+        return;
+    }
+    const char *const low[3] = {"a.low", "b"}, *const high[3] = {"a.high", arena_printf(lanes->arena, "b - %d", half)};
+    ValueType one = {from.scalar, 1};
+    text_printf(out, "    return b < %d ? %s : %s;\n", half, apply(lanes, LANE_AT, one, half_of(from), low),
+                apply(lanes, LANE_AT, one, half_of(from), high));
+}
+
+static void add_lane_numbers(const Lanes *lanes, Text *out, ValueType type, int first) {
+    text_add(out, "{");
+    for (int i = 0; i < type.lanes; i++) {
+        if (!paired(lanes, type))
+            text_printf(out, "%s%d", i ? ", " : "", first + i);
+        else if (i % (type.lanes / 2) == 0) {
+            text_add(out, i ? ", " : "");
+            add_lane_numbers(lanes, out, half_of(type), first + i);
+        }
+    }
+    text_add(out, "}");
+}
+
+static void define_form(Lanes *lanes, Text *out, int op, ValueType to, ValueType from) {
+    bool in_pairs = paired(lanes, to) || paired(lanes, from);
+    bool own = op == LANE_TREE_SUM || op == LANE_AT || op == LANE_NUMBERS || op == LANE_LOAD || op == LANE_STORE;
+    if (in_pairs && !own) {
         define_by_halves(lanes, out, op, to, from);
         return;
     }
+    Form form;
+    if (!own && inline_form(lanes, op, to, from, &form)) { /* a call for the sake of the pair */
+        text_printf(out, "    return %s;\n", apply(lanes, op, to, from, argument_names));
+        return;
+    }
     switch (op) {
+    case LANE_LOAD:
+    case LANE_STORE:
+        define_memory(lanes, out, op, from);
+        break;
+    case LANE_AT:
+        define_lane(lanes, out, from);
+        break;
+    case LANE_NUMBERS:
+        text_printf(out, "    return (%s)", lane_type(lanes, to));
+        add_lane_numbers(lanes, out, to, 0);
+        text_add(out, ";\n");
+        break;
     case LANE_SPLAT:
         define_splat(lanes, out, to);
         break;
@@ -579,20 +670,48 @@ static void define_body(Lanes *lanes, Text *out, int op, ValueType to, ValueType
     }
 }
 
+/* Where a type of 64 bytes is in play: once as the vector, once as the pair. */
+static void define_body(Lanes *lanes, Text *out, int op, ValueType to, ValueType from) {
+    ValueType types[3];
+    int count = arguments_of(op, to, from, types);
+    bool two = lane_bits(to) == 512 || lane_bits(from) == 512;
+    for (int i = 0; i < count; i++)
+        two |= lane_bits(types[i]) == 512;
+    if (two) {
+        text_add(out, "#if BP_WIDE\n");
+        lanes->wide = true;
+        define_form(lanes, out, op, to, from);
+        lanes->wide = false;
+        text_add(out, "#else\n");
+    }
+    define_form(lanes, out, op, to, from);
+    if (two)
+        text_add(out, "#endif\n");
+}
+
+static void define_head(Lanes *lanes, Text *out, const char *name, int op, ValueType to, ValueType from) {
+    ValueType types[3];
+    int count = arguments_of(op, to, from, types);
+    if (op == LANE_LOAD || op == LANE_STORE) {
+        add_template(lanes, out, op == LANE_LOAD ? "BP_LANES $A " : "BP_LANES void ", from, from);
+        text_add(out, name);
+        add_template(lanes, out, op == LANE_LOAD ? "(const $S *at) {\n" : "($S *at, $A a) {\n", from, from);
+        return;
+    }
+    text_printf(out, "BP_LANES %s %s(%s", lane_type(lanes, to), name, count ? "" : "void");
+    for (int i = 0; i < count; i++)
+        text_printf(out, "%s%s %s", i ? ", " : "", lane_type(lanes, types[i]), argument_names[i]);
+    text_add(out, ") {\n");
+}
+
 static void define_function(Lanes *lanes, const char *name, int op, ValueType to, ValueType from) {
     Text out = {0}; /* apart, because the body may call for others that must stand before it */
-    if (op == LANE_LOAD || op == LANE_STORE) {
-        define_memory(lanes, &out, name, op, from);
-    } else {
-        ValueType types[3];
-        int count = arguments_of(op, to, from, types);
-        text_printf(&out, "BP_LANES %s %s(", lane_type(lanes, to), name);
-        for (int i = 0; i < count; i++)
-            text_printf(&out, "%s%s %s", i ? ", " : "", lane_type(lanes, types[i]), argument_names[i]);
-        text_add(&out, ") {\n");
-        define_body(lanes, &out, op, to, from);
-        text_add(&out, "}\n");
-    }
+    bool wide = lanes->wide;
+    lanes->wide = false;
+    define_head(lanes, &out, name, op, to, from);
+    define_body(lanes, &out, op, to, from);
+    text_add(&out, "}\n");
+    lanes->wide = wide;
     text_add(&lanes->functions, out.at);
     text_free(&out);
 }

@@ -301,29 +301,27 @@ static void print_op(Printer *p, Text *out, const Value *value, int bind) {
         text_add(out, ")");
 }
 
-static void print_lane_numbers(Printer *p, Text *out, ValueType type, int first) {
-    text_add(out, "{");
-    for (int i = 0; i < type.lanes; i++) {
-        if (!lane_paired(type))
-            text_printf(out, "%s%d", i ? ", " : "", first + i);
-        else if (i % (type.lanes / 2) == 0) {
-            text_add(out, i ? ", " : "");
-            print_lane_numbers(p, out, (ValueType){type.scalar, type.lanes / 2}, first + i);
-        }
+static void print_lane_numbers(Printer *p, Text *out, ValueType type) {
+    if (lane_paired(type)) {
+        text_printf(out, "%s()", lane_form(&p->lanes, LANE_NUMBERS, type, type).text);
+        return;
     }
+    text_printf(out, "(%s){", lane_type(&p->lanes, type));
+    for (int i = 0; i < type.lanes; i++)
+        text_printf(out, "%s%d", i ? ", " : "", i);
     text_add(out, "}");
 }
 
 static void print_extract(Printer *p, Text *out, const Value *value) {
     ValueType type = value->args[0]->type;
-    int lane = (int)value->number.integer;
-    print_value(p, out, value->args[0], BIND_PRIMARY);
-    for (; lane_paired(type); type.lanes /= 2) {
-        int half = type.lanes / 2;
-        text_add(out, lane >= half ? ".high" : ".low");
-        lane %= half;
+    if (lane_paired(type)) {
+        text_printf(out, "%s(", lane_form(&p->lanes, LANE_AT, value->type, type).text);
+        print_value(p, out, value->args[0], BIND_ANY);
+        text_printf(out, ", %d)", (int)value->number.integer);
+        return;
     }
-    text_printf(out, "[%d]", lane);
+    print_value(p, out, value->args[0], BIND_PRIMARY);
+    text_printf(out, "[%d]", (int)value->number.integer);
 }
 
 static void print_splat(Printer *p, Text *out, const Value *value) {
@@ -396,8 +394,7 @@ void print_plain(Printer *p, Text *out, const Value *value, int bind) {
             print_splat(p, out, value);
         break;
     case VALUE_LANES:
-        text_printf(out, "(%s)", lane_type(&p->lanes, value->type));
-        print_lane_numbers(p, out, value->type, 0);
+        print_lane_numbers(p, out, value->type);
         break;
     case VALUE_EXTRACT:
         print_extract(p, out, value);
