@@ -310,6 +310,7 @@ void graph_verify(const Graph *graph);
 /* One kernel function for each function of the graph; buffers have no offsets yet. */
 typedef struct LowerOptions {
     enum { LOWER_THREADS_WHERE_WORTH, LOWER_THREADS_NEVER, LOWER_THREADS_ALWAYS } threads;
+    const Machine *machine; /* NULL: this one */
 } LowerOptions;
 Module *lower(Arena *arena, GraphProgram *program, const LowerOptions *options);
 /* Gives every buffer its offset: persistent ones for good, temporaries by lifetime. Sets module->memory_bytes (and each double

@@ -16,7 +16,7 @@ typedef struct Slot {
     Number lanes[MOST_LANES];
 } Slot;
 
-typedef struct Machine {
+typedef struct Interpreter {
     Arena *arena;
     const Function *function;
     double **memory; /* of function->buffers */
@@ -25,7 +25,7 @@ typedef struct Machine {
     Slot *slots; /* open addressing, never more than half full */
     size_t capacity, used;
     const Number (*arguments)[MOST_LANES]; /* of the math function that runs */
-} Machine;
+} Interpreter;
 
 /* ---- Slots
  * ------------------------------------------------------------------------------------------------------------ */
@@ -37,7 +37,7 @@ static Slot *find_slot(Slot *slots, size_t capacity, const void *key) {
     return &slots[index];
 }
 
-static Number *slot_lanes(Machine *m, const void *key) {
+static Number *slot_lanes(Interpreter *m, const void *key) {
     Slot *slot = find_slot(m->slots, m->capacity, key);
     if (slot->key)
         return slot->lanes;
@@ -54,7 +54,7 @@ static Number *slot_lanes(Machine *m, const void *key) {
     return slot->lanes;
 }
 
-static const Number *known_lanes(Machine *m, const void *key, const char *what) {
+static const Number *known_lanes(Interpreter *m, const void *key, const char *what) {
     Slot *slot = find_slot(m->slots, m->capacity, key);
     if (!slot->key)
         BUG("'%s' is read before it has a value", what);
@@ -76,12 +76,12 @@ static int64_t wrap(Scalar scalar, uint64_t bits) {
     }
 }
 
-static double rounded(const Machine *m, Scalar scalar, double x) {
+static double rounded(const Interpreter *m, Scalar scalar, double x) {
     return m->exact && scalar == SCALAR_F32 ? (double)(float)x : x;
 }
 
 /* f32 arithmetic as float arithmetic: rounding the double result would be the same but for fma. */
-static double evaluate_real(const Machine *m, Op op, Scalar scalar, const Number *x) {
+static double evaluate_real(const Interpreter *m, Op op, Scalar scalar, const Number *x) {
     if (op == OP_FMA && m->exact && scalar == SCALAR_F32)
         return (double)fmaf((float)x[0].real, (float)x[1].real, (float)x[2].real);
     if (op == OP_DIVIDE && m->exact && scalar == SCALAR_F32)
@@ -164,7 +164,7 @@ static Number evaluate_bitcast(Scalar from, Scalar to, Number x) {
     return result;
 }
 
-static Number evaluate_convert(const Machine *m, Scalar from, Scalar to, Number x) {
+static Number evaluate_convert(const Interpreter *m, Scalar from, Scalar to, Number x) {
     Number result = x;
     if (is_float(from) && is_float(to)) {
         result.real = rounded(m, to, x.real);
@@ -186,9 +186,9 @@ static Number evaluate_convert(const Machine *m, Scalar from, Scalar to, Number 
 /* ---- Values
  * ----------------------------------------------------------------------------------------------------------------- */
 
-static void evaluate_value(Machine *m, const Value *value, Number *out);
+static void evaluate_value(Interpreter *m, const Value *value, Number *out);
 
-static void run_math(Machine *m, const MathFunction *function, const Number (*arguments)[MOST_LANES], Number *out) {
+static void run_math(Interpreter *m, const MathFunction *function, const Number (*arguments)[MOST_LANES], Number *out) {
     const Number(*outer)[MOST_LANES] = m->arguments;
     bool outer_exact = m->exact;
     m->arguments = arguments;
@@ -206,7 +206,7 @@ static void run_math(Machine *m, const MathFunction *function, const Number (*ar
     m->exact = outer_exact;
 }
 
-static Number evaluate_lane(const Machine *m, const Value *value, const Number *x) {
+static Number evaluate_lane(const Interpreter *m, const Value *value, const Number *x) {
     Scalar of = value->args[0]->type.scalar;
     Number result = {.integer = 0};
     switch (value->op) {
@@ -237,7 +237,7 @@ static Number evaluate_lane(const Machine *m, const Value *value, const Number *
     return result;
 }
 
-static void evaluate_op(Machine *m, const Value *value, const Number (*args)[MOST_LANES], Number *out) {
+static void evaluate_op(Interpreter *m, const Value *value, const Number (*args)[MOST_LANES], Number *out) {
     if (m->exact && op_table[value->op].class == CLASS_MATH) {
         run_math(m, value->function, args, out);
         return;
@@ -250,7 +250,7 @@ static void evaluate_op(Machine *m, const Value *value, const Number (*args)[MOS
     }
 }
 
-static double *buffer_memory(const Machine *m, const Buffer *buffer, int64_t index, int lanes) {
+static double *buffer_memory(const Interpreter *m, const Buffer *buffer, int64_t index, int lanes) {
     if (index < 0 || index + lanes > buffer->elements)
         BUG("%s: element %lld of %s, which has %lld", m->function->name, (long long)index, buffer->name,
             (long long)buffer->elements);
@@ -260,7 +260,7 @@ static double *buffer_memory(const Machine *m, const Buffer *buffer, int64_t ind
     BUG("%s touches %s, which it does not list", m->function->name, buffer->name);
 }
 
-static void evaluate_load(const Machine *m, const Value *value, int64_t index, Number *out) {
+static void evaluate_load(const Interpreter *m, const Value *value, int64_t index, Number *out) {
     const double *from = buffer_memory(m, value->buffer, index, 1);
     for (int lane = 0; lane < value->type.lanes; lane++) {
         if (index + lane >= value->buffer->elements) { /* past the end, where a kernel masks what it reads */
@@ -275,7 +275,7 @@ static void evaluate_load(const Machine *m, const Value *value, int64_t index, N
 }
 
 /* Halves added, 16 to 1. */
-static void evaluate_tree_sum(const Machine *m, const Value *value, const Number *x, Number *out) {
+static void evaluate_tree_sum(const Interpreter *m, const Value *value, const Number *x, Number *out) {
     Number sums[MOST_LANES];
     memcpy(sums, x, sizeof sums);
     for (int half = 8; half >= 1; half /= 2)
@@ -284,7 +284,7 @@ static void evaluate_tree_sum(const Machine *m, const Value *value, const Number
     out[0] = sums[0];
 }
 
-static void evaluate_with_arguments(Machine *m, const Value *value, Number *out) {
+static void evaluate_with_arguments(Interpreter *m, const Value *value, Number *out) {
     Number args[6][MOST_LANES]; /* as many lanes as each argument has */
     for (int i = 0; i < value->arg_count; i++)
         evaluate_value(m, value->args[i], args[i]);
@@ -313,7 +313,7 @@ static void evaluate_with_arguments(Machine *m, const Value *value, Number *out)
     }
 }
 
-static void evaluate_value(Machine *m, const Value *value, Number *out) {
+static void evaluate_value(Interpreter *m, const Value *value, Number *out) {
     size_t bytes = sizeof *out * (size_t)value->type.lanes;
     if (value->kind == VALUE_ARGUMENT) {
         memcpy(out, m->arguments[value->number.integer], bytes);
@@ -342,15 +342,15 @@ static void evaluate_value(Machine *m, const Value *value, Number *out) {
 /* ---- Statements
  * --------------------------------------------------------------------------------------------------------------- */
 
-static void run_block(Machine *m, const Block *block);
+static void run_block(Interpreter *m, const Block *block);
 
-static int64_t evaluate_index(Machine *m, const Value *index) {
+static int64_t evaluate_index(Interpreter *m, const Value *index) {
     Number lanes[MOST_LANES];
     evaluate_value(m, index, lanes);
     return lanes[0].integer;
 }
 
-static void run_loop(Machine *m, const Statement *loop) {
+static void run_loop(Interpreter *m, const Statement *loop) {
     int64_t from = evaluate_index(m, loop->from), to = evaluate_index(m, loop->to);
     for (int64_t i = from; i < to; i += loop->step) {
         slot_lanes(m, loop)[0].integer = i;
@@ -358,7 +358,7 @@ static void run_loop(Machine *m, const Statement *loop) {
     }
 }
 
-static void run_store(Machine *m, const Statement *store) {
+static void run_store(Interpreter *m, const Statement *store) {
     Number lanes[MOST_LANES];
     evaluate_value(m, store->value, lanes);
     int64_t index = evaluate_index(m, store->index);
@@ -367,7 +367,7 @@ static void run_store(Machine *m, const Statement *store) {
         to[lane] = store->buffer->scalar == SCALAR_I32 ? (double)lanes[lane].integer : lanes[lane].real;
 }
 
-static void run_statement(Machine *m, const Statement *statement) {
+static void run_statement(Interpreter *m, const Statement *statement) {
     Number lanes[MOST_LANES];
     memset(lanes, 0, sizeof lanes);
     switch (statement->kind) {
@@ -400,20 +400,20 @@ static void run_statement(Machine *m, const Statement *statement) {
     }
 }
 
-static void run_block(Machine *m, const Block *block) {
+static void run_block(Interpreter *m, const Block *block) {
     for (int i = 0; i < block->count; i++)
         run_statement(m, block->at[i]);
 }
 
-static Machine machine_new(Arena *arena, bool exact) {
-    Machine machine = {.arena = arena, .exact = exact, .capacity = 256};
+static Interpreter interpreter_new(Arena *arena, bool exact) {
+    Interpreter machine = {.arena = arena, .exact = exact, .capacity = 256};
     machine.slots = arena_array(arena, Slot, machine.capacity);
     return machine;
 }
 
 static void run_function(const Function *function, double **memory, const int64_t context[6], bool exact) {
     Arena *arena = arena_new();
-    Machine machine = machine_new(arena, exact);
+    Interpreter machine = interpreter_new(arena, exact);
     machine.function = function;
     machine.memory = memory;
     memcpy(machine.context, context, sizeof machine.context);
@@ -441,7 +441,7 @@ void function_evaluate_exact(const Function *function, double **memory, int64_t 
 
 void math_evaluate(const MathFunction *function, const Number (*arguments)[16], Number *result) {
     Arena *arena = arena_new();
-    Machine machine = machine_new(arena, true);
+    Interpreter machine = interpreter_new(arena, true);
     run_math(&machine, function, arguments, result);
     arena_free(arena);
 }

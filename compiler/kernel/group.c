@@ -210,17 +210,29 @@ static void remember_reader(Reading *reading, const Tensor *tensor, bool at_poin
     *LIST_ADD(reading->plan->arena, readers) = (TensorReader){tensor, -1, at_point};
 }
 
+/* Whether a value has to do with the batch that is being computed: its rows, or how many they are. */
+static bool of_the_batch(Node *node, signed char *memo) {
+    if (memo[node->id])
+        return memo[node->id] > 0;
+    bool is = node->batched || node->op == OP_BATCH_SUM;
+    for (int i = 0; i < op_args(node) && !is; i++)
+        is = of_the_batch(node->args[i], memo);
+    memo[node->id] = is ? 1 : -1;
+    return is;
+}
+
 /* Numbers share whatever group has them; vectors and matrices join only the group whose values they read at their own
    point: what merely has the same shape would tear apart what belongs together. */
-static int join_group(LowerPlan *plan, LowerItem *item, int least, int beside) {
+static int join_group(LowerPlan *plan, LowerItem *item, int least, int beside, signed char *memo) {
     const Node *node = item->node;
     bool alone = node->op == OP_CONCAT, vector = plan->vectors && lower_in_vectors(plan, item);
+    bool prologue = !of_the_batch(item->node, memo);
     for (int i = least; i < plan->groups.count; i++) {
         if (node->rank > 0 && i != beside)
             continue;
         LowerGroup *group = &plan->groups.at[i];
         bool same = !alone && !group->alone && group->vector == vector && group->batched == node->batched &&
-                    group->rank == node->rank;
+                    group->rank == node->rank && group->prologue == prologue;
         for (int j = 0; same && j < node->rank; j++)
             same = group->dims[j] == node->dims[j];
         if (same) {
@@ -235,6 +247,7 @@ static int join_group(LowerPlan *plan, LowerItem *item, int least, int beside) {
     memcpy(group->dims, node->dims, sizeof group->dims);
     group->alone = alone;
     group->vector = vector;
+    group->prologue = prologue;
     *LIST_ADD(plan->arena, &group->items) = item;
     return plan->groups.count - 1;
 }
@@ -248,6 +261,7 @@ static bool changes_tensor(const LowerItem *item) {
 
 static void form_groups(LowerPlan *plan, Graph *graph, TensorReaders *readers) {
     plan->guard_group = -1;
+    signed char *memo = arena_array(plan->arena, signed char, plan->node_count);
     const Node *guard = plan->function->guard;
     for (int id = 0; id < plan->node_count; id++) {
         LowerItem *item = plan->items[id];
@@ -265,7 +279,7 @@ static void form_groups(LowerPlan *plan, Graph *graph, TensorReaders *readers) {
                 if (readers->at[j].tensor == item->sinks.at[i].tensor &&
                     readers->at[j].group + !readers->at[j].at_point > reading.least)
                     reading.least = readers->at[j].group + !readers->at[j].at_point;
-        item->group = join_group(plan, item, reading.least, reading.beside);
+        item->group = join_group(plan, item, reading.least, reading.beside, memo);
         for (int j = first_reader; j < readers->count; j++)
             readers->at[j].group = item->group;
         if (item->node == guard)
@@ -334,7 +348,7 @@ static void name_buffers(LowerPlan *plan) {
     }
 }
 
-LowerPlan *lower_plan(Arena *arena, GraphProgram *program, GraphFunction *function) {
+LowerPlan *lower_plan(Arena *arena, GraphProgram *program, GraphFunction *function, const LowerOptions *options) {
     LowerPlan *plan = arena_new_of(arena, LowerPlan);
     plan->arena = arena;
     plan->function = function;
@@ -357,5 +371,6 @@ LowerPlan *lower_plan(Arena *arena, GraphProgram *program, GraphFunction *functi
                               lower_behind(graph_node(program->graph, id)) != graph_node(program->graph, id));
         }
     name_buffers(plan);
+    lower_schedule(plan, program->graph, options);
     return plan;
 }

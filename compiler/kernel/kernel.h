@@ -229,6 +229,17 @@ Block *build_if(Builder *b, Value *condition);
 void build_end(Builder *b, Block *outer);
 void build_comment(Builder *b, const char *text);
 
+/* ---- machine.c: what tiles are cut for. It decides nothing that changes a bit ------------------------------------------------- */
+typedef struct Machine {
+    const char *name;
+    int lanes;       /* floats in a vector register */
+    int registers;   /* of them */
+    int64_t l1, l2;  /* bytes of cache that one core has to itself */
+    int cores;
+} Machine;
+/* By the name that --march takes: NULL and "native" are this machine, a name that is not known is the plainest of its kind. */
+const Machine *machine_named(const char *march);
+
 /* ---- math.c ---------------------------------------------------------------------------------------------------------------------- */
 /* The function that an op of class MATH stands for, for f32 or f64 in any lanes; made once a module. */
 MathFunction *math_function(Module *module, Op op, ValueType type);

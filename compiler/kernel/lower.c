@@ -28,13 +28,13 @@ void lower_store(Lowering *l, LowerItem *item, Value *value, Point *point) {
     }
 }
 
-static int open_domain(Lowering *l, bool batched, int rank, const int64_t *dims, bool parallel, Point *point,
-                       Block **outer) {
+/* Loops over a domain whose rows, where it has any, are the round's. */
+static int open_domain(Lowering *l, bool batched, int rank, const int64_t *dims, const Round *round, bool parallel,
+                       Point *point, Block **outer) {
     static const char *const names[4] = {"i", "j", "k", "m"};
     int depth = 0;
     if (batched)
-        outer[depth++] =
-            build_loop(&l->b, "b", lower_integer(l, 0), value_context(&l->b, CONTEXT_ROWS), 1, parallel, &point->row);
+        outer[depth++] = build_loop(&l->b, "b", round->from, round->to, 1, false, &point->row);
     for (int i = 0; i < rank; i++)
         if (dims[i] == 1)
             point->at[i] = lower_integer(l, 0);
@@ -46,13 +46,13 @@ static int open_domain(Lowering *l, bool batched, int rank, const int64_t *dims,
     return depth;
 }
 
-static void lower_concat(Lowering *l, LowerItem *item, int group, bool parallel) {
+static void lower_concat(Lowering *l, LowerItem *item, int group, const Round *round) {
     const Node *node = item->node;
     int64_t first = 0;
     Point point = {.lanes = 1, .group = group};
     Block *rows = NULL;
     if (node->batched)
-        rows = build_loop(&l->b, "b", lower_integer(l, 0), value_context(&l->b, CONTEXT_ROWS), 1, parallel, &point.row);
+        rows = build_loop(&l->b, "b", round->from, round->to, 1, false, &point.row);
     for (int i = 0; i < node->arg_count; i++) {
         Node *part = node->args[i];
         point.memo = arena_new_of(l->b.arena, struct Memo);
@@ -70,10 +70,10 @@ static void lower_concat(Lowering *l, LowerItem *item, int group, bool parallel)
         build_end(&l->b, rows);
 }
 
-static void lower_items(Lowering *l, LowerGroup *group, int index, bool parallel) {
+static void lower_items(Lowering *l, LowerGroup *group, int index, const Round *round, bool parallel) {
     Point point = {.lanes = 1, .group = index, .memo = arena_new_of(l->b.arena, struct Memo)};
     Block *outer[8];
-    int depth = open_domain(l, group->batched, group->rank, group->dims, parallel, &point, outer);
+    int depth = open_domain(l, group->batched, group->rank, group->dims, round, parallel, &point, outer);
     Value **values = arena_array(l->b.arena, Value *, group->items.count);
     for (int i = 0; i < group->items.count; i++) {
         Node *node = group->items.at[i]->node;
@@ -90,37 +90,6 @@ static void lower_items(Lowering *l, LowerGroup *group, int index, bool parallel
         lower_store(l, group->items.at[i], values[i], &point);
     while (depth)
         build_end(&l->b, outer[--depth]);
-}
-
-/* ---- what it costs
- * ----------------------------------------------------------------------------------------------------------------------------------
- */
-
-static double item_work(const Lowering *l, const Node *node) {
-    double work = (double)node_elements(node) * (node->batched ? (double)l->function->capacity : 1);
-    if (node->op == OP_CONTRACT) {
-        double extent[16] = {0}, all = 1;
-        for (int s = 0; s < 2; s++)
-            for (int i = 0; i < node->args[s]->rank; i++)
-                extent[(s ? node->contract.right : node->contract.left)[i]] = (double)node->args[s]->dims[i];
-        for (int i = 0; i < 16; i++)
-            all *= extent[i] > 0 ? extent[i] : 1;
-        bool rows = node->args[0]->batched || node->args[1]->batched;
-        work = 2 * all * (rows ? (double)l->function->capacity : 1);
-    } else if (node->arg_count) {
-        work += (double)node_elements(node->args[0]) * (node->args[0]->batched ? (double)l->function->capacity : 1);
-    }
-    return work;
-}
-
-#define WORTH_THREADS 200000.0 /* elementary steps in a call: some 100 microseconds of plain loops */
-#define WORTH_A_LOOP  20000.0
-
-static double group_work(const Lowering *l, const LowerGroup *group) {
-    double work = 0;
-    for (int i = 0; i < group->items.count; i++)
-        work += item_work(l, group->items.at[i]->node);
-    return work;
 }
 
 /* ---- functions
@@ -204,47 +173,20 @@ static const Node *leading_node(const LowerGroup *group) {
 }
 
 static bool has_loop(const LowerGroup *group) {
-    bool loop = group->batched;
+    bool loop = false;
     for (int i = 0; i < group->rank; i++)
         loop |= group->dims[i] > 1;
     return loop;
 }
 
-static void lower_group(Lowering *l, int index) {
+static void lower_group(Lowering *l, int index, const Round *round, bool parallel) {
     LowerGroup *group = &l->plan->groups.at[index];
-    const Node *leading = leading_node(group);
-    Kernel *kernel = start_kernel(l, lower_wish(leading), leading->span);
-    kernel->formula = group_formula(l, group);
-    kernel->flops = group_work(l, group);
-    kernel->parallel = l->target->parallel && kernel->flops >= l->worth_a_loop && has_loop(group);
     if (group->alone)
-        lower_concat(l, group->items.at[0], index, kernel->parallel && group->batched);
+        lower_concat(l, group->items.at[0], index, round);
     else if (group->vector)
-        lower_vectors(l, group, index, kernel->parallel);
+        lower_vectors(l, group, index, round);
     else
-        lower_items(l, group, index, kernel->parallel);
-    if (group->alone && !group->batched)
-        kernel->parallel = false;
-    add_step(l, (Step){STEP_KERNEL, kernel, NULL, 0});
-}
-
-/* New values that waited in a buffer go to their tensors. */
-static void lower_copies(Lowering *l) {
-    for (int i = 0; i < l->plan->copies.count; i++) {
-        const Sink *sink = &l->plan->copies.at[i];
-        LowerItem *item = l->plan->items[lower_behind(sink->value)->id];
-        Kernel *kernel = start_kernel(l, arena_printf(l->b.arena, "keep_%s", sink->tensor->name), sink->value->span);
-        kernel->formula = arena_printf(l->b.arena, "%s takes its new value", sink->tensor->name);
-        Point point = {.lanes = 1, .group = -1, .memo = arena_new_of(l->b.arena, struct Memo)};
-        Block *outer[8];
-        int depth = open_domain(l, false, item->node->rank, item->node->dims, false, &point, outer);
-        Buffer *to = lower_use(l, lower_tensor(l, sink->tensor));
-        Value *value = lower_load(l, item->buffer, item->node, 0, &point);
-        build_store(&l->b, to, lower_index(l, to, item->node, &point), lower_converted(l, value, to->scalar));
-        while (depth)
-            build_end(&l->b, outer[--depth]);
-        add_step(l, (Step){STEP_KERNEL, kernel, NULL, 0});
-    }
+        lower_items(l, group, index, round, parallel);
 }
 
 static void add_guard(Lowering *l) {
@@ -258,31 +200,85 @@ static void add_guard(Lowering *l) {
     BUG("%s: the guarded value goes nowhere", l->function->name);
 }
 
+/* Opens the outermost loop: a round is `step` rows or panels. */
+static Block *open_rounds(Lowering *l, const LowerKernel *plan, Round *round) {
+    bool rows = plan->partition == PARTITION_ROWS;
+    int64_t end = (plan->extent + LANES - 1) / LANES;
+    Value *to = rows ? value_context(&l->b, CONTEXT_ROWS) : lower_integer(l, end);
+    round->partition = plan->partition;
+    round->step = plan->step;
+    Block *outer = build_loop(&l->b, rows ? "block" : "p", lower_integer(l, 0), to, plan->step, plan->parallel, &round->from);
+    Value *next = lower_add(l, round->from, lower_integer(l, plan->step));
+    if (rows || end % plan->step)
+        next = value_op(&l->b, OP_INTEGER_MINIMUM, next, rows ? value_context(&l->b, CONTEXT_ROWS) : to, NULL);
+    round->to = lower_named(l, "end", next);
+    return outer;
+}
+
+/* The labels of all its groups, the first few: a kernel is called by what it computes. */
+static void lower_kernel(Lowering *l, int number) {
+    const LowerKernel *plan = &l->plan->kernels.at[number];
+    const LowerGroup *first = &l->plan->groups.at[plan->groups.at[0]];
+    const Node *leading = leading_node(first);
+    Kernel *kernel = start_kernel(l, lower_wish(leading), leading->span);
+    Round round = {.partition = PARTITION_NONE};
+    Block *outer = NULL;
+    if (plan->partition != PARTITION_NONE)
+        outer = open_rounds(l, plan, &round);
+    bool loops = plan->partition == PARTITION_NONE && !first->alone && has_loop(first);
+    for (int i = 0; i < plan->groups.count; i++) {
+        LowerGroup *group = &l->plan->groups.at[plan->groups.at[i]];
+        const char *formula = group_formula(l, group);
+        kernel->formula = i ? arena_printf(l->b.arena, "%s; %s", kernel->formula, formula) : formula;
+        kernel->flops += group->work;
+        if (i || plan->groups.count > 1)
+            build_comment(&l->b, formula);
+        lower_group(l, plan->groups.at[i], &round, plan->parallel && loops);
+    }
+    if (outer)
+        build_end(&l->b, outer);
+    kernel->parallel = plan->parallel && (outer || loops);
+    add_step(l, (Step){STEP_KERNEL, kernel, NULL, 0});
+    for (int i = 0; i < plan->groups.count; i++)
+        if (plan->groups.at[i] == l->plan->guard_group && l->function->guard)
+            add_guard(l);
+}
+
+/* New values that waited in a buffer go to their tensors. */
+static void lower_copies(Lowering *l) {
+    for (int i = 0; i < l->plan->copies.count; i++) {
+        const Sink *sink = &l->plan->copies.at[i];
+        LowerItem *item = l->plan->items[lower_behind(sink->value)->id];
+        Kernel *kernel = start_kernel(l, arena_printf(l->b.arena, "keep_%s", sink->tensor->name), sink->value->span);
+        kernel->formula = arena_printf(l->b.arena, "%s takes its new value", sink->tensor->name);
+        Point point = {.lanes = 1, .group = -1, .memo = arena_new_of(l->b.arena, struct Memo)};
+        Block *outer[8];
+        int depth = open_domain(l, false, item->node->rank, item->node->dims, NULL, false, &point, outer);
+        Buffer *to = lower_use(l, lower_tensor(l, sink->tensor));
+        Value *value = lower_load(l, item->buffer, item->node, 0, &point);
+        build_store(&l->b, to, lower_index(l, to, item->node, &point), lower_converted(l, value, to->scalar));
+        while (depth)
+            build_end(&l->b, outer[--depth]);
+        add_step(l, (Step){STEP_KERNEL, kernel, NULL, 0});
+    }
+}
+
 static void lower_function(Arena *arena, GraphProgram *program, Module *module, GraphFunction *function,
                            const LowerOptions *options) {
     Lowering l = {.program = program, .function = function, .real = function->is_double ? SCALAR_F64 : SCALAR_F32};
     l.b.arena = arena;
     l.b.module = module;
-    l.plan = lower_plan(arena, program, function);
+    l.plan = lower_plan(arena, program, function, options);
     l.target = arena_new_of(arena, Function);
     l.target->name = function->name;
     l.target->about = function->about;
     l.target->span = function->span;
     l.target->capacity = function->capacity;
     l.target->is_double = function->is_double;
-    l.worth_a_loop = options->threads == LOWER_THREADS_ALWAYS ? 0 : WORTH_A_LOOP;
-    double work = 0;
-    for (int i = 0; i < l.plan->groups.count; i++)
-        work += group_work(&l, &l.plan->groups.at[i]);
-    l.target->parallel =
-        options->threads == LOWER_THREADS_ALWAYS ||
-        (options->threads == LOWER_THREADS_WHERE_WORTH && work >= WORTH_THREADS && function->sinks.count > 0);
+    l.target->parallel = l.plan->parallel;
     lower_use(&l, program->scalars);
-    for (int i = 0; i < l.plan->groups.count; i++) {
-        lower_group(&l, i);
-        if (i == l.plan->guard_group && function->guard)
-            add_guard(&l);
-    }
+    for (int i = 0; i < l.plan->kernels.count; i++)
+        lower_kernel(&l, i);
     lower_copies(&l);
     function->kernels = l.target;
     *LIST_ADD(arena, &module->functions) = l.target;

@@ -15,15 +15,41 @@ typedef struct LowerItem {
     bool read_outside; /* by another group, or at another point */
 } LowerItem;
 
-/* Items over one domain: computed point by point in one kernel. */
+/* How the rounds of a kernel's outermost loop share out what it computes. Rounds touch no common element that one of
+   them stores, so threads may take any of them. */
+typedef enum Partition {
+    PARTITION_NONE,   /* no loop that all groups share */
+    PARTITION_ROWS,   /* rows of the batch, `step` at a time */
+    PARTITION_PANELS, /* panels of an axis of `extent` elements, `step` at a time */
+} Partition;
+
+/* A product's tile of sums in registers: `panels` of 16 lanes against `columns` (rows of the batch; for a weight gradient
+   columns of the weights). */
+typedef struct Tile {
+    int panels, columns;
+} Tile;
+
+/* Items over one domain: computed point by point in one nest of loops. */
 typedef struct LowerGroup {
     bool batched;
     int rank;
     int64_t dims[4];
-    bool alone;  /* a concat: it has loops of its own */
-    bool vector; /* 16 lanes at a time: vector.c */
+    bool alone;    /* a concat: it has loops of its own */
+    bool vector;   /* 16 lanes at a time: vector.c */
+    bool prologue; /* depends on no row of the batch */
+    int axis;      /* in a kernel over panels: the axis of the domain that is shared out */
+    Tile tile;     /* 1 x 1 where it has no product */
+    double work;   /* elementary steps for a whole batch */
     LIST(LowerItem *) items;
 } LowerGroup;
+
+/* Groups whose loops stand inside one outermost loop, in order. */
+typedef struct LowerKernel {
+    Partition partition;
+    int64_t extent, step;
+    bool parallel;
+    LIST(int) groups;
+} LowerKernel;
 
 typedef struct LowerPlan {
     Arena *arena;
@@ -31,8 +57,10 @@ typedef struct LowerPlan {
     int node_count;
     LowerItem **items; /* by node id, NULL: inlined where it is used, or a leaf */
     bool vectors;      /* not in double functions */
+    bool parallel;     /* worth threads */
     int *uses;         /* by node id: how many nodes and sinks of this function read it */
     LIST(LowerGroup) groups;
+    LIST(LowerKernel) kernels; /* in the order they run */
     int guard_group;   /* the group after which the guard stands, -1: none */
     LIST(Sink) copies; /* tensors whose new value had to go to a buffer first: buffer holds it, value is the node */
 } LowerPlan;
@@ -41,10 +69,20 @@ typedef struct LowerPlan {
 Scalar lower_scalar(const GraphFunction *function, const Node *node);
 /* The node behind ops that change nothing at a point: custom, detach. */
 Node *lower_behind(Node *node);
-LowerPlan *lower_plan(Arena *arena, GraphProgram *program, GraphFunction *function);
+LowerPlan *lower_plan(Arena *arena, GraphProgram *program, GraphFunction *function, const LowerOptions *options);
 
-/* ---- point.c
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- schedule.c: which groups share a kernel, and in which order kernels run */
+void lower_schedule(LowerPlan *plan, Graph *graph, const LowerOptions *options);
+/* y = W x for each row; the sum over the batch of outer(d, x). Both factors stored. */
+bool lower_is_forward(const LowerPlan *plan, const Node *node);
+bool lower_is_gradient(const LowerPlan *plan, const Node *node);
+
+/* ---- tile.c: what suits the machine */
+/* The tile for a product with this many panels and columns, at most as large as the registers allow. Columns divide 16
+   unless there are fewer than 16. */
+Tile tile_of_product(const Machine *machine, int64_t panels, int64_t columns);
+
+/* ---- point.c */
 #define LANES 16
 
 typedef struct Lowering {
@@ -54,7 +92,6 @@ typedef struct Lowering {
     Function *target;
     Builder b;
     Scalar real;
-    double worth_a_loop;
 } Lowering;
 
 /* Where a value is wanted: the row, and an index for each axis of the domain. Values of I64, named or variables. */
@@ -89,10 +126,6 @@ Buffer *lower_tensor(Lowering *l, const Tensor *tensor);
 /* The element (or the first of 16) of a stored value of the node's shape. */
 Value *lower_index(Lowering *l, const Buffer *buffer, const Node *node, const Point *point);
 Value *lower_load(Lowering *l, Buffer *buffer, const Node *node, int64_t first, Point *point);
-#define ROW_TILE 6 /* most rows in a tile of sums: 6 x 16 floats and what is being multiplied fill 16 registers of 8   \
-                    */
-/* Rows in a tile: the fewest steps for a whole batch, one step costing its rows and one more for the weights. */
-int lower_row_tile(int64_t capacity);
 /* Panels for what vectors like: F32 of rank 1 or (without rows) 2, outside the double functions. Sets stride and
  * elements. */
 void lower_layout(const GraphFunction *function, Buffer *buffer, int64_t capacity);
@@ -101,11 +134,18 @@ Value *lower_linear(Lowering *l, Value *row, Value *const *at, int rank, const i
 /* The buffer of a stored node: leaf or item. NULL where it has none. */
 Buffer *lower_buffer(Lowering *l, Node *node);
 
-/* ---- vector.c
- * ----------------------------------------------------------------------------------------------------------------- */
+/* The bounds of one round of the outermost loop. */
+typedef struct Round {
+    Partition partition;
+    Value *from, *to; /* ROWS: rows; PANELS: panels. I64, named or leaves */
+    int64_t step;
+} Round;
+
+/* ---- vector.c */
 /* Whether an item can be computed 16 elements at a time. */
 bool lower_in_vectors(const LowerPlan *plan, const LowerItem *item);
-void lower_vectors(Lowering *l, LowerGroup *group, int index, bool parallel);
+/* The nest of a group of vectors inside a round. */
+void lower_vectors(Lowering *l, LowerGroup *group, int index, const Round *round);
 void lower_store(Lowering *l, LowerItem *item, Value *value, Point *point);
 
 #endif

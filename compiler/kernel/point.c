@@ -83,29 +83,17 @@ Buffer *lower_use(Lowering *l, Buffer *buffer) {
     return buffer;
 }
 
-int lower_row_tile(int64_t capacity) {
-    int best = (int)(capacity < ROW_TILE ? capacity : ROW_TILE);
-    int64_t least = INT64_MAX;
-    for (int rows = ROW_TILE; rows >= 4 && capacity > ROW_TILE; rows--) {
-        int64_t cost = (capacity + rows - 1) / rows * (rows + 1);
-        if (cost < least) {
-            least = cost;
-            best = rows;
-        }
-    }
-    return best;
-}
-
 void lower_layout(const GraphFunction *function, Buffer *buffer, int64_t capacity) {
     int64_t count = 1;
     for (int i = 0; i < buffer->rank; i++)
         count *= buffer->dims[i];
-    int64_t rows = buffer->per_row ? (capacity + LANES - 1) / LANES * LANES : 1;
+    int64_t rows = buffer->per_row ? (capacity + LANES - 1) / LANES * LANES : 1; /* tiles and lanes may pass the last row */
     bool double_function = function && function->is_double;
     buffer->panels = !double_function && buffer->scalar == SCALAR_F32 &&
                      (buffer->rank == 1 || (buffer->rank == 2 && !buffer->per_row));
-    int tile = lower_row_tile(capacity);
-    buffer->stride = buffer->per_row ? (capacity + tile - 1) / tile * tile : 1;
+    buffer->stride = rows;
+    if (rows % (4096 / (LANES * 4)) == 0) /* panels 4096 bytes apart would share the sets of a cache */
+        buffer->stride++;
     buffer->elements = count * rows;
     if (buffer->panels)
         buffer->elements =

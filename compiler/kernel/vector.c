@@ -1,9 +1,9 @@
-/* Before: a group whose items can be computed 16 elements at a time. After: its kernel, in lanes.
+/* Before: a group whose items can be computed 16 elements at a time. After: its nest of loops inside one round, in lanes.
 
    Batched vectors and weights lie in panels of 16 neighbours of the first axis (kernel.h), so every load and store is
-   16 elements in a row. A product keeps a tile of sums in registers: several rows of the batch (forward, and the data
-   gradient, which reads the transposed weights) or several columns of the weights (the weight gradient) against one
-   panel. What follows a product element by element, the optimizer's formula among it, rides on those registers. Each
+   16 elements in a row. A product keeps a tile of sums in registers: some panels against several rows of the batch
+   (forward, and the data gradient, which reads the transposed weights) or several columns of the weights (the weight
+   gradient). What follows a product element by element, the optimizer's formula among it, rides on those registers. Each
    sum is the chain that point.c states: tiles choose only which chains run side by side.
 
    Rows beyond the batch's last, up to a whole tile, are computed and stored where nothing reads them. */
@@ -11,7 +11,7 @@
 
 #include <string.h>
 
-#define COLUMN_TILE 6
+enum { MOST_SUMS = 32 };
 
 /* ---- what fits
  * ------------------------------------------------------------------------------------------------------------- */
@@ -22,7 +22,7 @@ static bool is_stored(const LowerPlan *plan, const Node *node) {
 }
 
 /* y = W x: W [n, k] without rows, x [k] of a row, both stored. */
-static bool is_forward(const LowerPlan *plan, const Node *node) {
+bool lower_is_forward(const LowerPlan *plan, const Node *node) {
     if (node->op != OP_CONTRACT || node->contract.over_batch || !node->batched || node->rank != 1)
         return false;
     const Node *w = node->args[0], *x = node->args[1];
@@ -32,7 +32,7 @@ static bool is_forward(const LowerPlan *plan, const Node *node) {
 }
 
 /* G = sum over the batch of outer(d, x): d [n] and x [k] of a row, both stored. */
-static bool is_gradient(const LowerPlan *plan, const Node *node) {
+bool lower_is_gradient(const LowerPlan *plan, const Node *node) {
     if (node->op != OP_CONTRACT || !node->contract.over_batch || node->rank != 2)
         return false;
     const Node *d = node->args[0], *x = node->args[1];
@@ -71,7 +71,7 @@ static bool fits(const LowerPlan *plan, const Node *domain, Node *node, bool at_
     case OP_EXPAND:
         return same && fits(plan, domain, node->args[0], false);
     case OP_CONTRACT:
-        return at_item && (is_forward(plan, node) || is_gradient(plan, node));
+        return at_item && (lower_is_forward(plan, node) || lower_is_gradient(plan, node));
     case OP_BATCH_SUM: {
         Node row = *domain; /* the same elements of one row */
         row.batched = true;
@@ -85,8 +85,15 @@ static bool fits(const LowerPlan *plan, const Node *domain, Node *node, bool at_
     return element && (!shaped || same) && args_fit(plan, domain, node);
 }
 
+/* W', of a stored W: the same panels the other way round. */
+static bool is_transpose(const LowerPlan *plan, const Node *node) {
+    return node->op == OP_TRANSPOSE && !node->batched && node->type == TYPE_REAL && is_stored(plan, node->args[0]);
+}
+
 bool lower_in_vectors(const LowerPlan *plan, const LowerItem *item) {
     Node *node = item->node;
+    if (item->sinks.count == 0 && is_transpose(plan, node))
+        return true;
     for (int i = 0; i < item->sinks.count && node->rank == 0; i++)
         if (item->sinks.at[i].buffer) /* 16 at a time would pass its end */
             return false;
@@ -122,17 +129,18 @@ static void store_rows(Lowering *l, const Sink *sink, const Node *node, Value *v
     Value *index = build_let(
         &l->b, "at",
         lower_add(l, lower_times(l, point->row, n), lower_add(l, point->at[0], lower_integer(l, sink->first))));
-    if (last > 0) {
-        Value *full =
-            value_op(&l->b, OP_INTEGER_LESS, point->panel, lower_integer(l, rest == LANES ? last + 1 : last), NULL);
-        Block *whole = build_if(&l->b, full);
+    int64_t known = point->panel->kind == VALUE_NUMBER ? point->panel->number.integer : -1;
+    int64_t end = rest == LANES ? last + 1 : last; /* of the whole panels */
+    if (known < 0 ? end > 0 : known < end) {
+        Value *full = value_op(&l->b, OP_INTEGER_LESS, point->panel, lower_integer(l, end), NULL);
+        Block *whole = known < 0 ? build_if(&l->b, full) : NULL;
         build_store(&l->b, sink->buffer, index, value);
-        build_end(&l->b, whole);
+        if (whole)
+            build_end(&l->b, whole);
     }
-    if (rest < LANES || last == 0) {
-        Block *tail =
-            last > 0 ? build_if(&l->b, value_op(&l->b, OP_INTEGER_EQUAL, point->panel, lower_integer(l, last), NULL))
-                     : NULL;
+    if (rest < LANES && (known < 0 || known == last)) {
+        Value *is_last = value_op(&l->b, OP_INTEGER_EQUAL, point->panel, lower_integer(l, last), NULL);
+        Block *tail = known < 0 ? build_if(&l->b, is_last) : NULL;
         for (int lane = 0; lane < rest; lane++)
             build_store(&l->b, sink->buffer, lower_add(l, index, lower_integer(l, lane)),
                         value_extract(&l->b, value, lane));
@@ -167,153 +175,325 @@ static void finish_point(Lowering *l, const LowerGroup *group, Point *point) {
         store_vector(l, group->items.at[i], values[i], point);
 }
 
-/* ---- forward products
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- loops over panels and rows ------------------------------------------------------------------------------------------ */
 
-/* One panel of x's columns: for each of them, every row's sum takes weight * x. */
-static void forward_columns(Lowering *l, Node *node, Point *points, int rows, Statement **sums, Value *column_panel,
-                            int64_t columns) {
-    Node *w = node->args[0], *x = node->args[1];
-    Buffer *xs = lower_use(l, lower_buffer(l, x));
-    Value *bases[ROW_TILE], *j;
-    for (int r = 0; r < rows; r++)
-        bases[r] =
-            build_let(&l->b, "base",
-                      lower_times(l, lower_add(l, lower_times(l, column_panel, xs->stride), points[r].row), LANES));
-    Block *loop = build_loop(&l->b, "j", lower_integer(l, 0), lower_integer(l, columns), 1, false, &j);
-    Point weight = lower_point(l, &points[0]);
-    weight.row = NULL;
-    weight.at[1] = lower_named(l, "k", lower_add(l, lower_times(l, column_panel, LANES), j));
-    Value *panel = build_let(&l->b, "w", emit_node(l, w, &weight));
-    for (int r = 0; r < rows; r++) {
-        Value *element = value_splat(&l->b, value_load(&l->b, xs, lower_add(l, bases[r], j), 1), LANES);
-        build_set(&l->b, sums[r], value_op(&l->b, OP_FMA, panel, element, value_read(&l->b, sums[r])));
-    }
-    build_end(&l->b, loop);
+typedef void Tiled(Lowering *l, const LowerGroup *group, int index, Value *panel, int panels, const Round *round);
+
+static int64_t panels_of(int64_t extent) {
+    return (extent + LANES - 1) / LANES;
 }
 
-static void forward_tile(Lowering *l, Node *node, Point *points, int rows) {
-    Statement *sums[ROW_TILE];
-    int64_t columns = node->args[0]->dims[1], whole = columns / LANES;
-    for (int r = 0; r < rows; r++)
-        sums[r] = build_var(&l->b, "sum", lower_number(l, 0, SCALAR_F32, LANES));
-    if (whole) {
-        Value *panel;
-        Block *loop = build_loop(&l->b, "q", lower_integer(l, 0), lower_integer(l, whole), 1, false, &panel);
-        forward_columns(l, node, points, rows, sums, panel, LANES);
-        build_end(&l->b, loop);
+/* Panels [from, to) of `all`, `tile` at a time; the last few of all may be fewer. */
+static void panels_in(Lowering *l, const LowerGroup *group, int index, const Round *round, int64_t all, int tile,
+                      Tiled *emit) {
+    int64_t whole = all / tile * tile;
+    int rest = (int)(all - whole);
+    Value *panel = lower_integer(l, 0);
+    bool shared = round->partition == PARTITION_PANELS && group->axis == 0;
+    if (shared && round->step == tile) { /* the round is one tile */
+        if (!rest) {
+            emit(l, group, index, round->from, tile, round);
+            return;
+        }
+        Block *outer = NULL;
+        if (whole) {
+            outer = build_if(&l->b, value_op(&l->b, OP_INTEGER_LESS, round->from, lower_integer(l, whole), NULL));
+            emit(l, group, index, round->from, tile, round);
+            build_end(&l->b, outer);
+            outer = build_if(&l->b, value_op(&l->b, OP_INTEGER_EQUAL, round->from, lower_integer(l, whole), NULL));
+        }
+        emit(l, group, index, round->from, rest, round);
+        if (outer)
+            build_end(&l->b, outer);
+        return;
     }
-    if (columns % LANES)
-        forward_columns(l, node, points, rows, sums, lower_integer(l, whole), columns % LANES);
-    for (int r = 0; r < rows; r++)
-        know(l, &points[r], node, build_let(&l->b, lower_wish(node), value_read(&l->b, sums[r])));
+    if (shared) { /* rounds are whole tiles, but for the last */
+        if (rest && tile > 1)
+            BUG("%s: tiles of %d panels do not go into a round of %d", l->function->name, tile, (int)round->step);
+        Block *outer = build_loop(&l->b, "q", round->from, round->to, tile, false, &panel);
+        emit(l, group, index, panel, tile, round);
+        build_end(&l->b, outer);
+        return;
+    }
+    if (whole == tile) {
+        emit(l, group, index, panel, tile, round);
+    } else if (whole) {
+        Block *outer = build_loop(&l->b, "q", lower_integer(l, 0), lower_integer(l, whole), tile, false, &panel);
+        emit(l, group, index, panel, tile, round);
+        build_end(&l->b, outer);
+    }
+    if (rest)
+        emit(l, group, index, lower_integer(l, whole), rest, round);
+}
+
+static Block *open_rows(Lowering *l, const Round *round, int step, Value **row) {
+    bool rows = round->partition == PARTITION_ROWS;
+    return build_loop(&l->b, "b", rows ? round->from : lower_integer(l, 0),
+                      rows ? round->to : value_context(&l->b, CONTEXT_ROWS), step, false, row);
+}
+
+static Value *panel_after(Lowering *l, Value *panel, int by) {
+    return lower_named(l, "panel", lower_add(l, panel, lower_integer(l, by)));
+}
+
+static bool is_product(const LowerItem *item) {
+    return item->node->op == OP_CONTRACT;
 }
 
 static bool has_product(const LowerGroup *group) {
     for (int i = 0; i < group->items.count; i++)
-        if (lower_behind(group->items.at[i]->node)->op == OP_CONTRACT)
+        if (is_product(group->items.at[i]))
             return true;
     return false;
 }
 
-static void rows_of_panel(Lowering *l, const LowerGroup *group, int index, Value *panel, Value *first_row, int rows) {
-    Point points[ROW_TILE];
-    for (int r = 0; r < rows; r++) {
-        points[r] = lanes_point(l, index, panel);
-        points[r].at[0] = r ? points[0].at[0] : points[r].at[0];
-        points[r].row = lower_named(l, "row", lower_add(l, first_row, lower_integer(l, r)));
+/* ---- forward products ------------------------------------------------------------------------------------------------------- */
+
+/* The sums of a tile, [panel][row or column]. */
+typedef struct Sums {
+    int panels, columns;
+    Statement *at[MOST_SUMS];
+    Point points[MOST_SUMS];
+} Sums;
+
+static void start_sums(Lowering *l, Sums *sums) {
+    for (int i = 0; i < sums->panels * sums->columns; i++)
+        sums->at[i] = build_var(&l->b, "sum", lower_number(l, 0, SCALAR_F32, LANES));
+}
+
+static void end_sums(Lowering *l, Sums *sums, Node *node) {
+    for (int i = 0; i < sums->panels * sums->columns; i++)
+        know(l, &sums->points[i], node, build_let(&l->b, lower_wish(node), value_read(&l->b, sums->at[i])));
+}
+
+/* The sums of every panel take factor * number, `number` in every lane. */
+static void add_products(Lowering *l, Sums *sums, int column, Value *const *factors, Value *number) {
+    Value *spread = build_let(&l->b, "x", value_splat(&l->b, number, LANES));
+    for (int p = 0; p < sums->panels; p++) {
+        Statement *sum = sums->at[p * sums->columns + column];
+        build_set(&l->b, sum, value_op(&l->b, OP_FMA, factors[p], spread, value_read(&l->b, sum)));
     }
-    for (int i = 0; i < group->items.count; i++)
-        if (group->items.at[i]->node->op == OP_CONTRACT)
-            forward_tile(l, group->items.at[i]->node, points, rows);
-    for (int r = 0; r < rows; r++)
-        finish_point(l, group, &points[r]);
 }
 
-/* Panels outside, rows inside, so that a panel of weights serves every row while it is near; the other way round where
-   there are too few panels to share among threads. */
-static void lower_batched(Lowering *l, const LowerGroup *group, int index, bool parallel) {
-    int64_t panels = (group->dims[0] + LANES - 1) / LANES;
-    int rows = has_product(group) ? lower_row_tile(l->function->capacity) : 1;
-    bool rows_outside = parallel && panels < 4;
-    Value *panel = lower_integer(l, 0), *row;
-    Block *outer = NULL, *inner = NULL, *loop;
-    if (!rows_outside && panels > 1)
-        outer = build_loop(&l->b, "p", lower_integer(l, 0), lower_integer(l, panels), 1, parallel, &panel);
-    loop =
-        build_loop(&l->b, "b", lower_integer(l, 0), value_context(&l->b, CONTEXT_ROWS), rows, parallel && !outer, &row);
-    if (rows_outside && panels > 1)
-        inner = build_loop(&l->b, "p", lower_integer(l, 0), lower_integer(l, panels), 1, false, &panel);
-    rows_of_panel(l, group, index, panel, row, rows);
-    if (inner)
-        build_end(&l->b, inner);
-    build_end(&l->b, loop);
-    if (outer)
-        build_end(&l->b, outer);
-}
-
-/* ---- weights and their gradients
- * ------------------------------------------------------------------------------------------------------ */
-
-static void gradient_tile(Lowering *l, Node *node, Point *points, Value *first, int columns) {
-    Node *d = node->args[0], *x = node->args[1];
+/* One panel of x's columns: for each of them, every row's sum takes weight * x. */
+static void forward_columns(Lowering *l, Node *node, Sums *sums, Value *column_panel, int64_t columns) {
+    Node *w = node->args[0], *x = node->args[1];
     Buffer *xs = lower_use(l, lower_buffer(l, x));
-    Statement *sums[COLUMN_TILE];
-    Value *bases[COLUMN_TILE], *row;
-    for (int j = 0; j < columns; j++) {
-        Value *column = lower_add(l, first, lower_integer(l, j));
-        Value *panel = value_op(&l->b, OP_INTEGER_DIVIDE, column, lower_integer(l, LANES), NULL);
-        Value *again = lower_add(l, first, lower_integer(l, j));
-        Value *lane = value_op(&l->b, OP_INTEGER_REMAINDER, again, lower_integer(l, LANES), NULL);
-        bases[j] = lower_named(l, "base", lower_add(l, lower_times(l, panel, xs->stride * LANES), lane));
-        sums[j] = build_var(&l->b, "sum", lower_number(l, 0, SCALAR_F32, LANES));
+    Value *row = sums->points[0].row, *j, *factors[MOST_SUMS];
+    Value *base = build_let(&l->b, "base", lower_times(l, lower_add(l, lower_times(l, column_panel, xs->stride), row), LANES));
+    Block *loop = build_loop(&l->b, "j", lower_integer(l, 0), lower_integer(l, columns), 1, false, &j);
+    Value *k = lower_named(l, "k", lower_add(l, lower_times(l, column_panel, LANES), j));
+    for (int p = 0; p < sums->panels; p++) {
+        Point weight = lower_point(l, &sums->points[p * sums->columns]);
+        weight.row = NULL;
+        weight.at[1] = k;
+        factors[p] = build_let(&l->b, "w", emit_node(l, w, &weight));
     }
-    Block *loop = lower_rows(l, &row);
-    Point at_row = lower_point(l, &points[0]);
-    at_row.row = row;
-    Value *panel = build_let(&l->b, "d", emit_node(l, d, &at_row));
-    for (int j = 0; j < columns; j++) {
-        Value *element = value_load(&l->b, xs, lower_add(l, bases[j], lower_times(l, row, LANES)), 1);
-        build_set(&l->b, sums[j],
-                  value_op(&l->b, OP_FMA, panel, value_splat(&l->b, element, LANES), value_read(&l->b, sums[j])));
+    for (int r = 0; r < sums->columns; r++) {
+        Value *at = lower_add(l, lower_add(l, base, j), lower_integer(l, r * LANES));
+        add_products(l, sums, r, factors, value_load(&l->b, xs, at, 1));
     }
     build_end(&l->b, loop);
-    for (int j = 0; j < columns; j++)
-        know(l, &points[j], node, build_let(&l->b, lower_wish(node), value_read(&l->b, sums[j])));
 }
 
-static void columns_of_panel(Lowering *l, const LowerGroup *group, int index, Value *panel, Value *first, int columns) {
-    Point points[COLUMN_TILE];
-    for (int j = 0; j < columns; j++) {
-        points[j] = lanes_point(l, index, panel);
-        points[j].at[0] = j ? points[0].at[0] : points[j].at[0];
-        points[j].at[1] = lower_named(l, "column", lower_add(l, first, lower_integer(l, j)));
-    }
-    for (int i = 0; i < group->items.count; i++)
-        if (group->items.at[i]->node->op == OP_CONTRACT)
-            gradient_tile(l, group->items.at[i]->node, points, first, columns);
-    for (int j = 0; j < columns; j++)
-        finish_point(l, group, &points[j]);
-}
-
-static void lower_weights(Lowering *l, const LowerGroup *group, int index, bool parallel) {
-    int64_t panels = (group->dims[0] + LANES - 1) / LANES, columns = group->dims[1];
-    int tile = has_product(group) ? COLUMN_TILE : 1, rest = (int)(columns % tile);
-    Value *panel, *first;
-    Block *outer = build_loop(&l->b, "p", lower_integer(l, 0), lower_integer(l, panels), 1, parallel, &panel);
-    if (columns >= tile) {
-        Block *loop =
-            build_loop(&l->b, "k", lower_integer(l, 0), lower_integer(l, columns - rest), tile, false, &first);
-        columns_of_panel(l, group, index, panel, first, tile);
+static void forward_sums(Lowering *l, Node *node, Sums *sums) {
+    int64_t columns = node->args[0]->dims[1], whole = columns / LANES;
+    start_sums(l, sums);
+    if (whole == 1) {
+        forward_columns(l, node, sums, lower_integer(l, 0), LANES);
+    } else if (whole) {
+        Value *panel;
+        Block *loop = build_loop(&l->b, "c", lower_integer(l, 0), lower_integer(l, whole), 1, false, &panel);
+        forward_columns(l, node, sums, panel, LANES);
         build_end(&l->b, loop);
     }
+    if (columns % LANES)
+        forward_columns(l, node, sums, lower_integer(l, whole), columns % LANES);
+    end_sums(l, sums, node);
+}
+
+/* Every row of the round against some panels. */
+static void batched_panels(Lowering *l, const LowerGroup *group, int index, Value *panel, int panels, const Round *round) {
+    Sums *sums = arena_new_of(l->b.arena, Sums);
+    sums->panels = panels;
+    sums->columns = group->tile.columns;
+    Value *first;
+    Block *loop = open_rows(l, round, sums->columns, &first);
+    for (int p = 0; p < panels; p++)
+        for (int r = 0; r < sums->columns; r++) {
+            Point *point = &sums->points[p * sums->columns + r];
+            *point = lanes_point(l, index, p ? panel_after(l, panel, p) : panel);
+            point->at[0] = r ? sums->points[p * sums->columns].at[0] : point->at[0];
+            point->row = p ? sums->points[r].row : lower_named(l, "row", lower_add(l, first, lower_integer(l, r)));
+        }
+    for (int i = 0; i < group->items.count; i++)
+        if (is_product(group->items.at[i]))
+            forward_sums(l, group->items.at[i]->node, sums);
+    for (int i = 0; i < panels * sums->columns; i++)
+        finish_point(l, group, &sums->points[i]);
+    build_end(&l->b, loop);
+}
+
+/* ---- weights and their gradients ------------------------------------------------------------------------------------------------ */
+
+static void gradient_sums(Lowering *l, Node *node, Sums *sums, Value *column_panel, Value *lane) {
+    Node *d = node->args[0], *x = node->args[1];
+    Buffer *xs = lower_use(l, lower_buffer(l, x));
+    Value *row, *factors[MOST_SUMS];
+    Value *base = build_let(&l->b, "base", lower_add(l, lower_times(l, column_panel, xs->stride * LANES), lane));
+    start_sums(l, sums);
+    Block *loop = lower_rows(l, &row);
+    for (int p = 0; p < sums->panels; p++) {
+        Point at_row = lower_point(l, &sums->points[p * sums->columns]);
+        at_row.row = row;
+        factors[p] = build_let(&l->b, "d", emit_node(l, d, &at_row));
+    }
+    Value *at = lower_named(l, "at", lower_add(l, base, lower_times(l, row, LANES)));
+    for (int j = 0; j < sums->columns; j++)
+        add_products(l, sums, j, factors, value_load(&l->b, xs, lower_add(l, at, lower_integer(l, j)), 1));
+    build_end(&l->b, loop);
+    end_sums(l, sums, node);
+}
+
+/* Columns 16 * column_panel + lane and after, of some panels. */
+static void weight_tile(Lowering *l, const LowerGroup *group, int index, Value *panel, int panels, Value *column_panel,
+                        Value *lane, int columns) {
+    Sums *sums = arena_new_of(l->b.arena, Sums);
+    sums->panels = panels;
+    sums->columns = columns;
+    Value *first = lower_add(l, lower_times(l, column_panel, LANES), lane);
+    first = lower_named(l, "k", first);
+    for (int p = 0; p < panels; p++)
+        for (int j = 0; j < columns; j++) {
+            Point *point = &sums->points[p * columns + j];
+            *point = lanes_point(l, index, p ? panel_after(l, panel, p) : panel);
+            point->at[0] = j ? sums->points[p * columns].at[0] : point->at[0];
+            point->at[1] = p ? sums->points[j].at[1] : lower_named(l, "column", lower_add(l, first, lower_integer(l, j)));
+        }
+    for (int i = 0; i < group->items.count; i++)
+        if (is_product(group->items.at[i]))
+            gradient_sums(l, group->items.at[i]->node, sums, column_panel, lane);
+    for (int i = 0; i < panels * columns; i++)
+        finish_point(l, group, &sums->points[i]);
+}
+
+/* `count` columns of one panel of columns, a tile's at a time. */
+static void columns_of_panel(Lowering *l, const LowerGroup *group, int index, Value *panel, int panels, Value *column_panel,
+                             int count) {
+    int tile = group->tile.columns, most = has_product(group) && panels * count <= group->tile.panels * tile ? count : tile;
+    int whole = count / most * most;
+    Value *lane = lower_integer(l, 0);
+    if (whole == most) {
+        weight_tile(l, group, index, panel, panels, column_panel, lane, most);
+    } else if (whole) {
+        Block *outer = build_loop(&l->b, "h", lower_integer(l, 0), lower_integer(l, whole), most, false, &lane);
+        weight_tile(l, group, index, panel, panels, column_panel, lane, most);
+        build_end(&l->b, outer);
+    }
+    if (whole < count)
+        weight_tile(l, group, index, panel, panels, column_panel, lower_integer(l, whole), count - whole);
+}
+
+/* All columns of some panels, or those of the round. */
+static void weight_panels(Lowering *l, const LowerGroup *group, int index, Value *panel, int panels, const Round *round) {
+    int64_t whole = group->dims[1] / LANES;
+    int rest = (int)(group->dims[1] % LANES);
+    Value *from = lower_integer(l, 0), *to = lower_integer(l, whole), *column_panel = from;
+    if (whole == 1) {
+        columns_of_panel(l, group, index, panel, panels, from, LANES);
+    } else if (whole) {
+        Block *outer = build_loop(&l->b, "c", from, to, 1, false, &column_panel);
+        columns_of_panel(l, group, index, panel, panels, column_panel, LANES);
+        build_end(&l->b, outer);
+    }
     if (rest)
-        columns_of_panel(l, group, index, panel, lower_integer(l, columns - rest), rest);
+        columns_of_panel(l, group, index, panel, panels, lower_integer(l, whole), rest);
+    (void)round;
+}
+
+/* Some panels against one panel of columns; which one stands in the round. */
+static void weight_column(Lowering *l, const LowerGroup *group, int index, Value *panel, int panels, const Round *round) {
+    columns_of_panel(l, group, index, panel, panels, round->from, (int)round->step);
+}
+
+/* The columns are shared out: for each panel of them, all panels of the first axis. `step` of the inner round is how many
+   columns its panel has. */
+static void weights_by_columns(Lowering *l, const LowerGroup *group, int index, const Round *round) {
+    int64_t whole = group->dims[1] / LANES, panels = panels_of(group->dims[0]);
+    int rest = (int)(group->dims[1] % LANES);
+    Round inner = {.partition = PARTITION_NONE, .step = LANES};
+    Block *loop = build_loop(&l->b, "c", round->from, round->to, 1, false, &inner.from), *outer = NULL;
+    if (whole) {
+        if (rest)
+            outer = build_if(&l->b, value_op(&l->b, OP_INTEGER_LESS, inner.from, lower_integer(l, whole), NULL));
+        panels_in(l, group, index, &inner, panels, group->tile.panels, weight_column);
+        if (outer)
+            build_end(&l->b, outer);
+    }
+    if (rest) {
+        inner.step = rest;
+        if (whole)
+            outer = build_if(&l->b, value_op(&l->b, OP_INTEGER_EQUAL, inner.from, lower_integer(l, whole), NULL));
+        panels_in(l, group, index, &inner, panels, group->tile.panels, weight_column);
+        if (outer)
+            build_end(&l->b, outer);
+    }
+    build_end(&l->b, loop);
+}
+
+/* ---- transposed weights ------------------------------------------------------------------------------------------------------------ */
+
+/* 16 rows of W (fewer where they are its last), `columns` of them from column 16 * panel on. */
+static void transposed_rows(Lowering *l, const LowerGroup *group, Value *panel, Value *row_panel, int64_t rows,
+                            int64_t columns) {
+    const LowerItem *item = group->items.at[0];
+    Buffer *from = lower_use(l, lower_buffer(l, item->node->args[0])), *to = lower_use(l, item->buffer);
+    int64_t n = group->dims[1], k = group->dims[0];
+    Value *lane, *j;
+    Value *source = lower_add(l, lower_times(l, row_panel, k * LANES), lower_times(l, panel, LANES * LANES));
+    Value *target = lower_add(l, lower_times(l, panel, n * LANES), lower_times(l, row_panel, LANES * LANES));
+    source = lower_named(l, "source", source);
+    target = lower_named(l, "target", target);
+    Block *lanes = build_loop(&l->b, "lane", lower_integer(l, 0), lower_integer(l, rows), 1, false, &lane);
+    Block *inner = build_loop(&l->b, "j", lower_integer(l, 0), lower_integer(l, columns), 1, false, &j);
+    Value *read = value_load(&l->b, from, lower_add(l, lower_add(l, source, lower_times(l, j, LANES)), lane), 1);
+    build_store(&l->b, to, lower_add(l, lower_add(l, target, lower_times(l, lane, LANES)), j), read);
+    build_end(&l->b, inner);
+    build_end(&l->b, lanes);
+}
+
+static void transposed_columns(Lowering *l, const LowerGroup *group, Value *panel, int64_t columns) {
+    int64_t whole = group->dims[1] / LANES;
+    Value *row_panel;
+    if (whole) {
+        Block *outer = build_loop(&l->b, "r", lower_integer(l, 0), lower_integer(l, whole), 1, false, &row_panel);
+        transposed_rows(l, group, panel, row_panel, LANES, columns);
+        build_end(&l->b, outer);
+    }
+    if (group->dims[1] % LANES)
+        transposed_rows(l, group, panel, lower_integer(l, whole), group->dims[1] % LANES, columns);
+}
+
+/* One panel of W': element (k, n) from (n, k). The last one may have fewer columns of W than 16. */
+static void transposed_panel(Lowering *l, const LowerGroup *group, int index, Value *panel, int panels, const Round *round) {
+    int64_t whole = group->dims[0] / LANES, rest = group->dims[0] % LANES;
+    (void)index, (void)panels, (void)round;
+    if (panel->kind == VALUE_NUMBER || !rest) {
+        transposed_columns(l, group, panel, panel->kind == VALUE_NUMBER && panel->number.integer == whole ? rest : LANES);
+        return;
+    }
+    Block *outer;
+    if (whole) {
+        outer = build_if(&l->b, value_op(&l->b, OP_INTEGER_LESS, panel, lower_integer(l, whole), NULL));
+        transposed_columns(l, group, panel, LANES);
+        build_end(&l->b, outer);
+    }
+    outer = build_if(&l->b, value_op(&l->b, OP_INTEGER_EQUAL, panel, lower_integer(l, whole), NULL));
+    transposed_columns(l, group, panel, rest);
     build_end(&l->b, outer);
 }
 
-/* ---- vectors without rows, numbers of each row
- * ---------------------------------------------------------------------------------------------- */
+/* ---- vectors without rows, numbers of each row ------------------------------------------------------------------------------------- */
 
 static void chain_rows(Lowering *l, Node *node, Point *point) {
     Value *row;
@@ -326,33 +506,32 @@ static void chain_rows(Lowering *l, Node *node, Point *point) {
     know(l, point, node, build_let(&l->b, lower_wish(node), value_read(&l->b, sum)));
 }
 
-static void lower_plain(Lowering *l, const LowerGroup *group, int index, bool parallel) {
-    Value *panel;
-    Block *outer = build_loop(&l->b, "p", lower_integer(l, 0), lower_integer(l, (group->dims[0] + LANES - 1) / LANES),
-                              1, parallel, &panel);
+static void plain_panels(Lowering *l, const LowerGroup *group, int index, Value *panel, int panels, const Round *round) {
     Point point = lanes_point(l, index, panel);
     for (int i = 0; i < group->items.count; i++)
         if (group->items.at[i]->node->op == OP_BATCH_SUM)
             chain_rows(l, group->items.at[i]->node, &point);
     finish_point(l, group, &point);
-    build_end(&l->b, outer);
+    (void)panels;
+    (void)round;
 }
 
-static void lower_numbers(Lowering *l, const LowerGroup *group, int index, bool parallel) {
+static void lower_numbers(Lowering *l, const LowerGroup *group, int index, const Round *round) {
     Point point = {.lanes = 16, .lane_axis = -1, .group = index, .memo = arena_new_of(l->b.arena, struct Memo)};
-    Block *loop =
-        build_loop(&l->b, "b", lower_integer(l, 0), value_context(&l->b, CONTEXT_ROWS), LANES, parallel, &point.row);
+    Block *loop = open_rows(l, round, LANES, &point.row);
     finish_point(l, group, &point);
     build_end(&l->b, loop);
 }
 
-void lower_vectors(Lowering *l, LowerGroup *group, int index, bool parallel) {
+void lower_vectors(Lowering *l, LowerGroup *group, int index, const Round *round) {
+    int64_t panels = group->rank ? panels_of(group->dims[0]) : 1;
     if (group->rank == 0)
-        lower_numbers(l, group, index, parallel);
-    else if (group->batched)
-        lower_batched(l, group, index, parallel);
-    else if (group->rank == 1)
-        lower_plain(l, group, index, parallel);
+        lower_numbers(l, group, index, round);
+    else if (group->items.at[0]->node->op == OP_TRANSPOSE)
+        panels_in(l, group, index, round, panels, 1, transposed_panel);
+    else if (group->rank == 2 && round->partition == PARTITION_PANELS && group->axis == 1)
+        weights_by_columns(l, group, index, round);
     else
-        lower_weights(l, group, index, parallel);
+        panels_in(l, group, index, round, panels, group->tile.panels,
+                  group->batched ? batched_panels : group->rank == 1 ? plain_panels : weight_panels);
 }

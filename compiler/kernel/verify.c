@@ -235,12 +235,21 @@ static Range op_range(Verifier *v, const Value *value) {
     }
 }
 
+/* Whether `number` divides every value of it. */
+static bool is_multiple(const Value *value, int64_t number) {
+    if (value->kind == VALUE_NUMBER)
+        return value->number.integer % number == 0;
+    return value->kind == VALUE_VARIABLE && value->statement->step % number == 0 && is_multiple(value->statement->from, number);
+}
+
 /* From the first to the last round of the loop. */
 static Range loop_range(Verifier *v, const Statement *loop) {
     Range from = range_of(v, loop->from), to = range_of(v, loop->to);
     int64_t last = to.high - 1;
     if (from.low == from.high && last >= from.low) /* the greatest end gives the greatest round */
         last = from.low + (last - from.low) / loop->step * loop->step;
+    else if (last >= 0 && is_multiple(loop->from, loop->step))
+        last = last / loop->step * loop->step;
     return (Range){from.low, last};
 }
 

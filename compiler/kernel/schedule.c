@@ -1,0 +1,383 @@
+/* Before: groups, in an order that computes everything before it is read. After: kernels, each with the groups whose loops
+   stand inside its outermost loop, and the order in which kernels run.
+
+   Two groups may share a kernel when one round of it reads of the other only what the same round made: for rows of the
+   batch, the same row; for panels of an axis, the same panel. So a whole network's forward pass and its data gradients may
+   be one kernel over rows; and a kernel over the panels of a layer's inputs transposes a panel of W, makes that panel of dX
+   and updates those columns of W, without a barrier and while W is in the cache. */
+#include "lower.h"
+
+#include <string.h>
+
+enum {
+    MOST_AXES = 2,          /* of a domain that is shared out by panels */
+    SMALL_WEIGHTS = 1 << 16 /* bytes: read by every thread without regret */
+};
+#define WORTH_THREADS 24000.0 /* cycles in a call: below, one thread is done before others are awake */
+#define WORTH_A_LOOP  3000.0  /* cycles in a kernel: a barrier costs several hundred */
+
+/* ---- what a group reads -------------------------------------------------------------------------------------------------- */
+
+/* axis[a]: the axis of what is read whose index is the reader's index on axis a; -1: none. */
+typedef struct Read {
+    int reader, group;    /* group: -1 for a tensor */
+    const Tensor *tensor;
+    bool same_row;
+    int axis[MOST_AXES];
+} Read;
+
+typedef struct Schedule {
+    LowerPlan *plan;
+    const Machine *machine;
+    Graph *graph;
+    LIST(Read) reads;
+    const LowerItem *reader;
+    bool *done;    /* by group: in a kernel */
+    int *kernel;   /* by group: which */
+    bool always;   /* every loop is parallel */
+    bool threads;  /* the function is worth threads */
+} Schedule;
+
+static void walk(Schedule *s, Node *node, bool same_row, const int *axis);
+
+static void walk_contract(Schedule *s, Node *node, bool same_row, const int *axis) {
+    const ContractSpec *spec = &node->contract;
+    for (int side = 0; side < 2; side++) {
+        const int8_t *letters = side ? spec->right : spec->left;
+        int inner[MOST_AXES];
+        for (int a = 0; a < MOST_AXES; a++) {
+            inner[a] = -1;
+            for (int i = 0; axis[a] >= 0 && i < node->args[side]->rank; i++)
+                if (letters[i] == spec->out[axis[a]])
+                    inner[a] = i;
+        }
+        walk(s, node->args[side], same_row && !spec->over_batch, inner);
+    }
+}
+
+static void walk_args(Schedule *s, Node *node, bool same_row, const int *axis) {
+    int none[MOST_AXES] = {-1, -1}, inner[MOST_AXES] = {axis[0], axis[1]};
+    OpClass class = op_table[node->op].class;
+    switch (node->op) {
+    case OP_CONTRACT:
+        walk_contract(s, node, same_row, axis);
+        return;
+    case OP_TRANSPOSE:
+        for (int a = 0; a < MOST_AXES; a++)
+            inner[a] = axis[a] >= 0 ? 1 - axis[a] : -1;
+        walk(s, node->args[0], same_row, inner);
+        return;
+    case OP_BATCH_SUM:
+        walk(s, node->args[0], false, axis);
+        return;
+    case OP_CUSTOM:
+    case OP_DETACH:
+        walk(s, node->args[0], same_row, axis);
+        return;
+    default:
+        break;
+    }
+    bool element = class == CLASS_ARITHMETIC || class == CLASS_COMPARE || class == CLASS_MATH;
+    for (int i = 0; i < node->arg_count; i++)
+        walk(s, node->args[i], same_row, element && node->args[i]->rank ? axis : none);
+}
+
+static void walk(Schedule *s, Node *node, bool same_row, const int *axis) {
+    const LowerItem *item = s->plan->items[node->id];
+    if ((item && item != s->reader) || node->op == OP_TENSOR) {
+        Read *read = LIST_ADD(s->plan->arena, &s->reads);
+        *read = (Read){.reader = s->reader->group, .group = item && item != s->reader ? item->group : -1,
+                       .same_row = same_row, .axis = {axis[0], axis[1]}};
+        read->tensor = read->group < 0 ? node->tensor : NULL;
+        return;
+    }
+    walk_args(s, node, same_row, axis);
+}
+
+static void find_reads(Schedule *s) {
+    static const int own[MOST_AXES] = {0, 1};
+    for (int i = 0; i < s->plan->groups.count; i++)
+        for (int j = 0; j < s->plan->groups.at[i].items.count; j++) {
+            LowerItem *item = s->plan->groups.at[i].items.at[j];
+            s->reader = item;
+            if (item->node->op == OP_TENSOR)
+                walk(s, item->node, true, own);
+            else
+                walk_args(s, item->node, true, own);
+        }
+}
+
+static bool writes(const LowerGroup *group, const Tensor *tensor) {
+    for (int i = 0; i < group->items.count; i++)
+        for (int j = 0; j < group->items.at[i]->sinks.count; j++) {
+            const Tensor *sink = group->items.at[i]->sinks.at[j].tensor;
+            if (sink && (!tensor || sink == tensor))
+                return true;
+        }
+    return false;
+}
+
+/* ---- what a group costs, in cycles of one core -------------------------------------------------------------------------------- */
+
+static const Node *product_of(const LowerGroup *group) {
+    for (int i = 0; i < group->items.count; i++)
+        if (lower_behind(group->items.at[i]->node)->op == OP_CONTRACT)
+            return lower_behind(group->items.at[i]->node);
+    return NULL;
+}
+
+static double item_cycles(const Schedule *s, const LowerGroup *group, const Node *node) {
+    double capacity = (double)s->plan->function->capacity;
+    double elements = (double)node_elements(node) * (node->batched ? capacity : 1);
+    double lanes = group->vector ? (double)s->machine->lanes : 1;
+    if (node->op == OP_CONTRACT) {
+        double extent[16] = {0}, all = 1;
+        for (int side = 0; side < 2; side++)
+            for (int i = 0; i < node->args[side]->rank; i++)
+                extent[(side ? node->contract.right : node->contract.left)[i]] = (double)node->args[side]->dims[i];
+        for (int i = 0; i < 16; i++)
+            all *= extent[i] > 0 ? extent[i] : 1;
+        bool rows = node->args[0]->batched || node->args[1]->batched;
+        return all * (rows ? capacity : 1) / (group->vector ? 1.6 * lanes : 0.25);
+    }
+    bool reduces = node->op == OP_SUM || node->op == OP_MAX_OF || node->op == OP_ARGMAX || node->op == OP_BATCH_SUM;
+    if (reduces)
+        elements += (double)node_elements(node->args[0]) * (node->args[0]->batched ? capacity : 1);
+    double each = op_table[node->op].class == CLASS_MATH ? 30 : node->op == OP_DIVIDE || node->op == OP_SQRT ? 10 : 3;
+    return elements * each / lanes;
+}
+
+static double group_cycles(const Schedule *s, const LowerGroup *group) {
+    double cycles = 0;
+    for (int i = 0; i < group->items.count; i++)
+        cycles += item_cycles(s, group, group->items.at[i]->node);
+    return cycles;
+}
+
+/* ---- how a group may be shared out ---------------------------------------------------------------------------------------------- */
+
+static int64_t panels_of(int64_t extent) {
+    return (extent + LANES - 1) / LANES;
+}
+
+/* Rows when every thread can read all of W, or when there are too few panels to go round; else panels of W's outputs: a
+   thread keeps its panels in its own cache. */
+static bool prefers_panels(const Schedule *s, const LowerGroup *group, const Node *product) {
+    const Node *w = product->args[0];
+    int64_t panels = panels_of(group->dims[0]);
+    if (node_elements(w) * 4 <= SMALL_WEIGHTS)
+        return false;
+    return !s->threads || panels >= s->machine->cores;
+}
+
+static Partition partition_of(const Schedule *s, const LowerGroup *group) {
+    const Node *product = group->vector ? product_of(group) : NULL;
+    if (group->batched)
+        return product && group->rank == 1 && prefers_panels(s, group, product) ? PARTITION_PANELS : PARTITION_ROWS;
+    return group->vector && group->rank > 0 ? PARTITION_PANELS : PARTITION_NONE;
+}
+
+static void cut_tile(const Schedule *s, LowerGroup *group, int64_t panels_step) {
+    const Node *product = group->vector ? product_of(group) : NULL;
+    group->tile = (Tile){1, 1};
+    if (!product)
+        return;
+    int64_t panels = panels_of(group->dims[0]), columns = group->batched ? s->plan->function->capacity : group->dims[1];
+    if (panels_step && panels_step < panels)
+        panels = panels_step;
+    group->tile = tile_of_product(s->machine, panels, columns);
+}
+
+static bool is_transpose(const LowerGroup *group) {
+    return group->items.at[0]->node->op == OP_TRANSPOSE;
+}
+
+/* ---- what may share a kernel ----------------------------------------------------------------------------------------------------- */
+
+static bool in_kernel(const Schedule *s, int group, int kernel) {
+    return s->done[group] && s->kernel[group] == kernel;
+}
+
+/* Everything it reads is there, or in the kernel in hand where `kernel` is one; readers of what it changes are done. */
+static bool is_ready(const Schedule *s, int index) {
+    const LowerGroup *group = &s->plan->groups.at[index];
+    for (int i = 0; i < s->reads.count; i++) {
+        const Read *read = &s->reads.at[i];
+        if (read->reader == index && read->group >= 0 && read->group != index && !s->done[read->group])
+            return false;
+        bool before = read->tensor && read->reader != index && !s->done[read->reader] && writes(group, read->tensor);
+        if (before)
+            return false;
+    }
+    int guard = s->plan->guard_group;
+    return guard < 0 || index == guard || !writes(group, NULL) || s->done[guard];
+}
+
+static bool reads_within(const Schedule *s, const LowerKernel *kernel, int number, int index, int axis) {
+    const LowerGroup *group = &s->plan->groups.at[index];
+    for (int i = 0; i < s->reads.count; i++) {
+        const Read *read = &s->reads.at[i];
+        bool own = read->reader == index && read->group >= 0 && read->group != index && in_kernel(s, read->group, number);
+        if (own && kernel->partition == PARTITION_ROWS && !read->same_row)
+            return false;
+        if (own && kernel->partition == PARTITION_PANELS && read->axis[axis] != s->plan->groups.at[read->group].axis)
+            return false;
+        bool changed = read->tensor && read->reader != index && in_kernel(s, read->reader, number) &&
+                       writes(group, read->tensor);
+        if (changed && read->axis[s->plan->groups.at[read->reader].axis] != axis)
+            return false;
+    }
+    return true;
+}
+
+static bool joins(const Schedule *s, const LowerKernel *kernel, int number, int index, int *axis) {
+    const LowerGroup *group = &s->plan->groups.at[index];
+    int guard = s->plan->guard_group;
+    *axis = 0;
+    if (guard >= 0 && writes(group, NULL) && in_kernel(s, guard, number))
+        return false;
+    if (kernel->partition == PARTITION_ROWS)
+        return partition_of(s, group) == PARTITION_ROWS && reads_within(s, kernel, number, index, 0);
+    if (kernel->partition != PARTITION_PANELS || partition_of(s, group) != PARTITION_PANELS)
+        return false;
+    for (*axis = is_transpose(group) ? 0 : group->rank - 1; *axis >= 0; --*axis) /* columns first, as dX of the layer */
+        if (group->dims[*axis] == kernel->extent && reads_within(s, kernel, number, index, *axis))
+            return true;
+    return false;
+}
+
+/* ---- the order --------------------------------------------------------------------------------------------------------------------- */
+
+/* A transposed W whose readers are shared out by panels waits for them: it may be made panel by panel. `open`: the kernel
+   that it might join, whose values such a reader cannot have yet; -1: none. */
+static bool waits_for_reader(const Schedule *s, int index, int open) {
+    if (!is_transpose(&s->plan->groups.at[index]) || !s->plan->groups.at[index].vector)
+        return false;
+    for (int i = 0; i < s->reads.count; i++) {
+        const Read *read = &s->reads.at[i];
+        if (read->group != index)
+            continue;
+        if (partition_of(s, &s->plan->groups.at[read->reader]) == PARTITION_ROWS)
+            return false;
+        bool ready = true;
+        for (int j = 0; j < s->reads.count; j++) {
+            const Read *other = &s->reads.at[j];
+            bool counts = other->reader == read->reader && other->group >= 0 && other->group != read->reader &&
+                          other->group != index;
+            ready &= !counts || (s->done[other->group] && s->kernel[other->group] != open);
+        }
+        if (ready)
+            return false;
+    }
+    return true;
+}
+
+static bool read_by_panels(const Schedule *s, int index) {
+    for (int i = 0; i < s->reads.count; i++)
+        if (s->reads.at[i].group == index &&
+            partition_of(s, &s->plan->groups.at[s->reads.at[i].reader]) == PARTITION_PANELS)
+            return true;
+    return false;
+}
+
+/* What is not of the batch first, since much waits for it; then rows, then the guard, then the rest in order. */
+static int urgency(const Schedule *s, int index) {
+    const LowerGroup *group = &s->plan->groups.at[index];
+    if (group->prologue && !writes(group, NULL) && !(is_transpose(group) && read_by_panels(s, index)))
+        return 0;
+    if (partition_of(s, group) == PARTITION_ROWS)
+        return 1;
+    return index == s->plan->guard_group ? 2 : 3;
+}
+
+static int next_seed(const Schedule *s) {
+    int best = -1;
+    for (int i = 0; i < s->plan->groups.count; i++)
+        if (!s->done[i] && is_ready(s, i) && !waits_for_reader(s, i, -1) && (best < 0 || urgency(s, i) < urgency(s, best)))
+            best = i;
+    return best;
+}
+
+static void add_group(Schedule *s, LowerKernel *kernel, int number, int index, int axis) {
+    s->plan->groups.at[index].axis = axis;
+    s->done[index] = true;
+    s->kernel[index] = number;
+    *LIST_ADD(s->plan->arena, &kernel->groups) = index;
+}
+
+/* A seed of rank 2 is shared out by the axis with more panels, the first where both have enough. */
+static int seed_axis(const Schedule *s, const LowerGroup *group) {
+    if (group->rank < 2 || is_transpose(group))
+        return 0;
+    int64_t first = panels_of(group->dims[0]), second = panels_of(group->dims[1]);
+    return first >= 2 * s->machine->cores || first >= second ? 0 : 1;
+}
+
+static void open_kernel(Schedule *s, int seed) {
+    LowerKernel *kernel = LIST_ADD(s->plan->arena, &s->plan->kernels);
+    int number = s->plan->kernels.count - 1;
+    LowerGroup *group = &s->plan->groups.at[seed];
+    memset(kernel, 0, sizeof *kernel);
+    kernel->partition = group->alone && !group->batched ? PARTITION_NONE : partition_of(s, group);
+    int axis = seed_axis(s, group);
+    kernel->extent = kernel->partition == PARTITION_PANELS ? group->dims[axis] : 0;
+    add_group(s, kernel, number, seed, axis);
+    for (bool more = true; more && kernel->partition != PARTITION_NONE;) {
+        more = false;
+        for (int i = 0; i < s->plan->groups.count; i++) {
+            bool may = !s->done[i] && !s->plan->groups.at[i].alone && is_ready(s, i) && !waits_for_reader(s, i, number);
+            if (may && joins(s, kernel, number, i, &axis)) {
+                add_group(s, kernel, number, i, axis);
+                more = true;
+            }
+        }
+    }
+}
+
+/* Panels a round: as many as the widest tile of a product over this axis. */
+static void cut_rounds(Schedule *s, LowerKernel *kernel) {
+    int64_t panels = panels_of(kernel->extent), share = panels;
+    if (s->threads && kernel->partition == PARTITION_PANELS)
+        share = (panels + s->machine->cores - 1) / s->machine->cores; /* so that threads have equally many */
+    kernel->step = kernel->partition == PARTITION_ROWS ? LANES : 1;
+    for (int i = 0; i < kernel->groups.count; i++) {
+        LowerGroup *group = &s->plan->groups.at[kernel->groups.at[i]];
+        bool shared = kernel->partition == PARTITION_PANELS && group->axis == 0;
+        cut_tile(s, group, shared ? share : 0);
+        if (shared && group->tile.panels > kernel->step)
+            kernel->step = group->tile.panels;
+    }
+    for (int i = 0; i < kernel->groups.count; i++) { /* a narrower one goes along */
+        LowerGroup *group = &s->plan->groups.at[kernel->groups.at[i]];
+        if (kernel->partition == PARTITION_PANELS && group->axis == 0 && kernel->step % group->tile.panels)
+            group->tile.panels = 1;
+    }
+}
+
+void lower_schedule(LowerPlan *plan, Graph *graph, const LowerOptions *options) {
+    Schedule s = {.plan = plan, .graph = graph, .machine = options->machine ? options->machine : machine_named(NULL)};
+    s.done = arena_array(plan->arena, bool, plan->groups.count + 1);
+    s.kernel = arena_array(plan->arena, int, plan->groups.count + 1);
+    s.always = options->threads == LOWER_THREADS_ALWAYS;
+    double cycles = 0;
+    for (int i = 0; i < plan->groups.count; i++) {
+        plan->groups.at[i].work = group_cycles(&s, &plan->groups.at[i]);
+        cycles += plan->groups.at[i].work;
+    }
+    s.threads = s.always || (options->threads == LOWER_THREADS_WHERE_WORTH && cycles >= WORTH_THREADS);
+    plan->parallel = s.threads && plan->function->sinks.count > 0;
+    find_reads(&s);
+    for (int seed; (seed = next_seed(&s)) >= 0;)
+        open_kernel(&s, seed);
+    for (int i = 0; i < plan->groups.count; i++)
+        if (!s.done[i])
+            BUG("%s: group %d is never ready", plan->function->name, i);
+    for (int i = 0; i < plan->kernels.count; i++) {
+        LowerKernel *kernel = &plan->kernels.at[i];
+        double work = 0;
+        cut_rounds(&s, kernel);
+        for (int j = 0; j < kernel->groups.count; j++)
+            work += plan->groups.at[kernel->groups.at[j]].work;
+        kernel->parallel = plan->parallel && (s.always || work >= WORTH_A_LOOP);
+    }
+}
