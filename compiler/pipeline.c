@@ -116,7 +116,9 @@ static bool build(Compilation *c) {
 }
 
 static void make_kernels(Compilation *c) {
-    c->module = lower(c->arena, c->graph, &c->options->lower);
+    LowerOptions options = c->options->lower;
+    options.machine = machine_named(c->options->native.march);
+    c->module = lower(c->arena, c->graph, &options);
     plan_memory(c->graph, c->module);
     if (c->options->verify)
         kernel_verify(c->module);

@@ -348,11 +348,13 @@ static void name_buffers(LowerPlan *plan) {
     }
 }
 
-LowerPlan *lower_plan(Arena *arena, GraphProgram *program, GraphFunction *function, const LowerOptions *options) {
+LowerPlan *lower_plan(Arena *arena, GraphProgram *program, GraphFunction *function, int most_sums,
+                       const LowerOptions *options) {
     LowerPlan *plan = arena_new_of(arena, LowerPlan);
     plan->arena = arena;
     plan->function = function;
     plan->vectors = !function->is_double;
+    plan->most_sums = most_sums;
     plan->node_count = graph_node_count(program->graph);
     plan->items = arena_array(arena, LowerItem *, plan->node_count);
     plan->uses = arena_array(arena, int, plan->node_count);

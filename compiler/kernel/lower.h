@@ -51,6 +51,8 @@ typedef struct LowerKernel {
     LIST(int) groups;
 } LowerKernel;
 
+enum { SUMS_OF_STEP = 16, SUMS_ELSEWHERE = 8, SUMS_OF_TRACE = 1 };
+
 typedef struct LowerPlan {
     Arena *arena;
     GraphFunction *function;
@@ -58,6 +60,7 @@ typedef struct LowerPlan {
     LowerItem **items; /* by node id, NULL: inlined where it is used, or a leaf */
     bool vectors;      /* not in double functions */
     bool parallel;     /* worth threads */
+    int most_sums;     /* in a tile: how much code the function is worth */
     int *uses;         /* by node id: how many nodes and sinks of this function read it */
     LIST(LowerGroup) groups;
     LIST(LowerKernel) kernels; /* in the order they run */
@@ -69,7 +72,8 @@ typedef struct LowerPlan {
 Scalar lower_scalar(const GraphFunction *function, const Node *node);
 /* The node behind ops that change nothing at a point: custom, detach. */
 Node *lower_behind(Node *node);
-LowerPlan *lower_plan(Arena *arena, GraphProgram *program, GraphFunction *function, const LowerOptions *options);
+LowerPlan *lower_plan(Arena *arena, GraphProgram *program, GraphFunction *function, int most_sums,
+                       const LowerOptions *options);
 
 /* ---- schedule.c: which groups share a kernel, and in which order kernels run */
 void lower_schedule(LowerPlan *plan, Graph *graph, const LowerOptions *options);
@@ -78,9 +82,9 @@ bool lower_is_forward(const LowerPlan *plan, const Node *node);
 bool lower_is_gradient(const LowerPlan *plan, const Node *node);
 
 /* ---- tile.c: what suits the machine */
-/* The tile for a product with this many panels and columns, at most as large as the registers allow. Columns divide 16
-   unless there are fewer than 16. */
-Tile tile_of_product(const Machine *machine, int64_t panels, int64_t columns);
+/* The tile for a product with this many panels and columns, at most as large as the registers allow and of `most` sums.
+   Columns divide 16 unless there are fewer than 16. */
+Tile tile_of_product(const Machine *machine, int64_t panels, int64_t columns, int most);
 
 /* ---- point.c */
 #define LANES 16

@@ -13,6 +13,7 @@ enum {
     MOST_AXES = 2,          /* of a domain that is shared out by panels */
     SMALL_WEIGHTS = 1 << 16 /* bytes: read by every thread without regret */
 };
+#define SMALL_PRODUCT 1000.0  /* cycles: a larger tile would win nothing */
 #define WORTH_THREADS 24000.0 /* cycles in a call: below, one thread is done before others are awake */
 #define WORTH_A_LOOP  3000.0  /* cycles in a kernel: a barrier costs several hundred */
 
@@ -185,7 +186,8 @@ static void cut_tile(const Schedule *s, LowerGroup *group, int64_t panels_step) 
     int64_t panels = panels_of(group->dims[0]), columns = group->batched ? s->plan->function->capacity : group->dims[1];
     if (panels_step && panels_step < panels)
         panels = panels_step;
-    group->tile = tile_of_product(s->machine, panels, columns);
+    bool small = group->work < SMALL_PRODUCT && s->plan->most_sums > SUMS_ELSEWHERE;
+    group->tile = tile_of_product(s->machine, panels, columns, small ? SUMS_ELSEWHERE : s->plan->most_sums);
 }
 
 static bool is_transpose(const LowerGroup *group) {

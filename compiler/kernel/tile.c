@@ -29,14 +29,14 @@ static double product_cycles(const Machine *machine, int64_t panels, int64_t col
     return cycles * (double)rounds;
 }
 
-Tile tile_of_product(const Machine *machine, int64_t panels, int64_t columns) {
+Tile tile_of_product(const Machine *machine, int64_t panels, int64_t columns, int most) {
     Tile best = {1, 1};
     double least = 1e300;
     for (int p = 1; p <= 4 && p <= panels; p++)
         for (int c = 1; c <= LANES; c++) {
             bool whole = LANES % c == 0 || (c == columns && columns < LANES);
             Tile tile = {p, c};
-            if (!whole || (p * c > 1 && !fits(machine, p, c)))
+            if (!whole || p * c > most || (p * c > 1 && !fits(machine, p, c)))
                 continue;
             double cycles = product_cycles(machine, panels, columns, tile);
             if (cycles < least * 0.98) { /* the smaller one where it makes no difference */

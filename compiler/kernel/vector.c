@@ -319,13 +319,14 @@ static void batched_panels(Lowering *l, const LowerGroup *group, int index, Valu
     sums->columns = group->tile.columns;
     Value *first;
     Block *loop = open_rows(l, round, sums->columns, &first);
-    for (int p = 0; p < panels; p++)
+    for (int p = 0; p < panels; p++) {
+        Point of_panel = lanes_point(l, index, p ? panel_after(l, panel, p) : panel);
         for (int r = 0; r < sums->columns; r++) {
             Point *point = &sums->points[p * sums->columns + r];
-            *point = lanes_point(l, index, p ? panel_after(l, panel, p) : panel);
-            point->at[0] = r ? sums->points[p * sums->columns].at[0] : point->at[0];
+            *point = lower_point(l, &of_panel);
             point->row = p ? sums->points[r].row : lower_named(l, "row", lower_add(l, first, lower_integer(l, r)));
         }
+    }
     for (int i = 0; i < group->items.count; i++)
         if (is_product(group->items.at[i]))
             forward_sums(l, group->items.at[i]->node, sums);
@@ -363,13 +364,14 @@ static void weight_tile(Lowering *l, const LowerGroup *group, int index, Value *
     sums->columns = columns;
     Value *first = lower_add(l, lower_times(l, column_panel, LANES), lane);
     first = lower_named(l, "k", first);
-    for (int p = 0; p < panels; p++)
+    for (int p = 0; p < panels; p++) {
+        Point of_panel = lanes_point(l, index, p ? panel_after(l, panel, p) : panel);
         for (int j = 0; j < columns; j++) {
             Point *point = &sums->points[p * columns + j];
-            *point = lanes_point(l, index, p ? panel_after(l, panel, p) : panel);
-            point->at[0] = j ? sums->points[p * columns].at[0] : point->at[0];
+            *point = lower_point(l, &of_panel);
             point->at[1] = p ? sums->points[j].at[1] : lower_named(l, "column", lower_add(l, first, lower_integer(l, j)));
         }
+    }
     for (int i = 0; i < group->items.count; i++)
         if (is_product(group->items.at[i]))
             gradient_sums(l, group->items.at[i]->node, sums, column_panel, lane);

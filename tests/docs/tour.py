@@ -38,7 +38,7 @@ class Stages:
                 text = self.run(self.bpc, "check", "--dump=checked", "iris.bp").stderr
                 text = re.sub(r'at ".*?/iris\.csv"', 'at "…/iris.csv"', text)
             else:
-                text = self.run(self.bpc, f"--emit={name}", "iris.bp", "-o", "-").stdout
+                text = self.run(self.bpc, f"--emit={name}", "--march=x86-64-v3", "iris.bp", "-o", "-").stdout
             self.kept[name] = text
         return self.kept[name]
 
@@ -94,8 +94,8 @@ def page(stages):
         "gives": block(gives),
         "gradient": block(cut(gradient + "\nend", r"^  backward", r"^\S", "the gradient")),
         "kernel_forward": block(short(cut(kernel, r"^    kernel Classifier_step_fc1\b", r"^    (kernel|barrier|guard)|^function", "the kernels"), 28, 4)),
-        "kernel_update": block(short(cut(kernel, r"^    kernel Classifier_step_d_fc1_weight\b", r"^    (kernel|barrier|guard)|^function",
-                                         "the kernels"), 22, 4)),
+        "kernel_update": block(short(cut(cut(kernel, r"^    kernel Classifier_step_d_fc1_bias\b", r"^    (kernel|barrier|guard)|^function",
+                                             "the kernels") + "\nend", r"^            # d_fc1\.weight", r"^            #|^end", "the kernel"), 22, 4)),
         "exp": block(cut(kernel, r"^math exp_f32x16\(", r"^$", "the kernels")),
         "c_kernel": block(short(cut(c, r"^static void Classifier_step_fc1\(", r"^$|^/\*|^static", "the C file"), 28, 3), "c"),
         "c_step": block(cut(c, r"^static void Classifier_step\(", r"^$|^static|^/\*", "the C file"), "c"),
