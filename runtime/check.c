@@ -36,6 +36,13 @@ static void check_head(struct check_run *run) {
         if (run->instance->table_loaded[i] && bytes > 0 && data->fitted_offset + bytes <= most)
             memcpy(run->memory + data->fitted_offset, run->instance->memory + data->fitted_offset, (size_t)bytes);
     }
+    for (int32_t i = 0; i < run->train->class_weight_count; i++) {
+        const struct bp_class_weights *weights = &run->train->class_weights[i];
+        const struct bp_column *column = &program->data[run->train->data].columns[weights->column];
+        bytes = (uint64_t)column->category_count * sizeof(double);
+        if (weights->offset + bytes <= most)
+            memcpy(run->memory + weights->offset, run->instance->memory + weights->offset, (size_t)bytes);
+    }
 }
 
 static double *check_doubles(const struct check_run *run, uint64_t offset) {
@@ -183,6 +190,7 @@ static enum bp_outcome check_phase(struct bp_instance *instance, const struct bp
     if (!bp_instance_table(instance, train->data, error) ||
         !bp_instance_part(instance, train->data, BP_TRAIN, &order, &rows, error))
         return BP_FAILED;
+    bp_class_weights_set(instance, train, order, rows);
     run.instance = instance;
     run.train = train;
     run.check = &train->check;

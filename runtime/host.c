@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- State --------------------------------------------------------------------------------------------------- */
+/* ---- State ------------------------------------------------------------------------------------------------------- */
 /* One data set: rows on their way from the host's structs to slots, `capacity` at a time. */
 struct host_data {
     struct bp_raw raw;
@@ -47,7 +47,7 @@ static int host_outcome(int done) {
     return done ? HOST_DONE : HOST_FAILED;
 }
 
-/* ---- Start and end --------------------------------------------------------------------------------------------- */
+/* ---- Start and end ----------------------------------------------------------------------------------------------- */
 static int64_t host_capacity(const struct bp_program *program, int32_t data) {
     int64_t most = 1;
     for (int32_t i = 0; i < program->train_count; i++)
@@ -231,8 +231,7 @@ int bp_host_plan(struct bp_host *host, int32_t train, int64_t steps, int64_t ste
     return HOST_DONE;
 }
 
-/* ---- Rows in ------------------------------------------------------------------------------------------------------
- */
+/* ---- Rows in ----------------------------------------------------------------------------------------------------- */
 static int host_fills_missing(const struct bp_column *column) {
     for (int32_t i = 0; i < column->transform_count; i++) {
         enum bp_transform_kind kind = column->transforms[i].kind;
@@ -336,8 +335,7 @@ static int host_rows(struct bp_host *host, int32_t data, const void *x, const vo
            (!y || (host_take(raw, y, 1, first, error) && host_fill(host, data, 1, error)));
 }
 
-/* ---- Fitted values ------------------------------------------------------------------------------------------------
- */
+/* ---- Fitted values ----------------------------------------------------------------------------------------------- */
 static void host_know(struct bp_host *host, int32_t data, const double *fitted) {
     const struct bp_data *described = &host->instance.program->data[data];
     memcpy(host->instance.tables[data].fitted, fitted, (size_t)described->fitted_count * sizeof *fitted);
@@ -387,10 +385,14 @@ static int host_fitted(struct bp_host *host, int32_t data, struct bp_error *erro
     return done;
 }
 
-/* ---- Training
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- Training ---------------------------------------------------------------------------------------------------- */
 static int host_train_ready(struct bp_host *host, int32_t train, struct bp_error *error) {
     const struct bp_train *described = &host->instance.program->trains[train];
+    if (described->class_weight_count > 0)
+        return bp_fail(error,
+                       "phase '%s' balances the classes of a training part, and a host's rows have none: give the "
+                       "weights in the program, class_weight [1, 5]",
+                       described->name);
     for (int32_t i = 0; i < described->model_count; i++)
         if (!bp_model_ready(&host->instance, described->models[i], error))
             return 0;
@@ -478,8 +480,7 @@ int bp_host_train_step(struct bp_host *host, int32_t train, const void *x, const
     return host_outcome(host_train(host, train, x, y, rows, loss, &host_error));
 }
 
-/* ---- Predicting
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- Predicting -------------------------------------------------------------------------------------------------- */
 static int32_t host_class(const struct bp_output *output, const float *values) {
     int32_t best = 0;
     if (output->kind == BP_OUTPUT_BINARY)
@@ -544,8 +545,7 @@ int bp_host_predict(struct bp_host *host, int32_t model, const void *x, int64_t 
     return host_outcome(host_predict(host, model, x, rows, out, &host_error));
 }
 
-/* ---- Files ----------------------------------------------------------------------------------------------------------
- */
+/* ---- Files ------------------------------------------------------------------------------------------------------- */
 int bp_host_save(struct bp_host *host, int32_t model, const char *path) {
     struct bp_save save = {0, path, &model, 1};
     int32_t data = host->instance.program->models[model].data;

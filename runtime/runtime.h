@@ -358,6 +358,20 @@ int64_t bp_measure_values(const struct bp_measure *measure); /* how many numbers
 void bp_measure_finish(struct bp_instance *instance, const struct bp_pass *pass, const double *totals, int64_t rows);
 void bp_measure_copy(const struct bp_instance *instance, const struct bp_measure *measure, double *values);
 /* Measures over order[0 .. rows): values [bp_measure_values]. 1 done, 0 error, -1 interrupted. */
+/* ranking.c: the area under a curve; NaN where it has none, -1 after an error. */
+double bp_ranking_area(enum bp_ranking_kind kind, const float *scores, const float *truths, int64_t count,
+                       struct bp_error *error);
+struct bp_rankings { /* while a pass goes over the rows */
+    struct bp_instance *instance;
+    const struct bp_pass *pass;
+    int64_t rows;
+    float *values; /* [ranking_count][scores, truths][rows] */
+};
+int bp_rankings_start(struct bp_rankings *rankings, struct bp_instance *instance, const struct bp_pass *pass,
+                      int64_t rows, struct bp_error *error);
+int bp_rankings_take(void *argument, int64_t place, int64_t rows); /* a sweep's `after` */
+int bp_rankings_finish(struct bp_rankings *rankings, double *totals, struct bp_error *error);
+void bp_rankings_free(struct bp_rankings *rankings);
 int bp_measure_run(struct bp_instance *instance, const struct bp_measure *measure, int32_t data, const int64_t *order,
                    int64_t rows, double *values, struct bp_error *error);
 
@@ -392,6 +406,9 @@ enum bp_outcome { BP_OK = 0, BP_FAILED = 1, BP_USAGE = 2, BP_INTERRUPTED = 130 }
 /* train.c; `resumed` is NULL for a phase that starts. */
 enum bp_outcome bp_train_run(struct bp_instance *instance, int32_t statement, struct bp_progress *resumed,
                              struct bp_error *error);
+/* class_weight.c: the phase's balanced weights, from these rows of its data set; NULL: all are 1. */
+void bp_class_weights_set(struct bp_instance *instance, const struct bp_train *train, const int64_t *rows,
+                          int64_t row_count);
 /* diverge.c: says where the first value that is not finite came from. */
 void bp_train_explain(struct bp_instance *instance, const struct bp_sweep *sweep, const struct bp_train *train,
                       int64_t epoch, struct bp_error *error);

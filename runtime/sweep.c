@@ -186,7 +186,8 @@ void bp_measure_copy(const struct bp_instance *instance, const struct bp_measure
 }
 
 void bp_measure_finish(struct bp_instance *instance, const struct bp_pass *pass, const double *totals, int64_t rows) {
-    memcpy(instance->memory + pass->totals_offset, totals, (size_t)pass->sum_count * sizeof *totals);
+    memcpy(instance->memory + pass->totals_offset, totals,
+           (size_t)(pass->sum_count + pass->ranking_count) * sizeof *totals);
     bp_scalars(instance)[BP_SCALAR_ROWS] = (double)rows;
     bp_call(instance, &pass->finish);
 }
@@ -198,14 +199,27 @@ static int sweep_pass(struct bp_instance *instance, const struct bp_pass *pass, 
     sweep->last = (sweep->rows + sweep->batch - 1) / sweep->batch;
     sweep->sums_offset = pass->sums_offset;
     sweep->sum_count = pass->sum_count;
-    sweep->totals = bp_allocate(((size_t)pass->sum_count + 1) * sizeof *sweep->totals, "sums", error);
-    if (!sweep->totals)
+    struct bp_rankings rankings;
+    size_t totals = (size_t)pass->sum_count + (size_t)pass->ranking_count + 1;
+    sweep->totals = bp_allocate(totals * sizeof *sweep->totals, "sums", error);
+    int done = sweep->totals && bp_rankings_start(&rankings, instance, pass, sweep->rows, error) ? 1 : 0;
+    if (!done) {
+        free(sweep->totals);
         return 0;
+    }
+    sweep->after = pass->ranking_count > 0 ? bp_rankings_take : NULL;
+    sweep->argument = &rankings;
     bp_sweep_run(sweep);
-    if (sweep->end == BP_SWEEP_DONE)
+    if (sweep->end != BP_SWEEP_DONE)
+        done = -1;
+    else if (!bp_rankings_finish(&rankings, sweep->totals, error))
+        done = 0;
+    else
         bp_measure_finish(instance, pass, sweep->totals, sweep->rows);
+    sweep->after = NULL;
+    bp_rankings_free(&rankings);
     free(sweep->totals);
-    return sweep->end == BP_SWEEP_DONE ? 1 : -1;
+    return done;
 }
 
 int bp_measure_run(struct bp_instance *instance, const struct bp_measure *measure, int32_t data, const int64_t *order,

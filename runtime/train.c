@@ -104,6 +104,7 @@ static int train_prepare(struct train_run *run, struct bp_error *error) {
     if (!bp_instance_table(instance, train->data, error) ||
         !bp_instance_part(instance, train->data, BP_TRAIN, &run->rows, &run->row_count, error))
         return 0;
+    bp_class_weights_set(instance, train, run->rows, run->row_count);
     if (train->validation.pass_count > 0 &&
         !bp_instance_part(instance, train->data, BP_VALIDATION, &run->validation_rows, &run->validation_count, error))
         return 0;

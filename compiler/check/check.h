@@ -133,6 +133,10 @@ typedef struct TrainPlan {
     int64_t patience, start_from_epoch;
     double min_delta;
     int better; /* from mode = max | min; 0: the metric says */
+    int class_column; /* of the data set: the target whose classes are weighed; -1: none */
+    bool class_balanced;
+    double *class_weights; /* [categories], unless balanced */
+    Span class_span;
     const char *checkpoint;
     int64_t checkpoint_every;
     Setting *step; /* the general form, or NULL */

@@ -208,6 +208,8 @@ DataSet *data_behind(Checker *checker, const char *checkpoint);
 void check_train(Checker *checker, Item *item);
 void check_evaluate(Checker *checker, Item *item);
 void check_save(Checker *checker, Item *item);
+/* class_weight.c; NULL: there is none. */
+void read_class_weight(Checker *checker, TrainPlan *plan, const Setting *setting);
 /* folds.c: once every action is known. */
 void check_folded(Checker *checker);
 bool check_output_path(const Expr *path, const char *what);

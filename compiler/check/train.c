@@ -18,6 +18,7 @@ typedef enum Known {
     KNOWN_FREEZE,
     KNOWN_EARLY_STOPPING,
     KNOWN_CHECKPOINT,
+    KNOWN_CLASS_WEIGHT,
     KNOWN_NOW, /* from here on they are not there yet */
 } Known;
 
@@ -34,9 +35,9 @@ static const SettingRule rules[] = {
     {"freeze", false, false},
     {"early_stopping", false, false},
     {"checkpoint", false, false},
+    {"class_weight", false, false},
     {"step", false, true},
     {"augment", false, true},
-    {"class_weight", false, true},
     {"sample_weight", false, true},
     {"log", false, true},
     {"clip_gradient", false, true},
@@ -197,6 +198,22 @@ static bool is_measured(const Checker *checker, const TrainPlan *plan, Name name
     return definition && definition->item->kind == ITEM_METRIC;
 }
 
+/* What is watched is measured, whether `metrics` names it or not. */
+static void measure_monitor(const Checker *checker, TrainPlan *plan, Name name) {
+    if (strcmp(name, "loss") == 0)
+        return;
+    for (int i = 0; i < plan->metrics.count; i++)
+        if (name_called(plan->metrics.at[i].value) == name)
+            return;
+    Arg *more = arena_array(checker->arena, Arg, plan->metrics.count + 1);
+    for (int i = 0; i < plan->metrics.count; i++)
+        more[i] = plan->metrics.at[i];
+    Expr *metric = arena_new_of(checker->arena, Expr);
+    *metric = (Expr){.kind = EXPR_NAME, .height = 1, .span = plan->monitor_span, .name = name};
+    more[plan->metrics.count] = (Arg){.value = metric};
+    plan->metrics = (Args){more, plan->metrics.count + 1};
+}
+
 static void unknown_monitor(Checker *checker, const TrainPlan *plan) {
     LIST(Name) names = {0};
     *LIST_ADD(checker->arena, &names) = name_of("val_loss");
@@ -219,6 +236,7 @@ static void check_monitor(Checker *checker, TrainPlan *plan) {
         unknown_monitor(checker, plan);
         return;
     }
+    measure_monitor(checker, plan, validation ? name_of(plan->monitor + 4) : plan->monitor);
     if (validation && data_is_good(checker, plan->data) && !plan->data->has_part[BP_VALIDATION]) {
         error_at(plan->monitor_span, "'%s' needs a validation part, and '%s' has none", plan->monitor,
                  plan->data->name);
@@ -408,6 +426,7 @@ static Span heading(const Item *item) {
 void check_train(Checker *checker, Item *item) {
     Setting *found[RULE_COUNT] = {NULL};
     TrainPlan *plan = arena_new_of(checker->arena, TrainPlan);
+    plan->class_column = -1;
     plan->finetune = item->kind == ITEM_FINETUNE;
     plan->name = item->label ? item->label : item->models.at[0];
     plan->span = item->label ? item->label_span : heading(item);
@@ -428,6 +447,7 @@ void check_train(Checker *checker, Item *item) {
         read_shuffle(plan, found[KNOWN_SHUFFLE]);
         read_early_stopping(checker, plan, found[KNOWN_EARLY_STOPPING]);
         read_checkpoint(checker, plan, found[KNOWN_CHECKPOINT]);
+        read_class_weight(checker, plan, found[KNOWN_CLASS_WEIGHT]);
     }
     check_phase_name(checker, plan);
     *LIST_ADD(checker->arena, &checker->program->actions) = (Action){.kind = BP_DO_TRAIN, .train = plan};

@@ -2,6 +2,8 @@
  * runs. */
 #include "program.h"
 
+#include "../graph/build.h"
+
 #include <string.h>
 
 typedef struct Describe {
@@ -191,6 +193,14 @@ static struct bp_measure measure_of(Describe *d, const GraphMeasure *from) {
                                      .sums_offset = pass->sums->offset,
                                      .totals_offset = pass->totals->offset,
                                      .sum_count = (int32_t)pass->sum_count};
+        struct bp_ranking *rankings = arena_array(d->arena, struct bp_ranking, pass->rankings.count + 1);
+        for (int j = 0; j < pass->rankings.count; j++) {
+            const GraphRanking *ranking = &pass->rankings.at[j];
+            rankings[j] = (struct bp_ranking){ranking->kind, ranking->scores->offset, ranking->truths->offset,
+                                              (int32_t)ranking->total};
+        }
+        passes[i].rankings = rankings;
+        passes[i].ranking_count = pass->rankings.count;
     }
     struct bp_metric *metrics = arena_array(d->arena, struct bp_metric, from->metrics.count + 1);
     for (int i = 0; i < from->metrics.count; i++) {
@@ -248,6 +258,13 @@ static struct bp_train train_of(Describe *d, const GraphTrain *from) {
                                                       plan->patience, plan->min_delta,        plan->start_from_epoch};
     train.checkpoint = plan->checkpoint;
     train.checkpoint_every = plan->checkpoint_every;
+    if (plan->class_column >= 0 && plan->class_balanced) {
+        struct bp_class_weights *weights = arena_new_of(d->arena, struct bp_class_weights);
+        weights->column = plan->class_column;
+        weights->offset = (uint64_t)scalar_of_class_weight(d->graph->program, plan) * sizeof(double);
+        train.class_weights = weights;
+        train.class_weight_count = 1;
+    }
     train.flops_per_row = from->flops_per_row;
     train.trace = function_of(d, from->trace);
     struct bp_trace_point *points = arena_array(d->arena, struct bp_trace_point, from->trace_points.count + 1);

@@ -405,6 +405,11 @@ GraphProgram *graph_build(Arena *arena, Program *program) {
     out->scalar_count = BP_SCALAR_COUNT + program->params.count;
     for (int i = 0; i < program->data.count; i++)
         out->scalar_count += program->data.at[i]->fitted_count;
+    for (int i = 0; i < program->actions.count; i++) {
+        const TrainPlan *plan = program->actions.at[i].train;
+        if (plan && plan->class_column >= 0 && plan->class_balanced)
+            out->scalar_count += plan->data->columns[plan->class_column].category_count;
+    }
     int64_t count = out->scalar_count;
     out->scalars = buffer_new(arena, "scalars", BUFFER_SCALARS, SCALAR_F64, 0, 1, &count, SPAN_NONE);
     return out;

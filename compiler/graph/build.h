@@ -63,6 +63,13 @@ typedef struct Scope {
 } Scope;
 
 /* A loss that was applied: which output it reads, which target, and how a prediction is made of the output. */
+/* An area under a curve that a metric reads: value is an OP_TOTAL of a place of its own until its pass is built. */
+typedef struct Ranking {
+    enum bp_ranking_kind kind;
+    Node *score, *truth, *value;
+    int64_t total;
+} Ranking;
+
 typedef struct LossUse {
     Node *output, *target;
     const Item *loss;
@@ -85,7 +92,11 @@ struct Build {
     Name callee;            /* the prelude's function that is being elaborated, for notes */
     int depth;              /* of calls: a definition that calls itself is an error */
     int draws;              /* random draws so far in this application: part of their streams */
+    LIST(Ranking) rankings; /* of the metrics in hand */
     LIST(LossUse) losses;
+    Node *weighed;      /* while training: a loss of this target counts as `class_weight` says; NULL: none */
+    Node *class_weight;
+    int in_loss;        /* losses within losses are not weighed again */
     Stmt **replacements;    /* of the derived model whose body is being elaborated; NULL inside calls */
     bool *replaced;         /* which of them have found their layer */
     int replacement_count;
@@ -165,6 +176,9 @@ Node *data_group_node(Build *build, const DataSet *data, const DataGroup *group)
 Node *build_file_units(Build *build, const DataSet *data, int first_column, int count, Node *y, bool stop_at_log, Span span);
 /* The output as predictions are read: the link applied, the file's units. */
 Node *build_prediction(Build *build, const OutputRole *role, Node *output, bool stop_at_log, Span span);
+/* class_weight.c: what build->scope calls the target is weighed by the losses that are built from here on. */
+void weigh_classes(Build *build, const TrainPlan *plan);
+int scalar_of_class_weight(const Program *program, const TrainPlan *plan); /* the first of them, where balanced */
 int scalar_of_param(const Program *program, int param);
 int scalar_of_fitted(const Program *program, const DataSet *data, int fitted);
 
@@ -188,6 +202,11 @@ typedef struct MeasureRequest {
     int64_t capacity;
     GraphFunction *step; /* sums go into this function too, one pass; metrics that need two are left out. Else NULL */
 } MeasureRequest;
+/* ranking.c */
+Node *build_ranking(Build *build, enum bp_ranking_kind kind, Node *y, Node *t, Span span); /* NULL after an error */
+const Ranking *ranking_behind(const Build *build, const Node *node); /* whose value it is, or NULL */
+bool uses_ranking(const Build *build, const Node *node);
+void place_rankings(Build *build, const MeasureRequest *request, GraphPass *pass);
 bool build_measure(Build *build, const MeasureRequest *request, GraphMeasure *measure, Node **loss_sum);
 void build_train(Build *build, TrainPlan *plan);
 void build_evaluate(Build *build, EvaluatePlan *plan);

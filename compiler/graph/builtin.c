@@ -177,6 +177,27 @@ static Term apply_batch_rows(Build *build, Term *args, int count, BoundOption *o
     return term_node(build->measuring ? node_total(build->graph, NULL, 0, 0, NULL) : node_rows(build->graph), span);
 }
 
+static Term apply_area(Build *build, enum bp_ranking_kind kind, Term *args, BoundOption *options, int option_count,
+                       Span span) {
+    Node *y = term_number(build, &args[0]), *t = term_value(build, &args[1]);
+    if (!y || !t || !no_options(build, "an area under a curve", options, option_count))
+        return NOTHING;
+    Node *area = build_ranking(build, kind, y, t, span);
+    return area ? term_node(area, span) : NOTHING;
+}
+
+static Term apply_area_under_roc(Build *build, Term *args, int count, BoundOption *options, int option_count,
+                                 Span span) {
+    (void)count;
+    return apply_area(build, BP_RANKING_ROC, args, options, option_count, span);
+}
+
+static Term apply_area_under_pr(Build *build, Term *args, int count, BoundOption *options, int option_count,
+                                Span span) {
+    (void)count;
+    return apply_area(build, BP_RANKING_PR, args, options, option_count, span);
+}
+
 static Term apply_concat(Build *build, Term *args, int count, BoundOption *options, int option_count, Span span) {
     Node **parts = arena_array(build->arena, Node *, count);
     for (int i = 0; i < count; i++) {
@@ -382,6 +403,8 @@ static const Builtin builtins[] = {
     {"argmax", 1, 1, apply_argmax, NULL, OP_COUNT},
     {"batch_sum", 1, 1, apply_batch_sum, NULL, OP_COUNT},
     {"batch_rows", 0, 0, apply_batch_rows, NULL, OP_COUNT},
+    {"area_under_roc", 2, 2, apply_area_under_roc, NULL, OP_COUNT},
+    {"area_under_pr", 2, 2, apply_area_under_pr, NULL, OP_COUNT},
     {"concat", 1, 99, apply_concat, NULL, OP_COUNT},
     {"flatten", 1, 1, apply_flatten, NULL, OP_COUNT},
     {"reshape", 2, 2, apply_reshape, NULL, OP_COUNT},

@@ -203,6 +203,13 @@ static void remember_loss(Build *build, const Item *item, Term *positional, int 
     *LIST_ADD(build->arena, &build->losses) = (LossUse){positional[0].node, positional[1].node, item};
 }
 
+static Term weigh_loss(Build *build, const Term *positional, int count, Term loss, Span span) {
+    bool weighed = build->weighed && build->in_loss == 0 && count > 1 && loss.kind == TERM_NODE &&
+                   positional[1].kind == TERM_NODE && positional[1].node == build->weighed;
+    Node *args[2] = {loss.node, build->class_weight};
+    return weighed ? term_node(build_op(build, OP_MULTIPLY, args, 2, span), span) : loss;
+}
+
 static Term invoke(Build *build, const Item *item, Term *positional, int count, BoundOption *options, int option_count,
                    Span span) {
     if (item->kind == ITEM_OPTIMIZER)
@@ -240,9 +247,13 @@ static Term invoke(Build *build, const Item *item, Term *positional, int count, 
         else if (missing)
             build_error(build, span, "'%s' needs '%s'", item->name, missing->name);
         else if (item->kind != ITEM_LOSS || classes_fit(build, item, positional, count, span)) {
+            build->in_loss += item->kind == ITEM_LOSS;
             result = call_body(build, item);
-            if (item->kind == ITEM_LOSS)
+            build->in_loss -= item->kind == ITEM_LOSS;
+            if (item->kind == ITEM_LOSS) {
                 remember_loss(build, item, positional, count);
+                result = weigh_loss(build, positional, count, result, span);
+            }
         }
     }
     if (unnamed)

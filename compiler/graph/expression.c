@@ -120,8 +120,7 @@ static Term build_matmul(Build *build, Term left, Term right, Span span) {
 
 /* Names that the language has and this compiler does not yet. */
 static bool is_to_come(Name name) {
-    static const char *const names[] = {"roc_auc",     "pr_auc",     "log_loss",      "recall",
-                                        "precision",   "top_k",      "grad",          "linspace",
+    static const char *const names[] = {"log_loss",    "top_k",      "grad",          "linspace",
                                         "batch_norm",  "layer_norm", "rms_norm",      "cosine",
                                         "exponential", "one_cycle",  "linear_warmup", "reduce_on_plateau"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)

@@ -150,7 +150,14 @@ typedef struct GraphMetric {
     Buffer *buffer; /* F64 */
 } GraphMetric;
 
+typedef struct GraphRanking {
+    enum bp_ranking_kind kind;
+    Buffer *scores, *truths; /* F32 of each row */
+    int64_t total;           /* element of the totals */
+} GraphRanking;
+
 typedef struct GraphPass {
+    LIST(GraphRanking) rankings; /* of the first pass */
     GraphFunction *accumulate, *finish; /* finish NULL except in the last */
     Buffer *sums, *totals;
     int64_t sum_count;

@@ -32,7 +32,7 @@ static bool is_row_count(const Node *node) {
 static int depth_of(Staging *staging, Node *node) {
     if (staging->depths[node->id] >= 0)
         return staging->depths[node->id];
-    int depth = is_row_count(node) ? 1 : 0;
+    int depth = is_row_count(node) || ranking_behind(staging->build, node) ? 1 : 0;
     for (int i = 0; i < node->arg_count; i++) {
         int inside = depth_of(staging, node->args[i]);
         if (inside > depth)
@@ -49,6 +49,9 @@ static Node *replace_reduction(void *context, Node *node) {
     Staging *staging = context;
     if (is_row_count(node))
         return node_total(staging->build->graph, staging->row_totals, 0, 0, NULL);
+    const Ranking *ranking = ranking_behind(staging->build, node);
+    if (ranking)
+        return node_total(staging->build->graph, staging->row_totals, ranking->total, 0, NULL);
     for (int i = 0; i < staging->reductions.count; i++) {
         const Reduction *reduction = &staging->reductions.at[i];
         if (reduction->node == node && reduction->totals && reduction->depth < staging->below)
@@ -273,6 +276,8 @@ static void build_pass(Staging *staging, const MeasureRequest *request, int dept
     *LIST_ADD(build->arena, &pass->accumulate->sinks) = (Sink){node_rows(build->graph), NULL, pass->sums, 0};
     if (depth == 1 && loss_sum)
         *LIST_ADD(build->arena, &pass->accumulate->sinks) = (Sink){loss_sum, NULL, pass->sums, 1};
+    if (depth == 1)
+        place_rankings(build, request, pass);
     staging->below = depth;
     Rewriter rewriter;
     rewrite_start(&rewriter, build->graph, replace_reduction, staging);
@@ -337,6 +342,21 @@ static bool gather_roots(Build *build, const MeasureRequest *request, Root *root
     return ok;
 }
 
+/* Not within a step: the weights change from batch to batch. */
+static void leave_rankings_out(Build *build, Root *roots, int *count) {
+    int kept = 0;
+    for (int i = 0; i < *count; i++) {
+        if (!roots[i].value || !uses_ranking(build, roots[i].value)) {
+            roots[kept++] = roots[i];
+            continue;
+        }
+        note_at(roots[i].span, "'%s' needs the order of all rows: it is measured on the validation part only",
+                roots[i].metric.name);
+    }
+    *count = kept;
+    build->rankings.count = 0;
+}
+
 bool build_measure(Build *build, const MeasureRequest *request, GraphMeasure *measure, Node **loss_sum) {
     Root *roots = arena_array(build->arena, Root, request->metrics->count + 1);
     int count = 0, deepest = 1;
@@ -348,8 +368,11 @@ bool build_measure(Build *build, const MeasureRequest *request, GraphMeasure *me
                            node_op(build->graph, OP_MULTIPLY, node_rows(build->graph), request->penalty, NULL), NULL);
         roots[count++] = (Root){{.name = name_of("loss"), .rows = 1, .columns = 1, .better = -1}, NULL, request->span};
     }
+    build->rankings.count = 0;
     if (!gather_roots(build, request, roots, &count))
         return false;
+    if (request->step)
+        leave_rankings_out(build, roots, &count);
     Staging staging = {.build = build, .count = graph_node_count(build->graph)};
     staging.depths = arena_array(build->arena, int, staging.count);
     memset(staging.depths, -1, sizeof(int) * (size_t)staging.count);

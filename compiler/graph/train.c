@@ -697,7 +697,10 @@ void build_train(Build *build, TrainPlan *plan) {
         model->trained = true;
         *LIST_ADD(build->arena, &train->models) = model;
     }
+    if (ok)
+        weigh_classes(build, plan);
     Node *loss = ok ? build_loss(build, plan, &forward) : NULL;
+    build->weighed = NULL;
     ok = loss && choose_trainable(build, train);
     if (ok) {
         learn_roles(build, train, &forward);

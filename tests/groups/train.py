@@ -148,6 +148,49 @@ def folds_add_up(build):
         expect(of_kind(other, "evaluate")[0]["accuracy"] < mean, "--set lr=1e-5 changes nothing")
 
 
+def won_pairs(scores, truths):
+    """The share of pairs of a positive and a negative row in which the positive one has the higher score; a tie is half."""
+    pairs = [(a, b) for a, t in zip(scores, truths) if t for b, f in zip(scores, truths) if not f]
+    return sum(1 if a > b else 0.5 if a == b else 0 for a, b in pairs) / len(pairs)
+
+
+def average_precision(scores, truths):
+    area, before = 0, 0
+    for threshold in sorted(set(scores), reverse=True):
+        named = [t for score, t in zip(scores, truths) if score >= threshold]
+        recall = sum(named) / sum(truths)
+        area += (recall - before) * sum(named) / len(named)
+        before = recall
+    return area
+
+
+def areas_are_the_predictions(build):
+    """Areas under curves, precision and recall as the predictions of the same rows give them, by the definitions."""
+    with copied(IRIS, TESTS / "train") as place:
+        two, three = of_kind(train(build, place, "areas.bp"), "evaluate")
+        for event, table, weights in ((two, "two-species.csv", "two"), (three, "iris.csv", "three")):
+            build.succeed(["./areas", "predict", "--model", event["model"], "--weights", f"{weights}.safetensors", table,
+                           "-o", "out.csv"], cwd=place)
+            answers = list(csv.DictReader((place / "out.csv").open()))
+            actual = [row["species"] for row in csv.DictReader((place / table).open())]
+            names = sorted(set(actual))
+            scored = [("probability", names[1])] if weights == "two" else [(f"probability_{name}", name) for name in names]
+            scores = [([float(answer[key]) for answer in answers], [name == kind for kind in actual]) for key, name in scored]
+            for metric, by_hand in (("roc_auc", won_pairs), ("pr_auc", average_precision)):
+                truth = statistics.mean(by_hand(*pair) for pair in scores)
+                expect(abs(event[metric] - truth) < 1e-9, f"{metric} is {event[metric]}, by hand {truth}")
+            each = {"precision": [], "recall": []}
+            for name in names:
+                hits = sum(answer["prediction"] == name == kind for answer, kind in zip(answers, actual))
+                each["precision"].append(hits / max(1, sum(answer["prediction"] == name for answer in answers)))
+                each["recall"].append(hits / actual.count(name))
+            wanted = {metric: values[1] if weights == "two" else statistics.mean(values) for metric, values in each.items()}
+            if weights == "three":
+                wanted["recall"] = event["accuracy"]  # micro: of all rows
+            for metric, truth in wanted.items():
+                expect(abs(event[metric] - truth) < 1e-6, f"{metric} is {event[metric]}, by hand {truth}")
+
+
 # ---- Predictions ----------------------------------------------------------------------------------------------------
 
 
@@ -316,7 +359,7 @@ def stages_print(build):
 def tests(build):
     for name, function in (
         ("iris", iris_learns), ("finetune", finetune_learns), ("frozen", frozen_layer_stays), ("tutorial", tutorial_learns),
-        ("xor", xor_learns), ("penguins", penguins_learn), ("digits", digits_learn), ("folds", folds_add_up), ("predictions", predictions_are_the_checkpoints),
+        ("xor", xor_learns), ("penguins", penguins_learn), ("digits", digits_learn), ("folds", folds_add_up), ("areas", areas_are_the_predictions), ("predictions", predictions_are_the_checkpoints),
         ("one-row-as-many", one_row_as_many), ("anywhere", runs_anywhere), ("seeds", seeds_differ_in_weights_alone),
         ("resume", resumed_equals_unbroken), ("bench", bench_says_json), ("describe", described_table_compiles),
         ("stages", stages_print), ("piped-rows", predicts_what_is_piped), ("odd-categories", tables_keep_their_form),

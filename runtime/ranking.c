@@ -1,0 +1,105 @@
+/* Areas under curves: what only all rows together tell. */
+#include "runtime.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct ranking_row {
+    float score;
+    int32_t positive;
+};
+
+static int ranking_ascending(const void *left, const void *right) {
+    float a = ((const struct ranking_row *)left)->score, b = ((const struct ranking_row *)right)->score;
+    return a < b ? -1 : a > b;
+}
+
+/* The chance that a positive row has a higher score than a negative one, ties counting half (Mann and Whitney, On a test
+   of whether one of two random variables is stochastically larger, 1947): from the sum of the positive rows' ranks. */
+static double ranking_roc(const struct ranking_row *rows, int64_t count, double positives, double negatives) {
+    double ranks = 0;
+    for (int64_t first = 0, end; first < count; first = end) {
+        double here = 0;
+        for (end = first; end < count && rows[end].score == rows[first].score; end++)
+            here += rows[end].positive;
+        ranks += here * ((double)(first + 1 + end) / 2);
+    }
+    return (ranks - positives * (positives + 1) / 2) / (positives * negatives);
+}
+
+/* Average precision: over the scores from the highest down, the precision there times the recall gained. */
+static double ranking_pr(const struct ranking_row *rows, int64_t count, double positives) {
+    double found = 0, area = 0;
+    for (int64_t end = count, first; end > 0; end = first) {
+        double here = 0;
+        for (first = end; first > 0 && rows[first - 1].score == rows[end - 1].score; first--)
+            here += rows[first - 1].positive;
+        found += here;
+        area += here / positives * (found / (double)(count - first));
+    }
+    return area;
+}
+
+double bp_ranking_area(enum bp_ranking_kind kind, const float *scores, const float *truths, int64_t count,
+                       struct bp_error *error) {
+    struct ranking_row *rows = bp_allocate(((size_t)count + 1) * sizeof *rows, "the order of the rows", error);
+    double positives = 0, area = (double)NAN;
+    if (rows == NULL)
+        return -1;
+    int64_t numbers = 0;
+    for (int64_t i = 0; i < count; i++) {
+        rows[i] = (struct ranking_row){scores[i], truths[i] > 0.5F};
+        positives += rows[i].positive;
+        numbers += !isnan(scores[i]);
+    }
+    if (numbers == count && positives > 0 && positives < (double)count) {
+        qsort(rows, (size_t)count, sizeof *rows, ranking_ascending);
+        area = kind == BP_RANKING_ROC ? ranking_roc(rows, count, positives, (double)count - positives)
+                                      : ranking_pr(rows, count, positives);
+    }
+    free(rows);
+    return area;
+}
+
+/* ---- While a pass runs ------------------------------------------------------------------------------------------- */
+int bp_rankings_start(struct bp_rankings *rankings, struct bp_instance *instance, const struct bp_pass *pass,
+                      int64_t rows, struct bp_error *error) {
+    memset(rankings, 0, sizeof *rankings);
+    rankings->instance = instance;
+    rankings->pass = pass;
+    rankings->rows = rows;
+    if (pass->ranking_count == 0)
+        return 1;
+    rankings->values = bp_allocate((size_t)rows * 2 * (size_t)pass->ranking_count * sizeof *rankings->values,
+                                   "the scores of all rows", error);
+    return rankings->values != NULL;
+}
+
+int bp_rankings_take(void *argument, int64_t place, int64_t rows) {
+    struct bp_rankings *rankings = argument;
+    for (int32_t i = 0; i < rankings->pass->ranking_count; i++) {
+        const struct bp_ranking *ranking = &rankings->pass->rankings[i];
+        float *to = rankings->values + 2 * i * rankings->rows + place;
+        memcpy(to, rankings->instance->memory + ranking->scores_offset, (size_t)rows * sizeof *to);
+        memcpy(to + rankings->rows, rankings->instance->memory + ranking->truths_offset, (size_t)rows * sizeof *to);
+    }
+    return 1;
+}
+
+int bp_rankings_finish(struct bp_rankings *rankings, double *totals, struct bp_error *error) {
+    for (int32_t i = 0; i < rankings->pass->ranking_count; i++) {
+        const struct bp_ranking *ranking = &rankings->pass->rankings[i];
+        const float *scores = rankings->values + 2 * i * rankings->rows;
+        double area = bp_ranking_area(ranking->kind, scores, scores + rankings->rows, rankings->rows, error);
+        if (area < 0)
+            return 0;
+        totals[ranking->total] = area;
+    }
+    return 1;
+}
+
+void bp_rankings_free(struct bp_rankings *rankings) {
+    free(rankings->values);
+    rankings->values = NULL;
+}
