@@ -133,7 +133,14 @@ CacheKey cache_key(const Target *target, const char *bytes, size_t length);
 char *cache_read(const CacheKey *key, size_t *length);
 void cache_write(const CacheKey *key, const char *bytes, size_t length);
 
+/* crash.c: watches one code at a time. */
+void crash_watch(LlvmCode *code);
+void crash_watch_no_more(LlvmCode *code);
+
 /* jit.c */
+/* "kernel Net_step_fc1" and where the .bp file says so; NULL where the place is in none of its functions. For crashes:
+   it takes its time. */
+const char *code_at(LlvmCode *code, const void *place, Place *at);
 LlvmCode *code_compile(Module *module, const LlvmWanted *wanted, int wanted_count, const LlvmOptions *options);
 void *code_find(LlvmCode *code, const char *function);
 void code_release(LlvmCode *code);

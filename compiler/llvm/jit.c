@@ -22,7 +22,16 @@ typedef struct Lazy { /* a function that is compiled when it is called */
     LlvmCode *code;
     const Function *function;
     Piece piece;
+    bool made;
 } Lazy;
+
+/* Cuts the module: what comes first into pieces for the workers, the rest by function. */
+typedef struct Cut {
+    Piece pieces[MOST_WORKERS];
+    int workers;
+    Lazy *lazies;
+    int lazy_count;
+} Cut;
 
 struct LlvmCode {
     Arena *arena;
@@ -30,6 +39,7 @@ struct LlvmCode {
     LlvmOptions options;
     Target target;
     Shapes shapes;
+    Cut cut;
     LLVMOrcLLJITRef jit;
     LLVMOrcLazyCallThroughManagerRef through;
     LLVMOrcIndirectStubsManagerRef stubs;
@@ -175,6 +185,7 @@ static void materialize(void *context, LLVMOrcMaterializationResponsibilityRef r
     pthread_mutex_unlock(&code->one);
     tell_time(code, lazy->function->name, &since);
     if (work.object) {
+        lazy->made = true;
         LLVMOrcObjectLayerEmit(LLVMOrcLLJITGetObjLinkingLayer(code->jit), responsibility, work.object);
     } else {
         LLVMOrcMaterializationResponsibilityFailMaterialization(responsibility);
@@ -259,14 +270,6 @@ static const LlvmWanted *find_wanted(const Function *function, const LlvmWanted 
     return found;
 }
 
-/* Cuts the module: what comes first into pieces for the workers, the rest by function. */
-typedef struct Cut {
-    Piece pieces[MOST_WORKERS];
-    int workers;
-    Lazy *lazies;
-    int lazy_count;
-} Cut;
-
 static void cut(LlvmCode *code, const LlvmWanted *wanted, int wanted_count, Cut *cut) {
     const Module *module = code->module;
     PointerMap done = {0};
@@ -323,25 +326,75 @@ static bool make_first(LlvmCode *code, const Cut *cut) {
 }
 
 static bool compile_all(LlvmCode *code, const LlvmWanted *wanted, int wanted_count) {
-    Cut pieces = {0};
+    Cut *pieces = &code->cut;
     shapes_find(code->arena, code->module, &code->shapes);
-    cut(code, wanted, wanted_count, &pieces);
-    if (!make_first(code, &pieces))
+    cut(code, wanted, wanted_count, pieces);
+    if (!make_first(code, pieces))
         return false;
     double since = milliseconds();
-    if (!define_lazies(code, pieces.lazies, pieces.lazy_count))
+    if (!define_lazies(code, pieces->lazies, pieces->lazy_count))
         return false;
-    for (int i = 0; i < pieces.workers; i++)
-        for (int j = 0; j < pieces.pieces[i].functions.count; j++) {
-            const Function *function = pieces.pieces[i].functions.at[j];
+    for (int i = 0; i < pieces->workers; i++)
+        for (int j = 0; j < pieces->pieces[i].functions.count; j++) {
+            const Function *function = pieces->pieces[i].functions.at[j];
             if (!find_address(code, function, function->name))
                 return false;
         }
-    for (int i = 0; i < pieces.lazy_count; i++)
-        if (!find_address(code, pieces.lazies[i].function, stub_name(code, pieces.lazies[i].function)))
+    for (int i = 0; i < pieces->lazy_count; i++)
+        if (!find_address(code, pieces->lazies[i].function, stub_name(code, pieces->lazies[i].function)))
             return false;
     tell_time(code, "link", &since);
     return true;
+}
+
+/* ---- What lies where --------------------------------------------------------------------------------------------- */
+
+typedef struct Nearest { /* the function that begins last of those before a place */
+    LlvmCode *code;
+    uintptr_t place, start;
+    const char *name;
+    Span span;
+} Nearest;
+
+static void look_at(Nearest *nearest, const char *symbol, const char *kind, const char *name, Span span) {
+    LLVMOrcExecutorAddress address = 0;
+    LLVMErrorRef error = LLVMOrcLLJITLookup(nearest->code->jit, &address, symbol);
+    if (error) {
+        LLVMConsumeError(error);
+        return;
+    }
+    if (address > nearest->place || address < nearest->start)
+        return;
+    nearest->start = (uintptr_t)address;
+    nearest->name = arena_printf(nearest->code->arena, "%s %s", kind, name);
+    nearest->span = span;
+}
+
+static void look_at_piece(Nearest *nearest, const Piece *piece) {
+    Arena *arena = nearest->code->arena;
+    for (int i = 0; i < piece->functions.count; i++)
+        look_at(nearest, piece->functions.at[i]->name, "function", piece->functions.at[i]->name,
+                piece->functions.at[i]->span);
+    for (int i = 0; i < piece->shapes.count; i++) {
+        const Kernel *kernel = piece->shapes.at[i]->kernel;
+        look_at(nearest, arena_printf(arena, "%s.kernel", kernel->name), "kernel", kernel->name, kernel->span);
+    }
+    for (int i = 0; i < piece->maths.count; i++)
+        look_at(nearest, arena_printf(arena, "%s.math", piece->maths.at[i]->name), "the math function",
+                piece->maths.at[i]->name, SPAN_NONE);
+}
+
+const char *code_at(LlvmCode *code, const void *place, Place *at) {
+    Nearest nearest = {.code = code, .place = (uintptr_t)place, .span = SPAN_NONE};
+    for (int i = 0; i < code->cut.workers; i++)
+        look_at_piece(&nearest, &code->cut.pieces[i]);
+    for (int i = 0; i < code->cut.lazy_count; i++)
+        if (code->cut.lazies[i].made)
+            look_at_piece(&nearest, &code->cut.lazies[i].piece);
+    *at = (Place){.path = "bpc"};
+    if (nearest.span.source >= 0)
+        *at = span_place(nearest.span);
+    return nearest.name;
 }
 
 LlvmCode *code_compile(Module *module, const LlvmWanted *wanted, int wanted_count, const LlvmOptions *options) {
@@ -351,8 +404,10 @@ LlvmCode *code_compile(Module *module, const LlvmWanted *wanted, int wanted_coun
     code->module = module;
     code->options = *options;
     pthread_mutex_init(&code->one, NULL);
-    if (target_start(&code->target, &code->options) && compile_all(code, wanted, wanted_count))
+    if (target_start(&code->target, &code->options) && compile_all(code, wanted, wanted_count)) {
+        crash_watch(code);
         return code;
+    }
     code_release(code);
     return NULL;
 }
@@ -365,6 +420,7 @@ void *code_find(LlvmCode *code, const char *name) {
 }
 
 void code_release(LlvmCode *code) {
+    crash_watch_no_more(code);
     if (code->through) /* before the session: it holds names of its pool */
         LLVMOrcDisposeLazyCallThroughManager(code->through);
     if (code->stubs)

@@ -8,8 +8,10 @@
 #include <dirent.h>
 #include <dlfcn.h>
 #include <math.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { MEMORY = 1 << 16, MOST_BUFFERS = 8 };
@@ -600,6 +602,50 @@ static void run_control(Function *function) {
     call(code, "control", 64, 1);
     cr_expect_neq(element(out, 10), 0);
     llvm->release(code);
+}
+
+/* What a process says that ends by a crash in the function. */
+static void crash(const char *function, char said[512]) {
+    int ends[2];
+    cr_assert_eq(pipe(ends), 0);
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        signal(SIGSEGV, SIG_DFL); /* not the test's, nor a sanitizer's */
+        dup2(ends[1], STDERR_FILENO);
+        LlvmCode *code = llvm->compile(module, &(LlvmWanted){"early", false}, 1, &(LlvmOptions){.level = 2});
+        struct bp_context nowhere = {.memory = (char *)64, .rows = 1};
+        ((bp_code *)(uintptr_t)llvm->find(code, function))(&nowhere, 0, 1);
+        _exit(0);
+    }
+    close(ends[1]);
+    ssize_t length = 0, more;
+    while ((more = read(ends[0], said + length, (size_t)(511 - length))) > 0)
+        length += more;
+    said[length] = '\0';
+    close(ends[0]);
+    int status;
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_expect(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV, "status %d", status);
+}
+
+/* A crash names its kernel and the kernel's line, and stays a crash. */
+Test(llvm, crash_names_its_kernel) {
+    static const char text[] = "bpc 1\n\nmodel Net(x) {\n}\n";
+    int source = source_add("net.bp", text, strlen(text));
+    for (int i = 0; i < 2; i++) {
+        Function *function = function_new(i ? "late" : "early", false);
+        Kernel *kernel = kernel_new(i ? "second" : "first");
+        kernel->span = (Span){source, i ? 7 : 0, i ? 12 : 3};
+        build_store(&b, buffer_new("out", SCALAR_F32, 8), value_integer(&b, 0),
+                    value_number(&b, (ValueType){SCALAR_F32, 8}, 1 + i));
+        add_kernel(function, kernel);
+    }
+    char said[512];
+    crash("early", said);
+    cr_expect_str_eq(said, "net.bp:1: error: segmentation fault in kernel first, which is a bug of bpc\n");
+    crash("late", said);
+    cr_expect_str_eq(said, "net.bp:3: error: segmentation fault in kernel second, which is a bug of bpc\n");
 }
 
 Test(llvm, damaged_cache_is_made_anew) {
