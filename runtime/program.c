@@ -176,6 +176,28 @@ static enum bp_outcome program_folds(struct bp_instance *instance, int32_t index
     return ok ? outcome : BP_FAILED;
 }
 
+/* What a run that is interrupted has trained for an epoch or more is saved where the program says so, unless a checkpoint
+   keeps it: then the run can go on, and the files are those of the last run that ended. */
+static enum bp_outcome program_interrupted(struct bp_instance *instance, int32_t index, struct bp_error *error) {
+    const struct bp_program *program = instance->program;
+    const struct bp_statement *at = &program->statements[index];
+    int kept = at->kind == BP_DO_TRAIN && program->trains[at->index].checkpoint;
+    if (instance->epochs_done == 0 || kept || bp_statement_folds(program, at) >= 0) /* a fold's weights are no result */
+        return BP_INTERRUPTED;
+    for (int32_t i = index; i < program->statement_count; i++) {
+        const struct bp_statement *statement = &program->statements[i];
+        if (statement->kind != BP_DO_SAVE || program_skips(program, instance->options->phase, statement))
+            continue;
+        const struct bp_save *save = &program->saves[statement->index];
+        int ready = 1;
+        for (int32_t m = 0; m < save->model_count; m++)
+            ready = ready && instance->model_ready[save->models[m]];
+        if (ready && program_save(instance, save, error) != BP_OK)
+            return BP_FAILED;
+    }
+    return BP_INTERRUPTED;
+}
+
 static enum bp_outcome program_run(struct bp_instance *instance, struct bp_error *error) {
     const struct bp_program *program = instance->program;
     struct bp_progress progress = {0};
@@ -197,6 +219,8 @@ static enum bp_outcome program_run(struct bp_instance *instance, struct bp_error
             outcome = program_folds(instance, i, in_folds, error);
         else if (!program_skips(program, instance->options->phase, &program->statements[i]))
             outcome = program_statement(instance, i, resuming && i == first ? &progress : NULL, error);
+        if (outcome == BP_INTERRUPTED)
+            outcome = program_interrupted(instance, i, error);
     }
     free(in_folds);
     bp_progress_free(&progress);

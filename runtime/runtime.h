@@ -292,6 +292,7 @@ struct bp_instance {
     uint8_t *table_loaded;               /* [data_count] */
     uint8_t *model_ready;                /* [model_count] initialised or loaded */
     struct bp_expectation *expectations; /* [data_count] */
+    int64_t epochs_done;                 /* of all phases, in this process */
     int hosted;                          /* rows come from host.c: there are no files, and no split */
 };
 int bp_instance_start(struct bp_instance *instance, const struct bp_program *program, const struct bp_options *options,

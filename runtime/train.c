@@ -229,6 +229,7 @@ static enum bp_outcome train_epoch(struct train_run *run, struct bp_error *error
             return measured < 0 ? BP_INTERRUPTED : BP_FAILED;
     }
     progress->epoch++;
+    run->instance->epochs_done++;
     progress->batch = 0;
     memset(progress->totals, 0, (size_t)progress->sum_count * sizeof *progress->totals);
     return BP_OK;
@@ -372,6 +373,10 @@ static enum bp_outcome train_interrupted(struct train_run *run, struct bp_error 
                (long long)run->progress.epoch + 1, run->train->checkpoint);
     } else {
         bp_say(run->instance->log, "interrupted in epoch %lld\n", (long long)run->progress.epoch + 1);
+        if (run->progress.best_epoch > 0) { /* as where the phase ends by itself */
+            train_copy_best(run, 1);
+            bp_say(run->instance->log, "weights of epoch %lld restored\n", (long long)run->progress.best_epoch);
+        }
     }
     return train_tell_stop(run, "interrupted", NULL, error) ? BP_INTERRUPTED : BP_FAILED;
 }

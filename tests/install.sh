@@ -28,6 +28,7 @@ if [ "${1:-build}" = test ]; then
     need python3 python3
     need_file libcriterion-dev /usr/include/criterion/criterion.h
     need_file libomp-dev /usr/lib/llvm-*/lib/libomp.so
+    need_file llvm-19-dev /usr/lib/llvm-19/include/llvm-c/LLJIT.h
 fi
 [ -n "$missing" ] || exit 0
 

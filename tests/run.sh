@@ -1,18 +1,20 @@
 #!/bin/sh
-# Installs what is missing, builds bpc twice (optimised, and with sanitizers) and runs every test.
+# Installs what is missing, builds bpc three times (optimised, with sanitizers, without LLVM) and runs the tests: all of them
+# with the first two, and with the third those that LLVM's absence can touch.
 #
-#   tests/run.sh [--release | --asan] [-j N] [PATTERN ...]     one of the two builds alone; tests whose name holds PATTERN
+#   tests/run.sh [--release | --asan | --plain] [-j N] [PATTERN ...]    one of the builds alone; tests whose name holds PATTERN
 set -eu
 cd "$(dirname "$0")/.."
 
-builds="release asan"
+builds="release asan plain"
 jobs=$(nproc)
 while [ $# -gt 0 ]; do
     case $1 in
     --release) builds=release ;;
     --asan) builds=asan ;;
+    --plain) builds=plain ;;
     -j) jobs=$2; shift ;;
-    -h | --help) sed -n '2,4s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0 ;;
     -*) echo "tests/run.sh: unknown option $1" >&2; exit 2 ;;
     *) break ;;
     esac
@@ -44,7 +46,10 @@ for build in $builds; do
     if quietly cmake --preset "$build" -DBUILD_TESTING=ON && quietly cmake --build --preset "$build" -j "$jobs"; then
         echo "== $build: built in $folder/, $(($(date +%s) - start)) s"
         result=passed
-        PYTHONDONTWRITEBYTECODE=1 python3 tests/runner.py --build "$folder" -j "$jobs" "$@" || result=FAILED
+        patterns="$*"
+        [ "$build" = plain ] && [ $# -eq 0 ] && patterns="unit/ reject/ jit/ host/ docs/ golden/relu agree/iris train/iris"
+        # shellcheck disable=SC2086 # words, not one word
+        PYTHONDONTWRITEBYTECODE=1 python3 tests/runner.py --build "$folder" -j "$jobs" $patterns || result=FAILED
         if [ "$build" = release ] && [ $# -eq 0 ]; then
             PYTHONDONTWRITEBYTECODE=1 python3 tests/bench/run.py --build "$folder" --smoke || result=FAILED
         fi

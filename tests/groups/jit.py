@@ -2,11 +2,13 @@
 every golden case, however kernels are spread over threads; and what a command line may ask of it."""
 import functools
 import os
+import pathlib
 import re
 import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 
 from commands import ROOT, TESTS, Skipped, copied, examples, expect, first_line
@@ -90,21 +92,46 @@ def every_mode(build):
         expect('"us_per_step"' in outcome.out, f"--bench gives {first_line(outcome.out)}")
 
 
+def interrupted(build, place, command):
+    """Ctrl-C once an epoch is done: ends after the step, with 130. What it printed."""
+    environment = dict(os.environ, XDG_CACHE_HOME=str(place), ASAN_OPTIONS="intercept_tls_get_addr=0")
+    log, deadline = place / "log.jsonl", time.monotonic() + 120
+    log.unlink(missing_ok=True)
+    child = subprocess.Popen([*map(str, command), "--epochs", "100000000", "--log", "log.jsonl"], cwd=place, env=environment,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    read = threading.Thread(target=lambda: said.append(child.stdout.read()))
+    said = []
+    read.start()
+    while not (log.exists() and '"event":"epoch"' in log.read_text()) and time.monotonic() < deadline and child.poll() is None:
+        time.sleep(0.02)
+    child.send_signal(signal.SIGINT)
+    code = child.wait(timeout=120)
+    read.join()
+    expect(code == 130, f"exit code {code} after Ctrl-C: {first_line(said[0])}")
+    return said[0]
+
+
 def interrupt(build):
-    """Ctrl-C ends after the step and exits with 130."""
+    """Ctrl-C ends after the step, saves what is asked to be saved, and exits with 130; a script with a checkpoint goes on."""
     needs_llvm(build)
     with copied(IRIS) as place:
         text = (place / "iris.bp").read_text().replace("early_stopping val_loss, patience = 10", "")
         (place / "long.bp").write_text(text)
-        environment = dict(os.environ, XDG_CACHE_HOME=str(place))
-        child = subprocess.Popen([str(build.bpc), "run", "long.bp", "--", "--epochs", "100000000", "--log", "log.jsonl"],
-                                 cwd=place, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        log, deadline = place / "log.jsonl", time.monotonic() + 60
-        while not (log.exists() and '"epoch"' in log.read_text()) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        child.send_signal(signal.SIGINT)
-        code = child.wait(timeout=60)
-        expect(code == 130, f"exit code {code} after Ctrl-C")
+        said = interrupted(build, place, [build.bpc, "run", "long.bp", "--", "--quiet"])
+        expect((place / "iris.safetensors").exists(), f"no weights are saved after Ctrl-C: {first_line(said)}")
+        build.succeed([build.bpc, "run", "long.bp", "--", "predict", "--weights", "iris.safetensors", "iris.csv", "-o", "p.csv"],
+                      cwd=place, environment={"XDG_CACHE_HOME": str(place)})
+        script = place / "kept.bp"
+        script.write_text(f"#!/usr/bin/env -S {build.bpc} run\n" + text.replace("batch_size 16", 'batch_size 16\n    checkpoint "run.state"'))
+        script.chmod(0o755)
+        said = interrupted(build, place, ["./kept.bp"])
+        expect("go on with --resume run.state" in said, f"it says {said[-200:]}")
+        epochs = int(re.search(r"interrupted in epoch (\d+)", said)[1]) + 3
+        options = ["--quiet", "--epochs", str(epochs)]
+        build.succeed(["./kept.bp", *options, "--resume", "run.state"], cwd=place, environment={"XDG_CACHE_HOME": str(place)})
+        resumed = weights(place, {"iris.safetensors"})
+        build.succeed(["./kept.bp", *options], cwd=place, environment={"XDG_CACHE_HOME": str(place)})
+        expect(weights(place, {"iris.safetensors"}) == resumed, "a resumed run differs from one that was never stopped")
 
 
 def damaged_cache(build):
@@ -125,6 +152,59 @@ def damaged_cache(build):
             expect([path.read_bytes() for path in files] == whole, "a damaged cache is not written again")
         build.succeed(command, cwd=place, environment={"XDG_CACHE_HOME": "/proc/no/such/place"})
         expect(weights(place, {"iris.safetensors"}) == truth, "without a cache the weights differ")
+
+
+def shared_cache(build):
+    """Six processes at once write one cache: each runs as if it were alone, and what they leave is whole."""
+    needs_llvm(build)
+    with copied(IRIS) as place, tempfile.TemporaryDirectory(prefix="bpc-cache-") as cache:
+        environment = dict(os.environ, XDG_CACHE_HOME=cache, ASAN_OPTIONS="intercept_tls_get_addr=0")
+        command, folders = [str(build.bpc), "run", "../iris.bp", "--", *SETTINGS], [place / str(i) for i in range(6)]
+        for folder in folders:
+            folder.mkdir()
+        children = [subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL) for folder in folders]
+        codes = [child.wait(timeout=300) for child in children]
+        expect(codes == [0] * 6, f"exit codes {codes}")
+        made = [weights(folder, {"iris.safetensors"}) for folder in folders]
+        expect(made[0] and all(digests == made[0] for digests in made), "processes that share a cache save other weights")
+        first = {path.name: path.read_bytes() for path in sorted((pathlib.Path(cache) / "bpc").iterdir())}
+        expect(all(re.fullmatch(r"[0-9a-f]{32}\.o", name) for name in first), f"the cache holds {sorted(first)}")
+        build.succeed(command, cwd=folders[0], environment={"XDG_CACHE_HOME": cache})
+        again = {path.name: path.read_bytes() for path in sorted((pathlib.Path(cache) / "bpc").iterdir())}
+        expect(first == again, "what the processes left is not what one alone finds")
+        build.succeed([build.bpc, "run", "-O1", "iris.bp", "--", "--quiet", "--epochs", "1"], cwd=place,
+                      environment={"XDG_CACHE_HOME": cache})
+        expect(len(list((pathlib.Path(cache) / "bpc").iterdir())) > len(first), "other options find the same objects")
+
+
+def shown_time(build):
+    """--time says where the time goes, up to the code in memory."""
+    needs_llvm(build)
+    with copied(IRIS) as place:
+        outcome = build.succeed([build.bpc, "run", "--time", "iris.bp", "--", "--quiet", "--epochs", "1"], cwd=place,
+                                environment={"XDG_CACHE_HOME": str(place)})
+        for stage in ("ast", "graph", "kernel", "open llvm", "machine code", "link", "run"):
+            expect(re.search(rf"^ *{stage} +\d+\.\d\d ms$", outcome.err, re.MULTILINE), f"--time does not tell {stage}: {outcome.err}")
+
+
+def debugger(build):
+    """With -g gdb stops in a kernel by its name, at its line of the .bp file, and perf is given its records."""
+    needs_llvm(build)
+    if not shutil.which("gdb") or build.sanitized:
+        raise Skipped("no gdb" if not build.sanitized else "the leak checker and gdb exclude each other")
+    with copied(IRIS) as place:
+        line = next(i for i, text in enumerate((place / "iris.bp").read_text().splitlines(), 1) if "fc1 = dense" in text)
+        commands = ["set breakpoint pending on", "set debuginfod enabled off", "break Classifier_step_fc1",
+                    "run run -g iris.bp -- --quiet --epochs 1", "bt 2"]
+        words = [word for command in commands for word in ("-ex", command)]
+        outcome = build.succeed(["gdb", "-q", "-nx", "-batch", *words, build.bpc], cwd=place,
+                                environment={"XDG_CACHE_HOME": str(place), "JITDUMPDIR": str(place)})
+        if "ptrace" in outcome.err:
+            raise Skipped("gdb may not trace here")
+        expect(f"Classifier_step_fc1 () at iris.bp:{line}" in outcome.out, f"gdb says {outcome.out[-400:]}")
+        expect(re.search(r"#1 .* in Classifier_step \(\) at iris\.bp:", outcome.out), f"gdb's backtrace is {outcome.out[-400:]}")
+        records = list(place.glob(".debug/jit/*/jit-*.dump"))
+        expect(records and b"Classifier_step_fc1.kernel" in records[0].read_bytes(), f"perf is not told of kernels: {records}")
 
 
 def image(build):
@@ -176,5 +256,5 @@ def tests(build):
         return
     for folder, source, earlier in [*programs(), *golden_programs()]:
         yield f"{folder.name}-{source.stem}", functools.partial(agrees, build, folder, source, earlier)
-    for test in (script, every_mode, interrupt, damaged_cache, image, object_file):
+    for test in (script, every_mode, interrupt, damaged_cache, shared_cache, shown_time, debugger, image, object_file):
         yield test.__name__.replace("_", "-"), functools.partial(test, build)

@@ -578,6 +578,26 @@ Test(program, a_signal_ends_the_step_and_the_run_goes_on_from_there) {
     }
 }
 
+/* Without a checkpoint the work is not lost: what was trained is saved, but not what had no epoch. */
+Test(program, a_signal_saves_what_is_to_be_saved) {
+    hook.signal_at = 1;
+    expect_run(130, "");
+    expect_in(output, "interrupted in epoch 1\n");
+    cr_assert_neq(access("line.safetensors", F_OK), 0);
+    hook.signal_at = 4;
+    expect_run(130, "");
+    expect_in(output, "interrupted in epoch 2\nsaved ");
+    cr_assert_eq(access("line.safetensors", F_OK), 0);
+    remove("line.safetensors");
+    line_train.early_stopping = (struct bp_early_stopping){.metric = 0, .better = -1, .patience = 3};
+    expect_run(130, "");
+    expect_in(output, "interrupted in epoch 2\nweights of epoch 1 restored\nsaved ");
+    rename("line.safetensors", "best");
+    hook.signal_at = -1;
+    expect_run(0, "--quiet --epochs 1");
+    expect_same_file("line.safetensors", "best");
+}
+
 Test(program, a_checkpoint_of_another_run_is_refused) {
     line_train.checkpoint = "run.state";
     expect_run(0, "--quiet --seed 4 --set lr=0.02 --epochs 2");
