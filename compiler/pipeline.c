@@ -228,6 +228,8 @@ static int write_llvm(Compilation *c, LlvmForm form) {
     HostFunctions functions = {0};
     if (form == LLVM_FORM_OBJECT) {
         program = host_program(c->arena, describe_program(c->arena, c->graph, c->module, true, NULL));
+        if (!host_possible(program))
+            return 1;
         functions = host_functions(c->arena, program);
         options.functions = functions.at;
         options.function_count = functions.count;
@@ -263,6 +265,8 @@ static int link_object(Compilation *c) {
 static int write_header(Compilation *c) {
     Text text = {0};
     c->described = host_program(c->arena, describe_program(c->arena, c->graph, c->module, true, NULL));
+    if (!host_possible(c->described))
+        return 1;
     print_header(c->described, &text);
     int code = write_text(c, &text);
     text_free(&text);
@@ -273,6 +277,8 @@ static int compile_object(Compilation *c) {
     NativeOptions native = c->options->native;
     native.to_object = true;
     c->described = host_program(c->arena, describe_program(c->arena, c->graph, c->module, true, NULL));
+    if (!host_possible(c->described))
+        return 1;
     print_c(c->module, c->described, C_LIBRARY, &c->c);
     finish_stage(c, STAGE_C);
     bool built = native_build(&c->c, c->options->output, &native);

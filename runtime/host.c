@@ -167,12 +167,23 @@ static int host_start(struct bp_host *host, const struct bp_program *program, ui
     return 1;
 }
 
+static int host_takes_rows(const struct bp_program *program, struct bp_error *error) {
+    for (int32_t i = 0; i < program->data_count; i++)
+        for (int32_t j = 0; j < program->data[i].slot_count; j++)
+            if (program->data[i].slots[j].form == BP_SLOT_WORDS)
+                return bp_fail(error, "a host cannot give text, such as '%s', to a network yet",
+                               program->data[i].slots[j].name);
+    return 1;
+}
+
 struct bp_host *bp_host_create(const struct bp_program *program, uint64_t seed) {
     if (program->abi != BP_ABI) {
         bp_fail(&host_error, "%s was compiled for runtime %d, this one is %d: compile it again", program->name,
                 (int)program->abi, BP_ABI);
         return NULL;
     }
+    if (!host_takes_rows(program, &host_error))
+        return NULL;
     struct bp_host *host = bp_allocate(sizeof *host, "the network", &host_error);
     if (host && !host_start(host, program, seed, &host_error)) {
         bp_host_destroy(host);
@@ -277,11 +288,11 @@ static int host_take_category(struct bp_raw *raw, int32_t column, int64_t row, i
                    (int)described->category_count);
 }
 
-static int host_take_element(struct bp_raw *raw, const struct bp_slot *slot, int64_t row, int64_t place, int32_t element,
-                             float number, struct bp_error *error) {
+static int host_take_element(struct bp_raw *raw, const struct bp_slot *slot, int64_t row, int64_t place,
+                             int32_t element, float number, struct bp_error *error) {
     raw->arrays[slot->columns[0]][row * slot->width + element] = number;
-    return isfinite(number) || bp_fail(error, "row %lld: element %d of '%s' is not a finite number", (long long)place + 1,
-                                       (int)element, slot->name);
+    return isfinite(number) || bp_fail(error, "row %lld: element %d of '%s' is not a finite number",
+                                       (long long)place + 1, (int)element, slot->name);
 }
 
 /* Rows `first` .. `first` + raw->rows - 1 of the host's structs, the inputs' or the targets'. */

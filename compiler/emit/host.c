@@ -160,6 +160,17 @@ HostFunctions host_functions(Arena *arena, const struct bp_program *program) {
     return list;
 }
 
+bool host_possible(const struct bp_program *program) {
+    for (int32_t i = 0; i < program->data_count; i++)
+        for (int32_t j = 0; j < program->data[i].slot_count; j++)
+            if (program->data[i].slots[j].form == BP_SLOT_WORDS) {
+                error_plain("a host program cannot give text, such as '%s' of '%s', to a network yet",
+                            program->data[i].slots[j].name, program->data[i].name);
+                return false;
+            }
+    return true;
+}
+
 void host_reserve(Arena *arena, const struct bp_program *program, CNames *names) {
     HostFunctions functions = host_functions(arena, program);
     for (int i = 0; i < functions.count; i++)
@@ -234,6 +245,10 @@ static void print_field(Header *h, Taken *fields, const char *type, const char *
 static void print_slot(Header *h, const struct bp_data *data, const struct bp_slot *slot, Taken *fields) {
     const struct bp_column *first = &data->columns[slot->columns[0]];
     const char *type = slot->type == BP_I32 ? "int32_t" : "float";
+    if (slot->form == BP_SLOT_ARRAY) {
+        print_field(h, fields, type, first->name, slot->width, NULL);
+        return;
+    }
     bool own = strcmp(slot->name, slot->is_target ? "targets" : "numbers") != 0; /* the checker calls them so */
     bool named = slot->width > 1 && strcmp(slot->name, first->name) != 0 && (own || slot->width > MOST_FIELDS);
     if (named) {

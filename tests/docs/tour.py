@@ -71,11 +71,15 @@ def block(text, kind="text"):
 
 
 def llvm_kernel(stages):
-    """The first layer by the other printer. Where bpc is built without LLVM the page keeps what stands there: it is checked
+    """The loop of the first layer's product, by the other printer. Where bpc is built without LLVM the page keeps what stands there: it is checked
     where LLVM is."""
     if (stages.bpc.parent / "bpc-llvm.so").exists():
         text = cut(stages.stage("llvm"), r"^define .*@Classifier_step_fc1\.kernel\(", r"^}|^define", "LLVM's text")
-        return block(short(re.sub(r" +; preds = .*", "", text), 34, 4), "llvm")
+        lines = re.sub(r" +; preds = .*", "", text).splitlines()
+        product = next(i for i, line in enumerate(lines) if "@llvm.fma" in line)
+        begin = max(i for i in range(product) if re.match(r"\w+:$", lines[i]))
+        end = next(i for i in range(product, len(lines)) if lines[i].startswith("  br "))
+        return block("\n".join([lines[0], "        …", *lines[begin : end + 1], "        …"]), "llvm")
     found = re.search(r"^```llvm\n.*?^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     if not found:
         sys.exit("tour.py: bpc is built without LLVM, and the page has no excerpt of its text yet")
