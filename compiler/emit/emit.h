@@ -91,6 +91,8 @@ enum LaneOp {
     LANE_HIGH,
     LANE_JOIN,
     LANE_TREE_SUM,
+    LANE_TREE_MAXIMUM,
+    LANE_TREE_MINIMUM,
     LANE_AT,      /* one lane: (a, its number) */
     LANE_NUMBERS, /* 0, 1, 2 … */
     LANE_FINITE,
@@ -114,6 +116,7 @@ typedef struct Form {
 /* How an op (of the table or LANE_) is written whose result is `to` and whose last argument is `from`. */
 Form lane_form(Lanes *lanes, int op, ValueType to, ValueType from);
 const char *lane_type(Lanes *lanes, ValueType type);
+int lane_tree(Op op); /* LANE_TREE_… of ADD, MAXIMUM or MINIMUM */
 /* Wider than 32 bytes: perhaps a struct of halves `low` and `high`, since gcc keeps vectors wider than the machine's in
    memory. Nothing but a function of lanes.c may look inside. */
 bool lane_paired(ValueType type);

@@ -156,6 +156,10 @@ static const char *lane_op_name(int op) {
         return "join";
     case LANE_TREE_SUM:
         return "tree_sum";
+    case LANE_TREE_MAXIMUM:
+        return "tree_max";
+    case LANE_TREE_MINIMUM:
+        return "tree_min";
     case LANE_AT:
         return "lane";
     case LANE_NUMBERS:
@@ -293,6 +297,8 @@ static int arguments_of(int op, ValueType to, ValueType from, ValueType argument
     case LANE_LOW:
     case LANE_HIGH:
     case LANE_TREE_SUM:
+    case LANE_TREE_MAXIMUM:
+    case LANE_TREE_MINIMUM:
     case LANE_FINITE:
         return 1;
     case LANE_AT:
@@ -403,15 +409,18 @@ static void define_join(Lanes *lanes, Text *out, ValueType to) {
     text_free(&list);
 }
 
-/* Halves are added until four lanes are left, then by hand: lane i to lane i + half. */
-static void define_tree_sum(Lanes *lanes, Text *out, ValueType from) {
-    bool real = is_float(from.scalar);
-    int add = real ? OP_ADD : OP_INTEGER_ADD;
+int lane_tree(Op op) {
+    return op == OP_ADD ? LANE_TREE_SUM : op == OP_MAXIMUM ? LANE_TREE_MAXIMUM : LANE_TREE_MINIMUM;
+}
+
+/* Halves are joined until four lanes are left, then by hand: lane i to lane i + half. */
+static void define_tree(Lanes *lanes, Text *out, int op, ValueType from) {
+    int add = op == LANE_TREE_MAXIMUM ? OP_MAXIMUM : op == LANE_TREE_MINIMUM ? OP_MINIMUM : OP_ADD;
     ValueType half = half_of(from), one = {from.scalar, 1};
     if (from.lanes > 4) {
         const char *const halves[3] = {half_text(lanes, from, "a", false), half_text(lanes, from, "a", true)};
         const char *const sum[3] = {apply(lanes, add, half, half, halves)};
-        text_printf(out, "    return %s;\n", apply(lanes, LANE_TREE_SUM, one, half, sum));
+        text_printf(out, "    return %s;\n", apply(lanes, op, one, half, sum));
         return;
     }
     const char *first = apply(lanes, add, one, one, (const char *const[3]){"a[0]", "a[2]"});
@@ -543,6 +552,12 @@ static void define_multiply_high(Lanes *lanes, Text *out, ValueType type) {
         define_by_halves(lanes, out, OP_MULTIPLY_HIGH, type, type);
 }
 
+static void define_zip(Text *out, bool high) {
+    const char *order = high ? "2, 6, 3, 7" : "0, 4, 1, 5";
+    text_printf(out, "#if __has_builtin(__builtin_shufflevector)\n    return __builtin_shufflevector(a, b, %s);\n#else\n", order);
+    text_printf(out, "    return __builtin_shuffle(a, b, (__typeof__(a < b)){%s});\n#endif\n", order);
+}
+
 static void define_splat(Lanes *lanes, Text *out, ValueType type) {
     add_template(lanes, out, "    return ($T){a", type, type);
     for (int i = 1; i < type.lanes; i++)
@@ -578,7 +593,7 @@ static void add_lane_numbers(const Lanes *lanes, Text *out, ValueType type, int 
 
 static void define_form(Lanes *lanes, Text *out, int op, ValueType to, ValueType from) {
     bool in_pairs = paired(lanes, to) || paired(lanes, from);
-    bool own = op == LANE_TREE_SUM || op == LANE_AT || op == LANE_NUMBERS || op == LANE_LOAD || op == LANE_STORE;
+    bool own = (op >= LANE_TREE_SUM && op <= LANE_TREE_MINIMUM) || op == LANE_AT || op == LANE_NUMBERS || op == LANE_LOAD || op == LANE_STORE;
     if (in_pairs && !own) {
         define_by_halves(lanes, out, op, to, from);
         return;
@@ -612,7 +627,13 @@ static void define_form(Lanes *lanes, Text *out, int op, ValueType to, ValueType
         define_join(lanes, out, to);
         break;
     case LANE_TREE_SUM:
-        define_tree_sum(lanes, out, from);
+    case LANE_TREE_MAXIMUM:
+    case LANE_TREE_MINIMUM:
+        define_tree(lanes, out, op, from);
+        break;
+    case OP_ZIP_LOW:
+    case OP_ZIP_HIGH:
+        define_zip(out, op == OP_ZIP_HIGH);
         break;
     case LANE_FINITE:
         add_template(lanes, out, finite_text, to, from);

@@ -399,8 +399,8 @@ void print_plain(Printer *p, Text *out, const Value *value, int bind) {
     case VALUE_EXTRACT:
         print_extract(p, out, value);
         break;
-    case VALUE_TREE_SUM:
-        text_add(out, lane_form(&p->lanes, LANE_TREE_SUM, value->type, value->args[0]->type).text);
+    case VALUE_TREE:
+        text_add(out, lane_form(&p->lanes, lane_tree(value->op), value->type, value->args[0]->type).text);
         print_arguments(p, out, value);
         break;
     case VALUE_ARGUMENT:

@@ -198,6 +198,10 @@ static ValueType op_type(Builder *b, Op op, Value **args) {
     case OP_MULTIPLY_HIGH:
         shown = type.scalar == SCALAR_U32;
         break;
+    case OP_ZIP_LOW:
+    case OP_ZIP_HIGH:
+        shown = same_type(type, (ValueType){SCALAR_F32, 4});
+        break;
     case OP_REAL:
     case OP_BITCAST:
     case OP_CONVERT:
@@ -356,10 +360,12 @@ Value *value_extract(Builder *b, Value *x, int lane) {
     return value;
 }
 
-Value *value_tree_sum(Builder *b, Value *x) {
+Value *value_tree(Builder *b, Op op, Value *x) {
     if (!is_float(x->type) || x->type.lanes != 16)
-        BUG("%s: a tree sum of %s x%d", kernel_name(b), scalar_name(x->type.scalar), x->type.lanes);
-    return value_of_one(b, VALUE_TREE_SUM, (ValueType){x->type.scalar, 1}, x);
+        BUG("%s: a tree over %s x%d", kernel_name(b), scalar_name(x->type.scalar), x->type.lanes);
+    Value *value = value_of_one(b, VALUE_TREE, (ValueType){x->type.scalar, 1}, x);
+    value->op = op;
+    return value;
 }
 
 Value *value_call(Builder *b, MathFunction *function, Value **args, int count) {

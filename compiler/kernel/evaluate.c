@@ -242,6 +242,11 @@ static void evaluate_op(Interpreter *m, const Value *value, const Number (*args)
         run_math(m, value->function, args, out);
         return;
     }
+    if (value->op == OP_ZIP_LOW || value->op == OP_ZIP_HIGH) {
+        for (int lane = 0; lane < value->type.lanes; lane++)
+            out[lane] = args[lane % 2][(value->op == OP_ZIP_HIGH ? value->type.lanes / 2 : 0) + lane / 2];
+        return;
+    }
     for (int lane = 0; lane < value->type.lanes; lane++) {
         Number x[3] = {{.integer = 0}, {.integer = 0}, {.integer = 0}};
         for (int i = 0; i < value->arg_count; i++)
@@ -274,13 +279,13 @@ static void evaluate_load(const Interpreter *m, const Value *value, int64_t inde
     }
 }
 
-/* Halves added, 16 to 1. */
-static void evaluate_tree_sum(const Interpreter *m, const Value *value, const Number *x, Number *out) {
+/* Halves joined, 16 to 1. */
+static void evaluate_tree(const Interpreter *m, const Value *value, const Number *x, Number *out) {
     Number sums[MOST_LANES];
     memcpy(sums, x, sizeof sums);
     for (int half = 8; half >= 1; half /= 2)
         for (int lane = 0; lane < half; lane++)
-            sums[lane].real = rounded(m, value->type.scalar, sums[lane].real + sums[lane + half].real);
+            sums[lane].real = rounded(m, value->type.scalar, op_evaluate(value->op, sums[lane].real, sums[lane + half].real, 0));
     out[0] = sums[0];
 }
 
@@ -302,8 +307,8 @@ static void evaluate_with_arguments(Interpreter *m, const Value *value, Number *
     case VALUE_EXTRACT:
         out[0] = args[0][value->number.integer];
         break;
-    case VALUE_TREE_SUM:
-        evaluate_tree_sum(m, value, args[0], out);
+    case VALUE_TREE:
+        evaluate_tree(m, value, args[0], out);
         break;
     case VALUE_CALL:
         run_math(m, value->function, (const Number(*)[MOST_LANES])args, out);

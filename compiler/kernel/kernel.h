@@ -74,7 +74,7 @@ typedef enum ValueKind {
     VALUE_SPLAT,    /* a scalar in every lane */
     VALUE_LANES,    /* 0, 1, 2 … in the lanes: I32 */
     VALUE_EXTRACT,  /* one lane, number.integer says which */
-    VALUE_TREE_SUM, /* the lanes of a 16-lane value added in the fixed tree: ((0+8)+(4+12)) + ((2+10)+(6+14)) and so on: halves
+    VALUE_TREE,     /* the lanes of a 16-lane value joined by `op` (ADD, MAXIMUM, MINIMUM) in the fixed tree: ((0+8)+(4+12)) + ((2+10)+(6+14)) and so on: halves
                        are added, 16 -> 8 -> 4 -> 2 -> 1, lane i to lane i + half */
     VALUE_REGISTER, /* the current value of a VAR */
     VALUE_ARGUMENT, /* a parameter of a math function: number.integer says which; `let` is its name */
@@ -215,7 +215,7 @@ Value *value_load(Builder *b, Buffer *buffer, Value *index, int lanes);
 Value *value_splat(Builder *b, Value *x, int lanes);
 Value *value_lanes(Builder *b, int lanes);
 Value *value_extract(Builder *b, Value *x, int lane);
-Value *value_tree_sum(Builder *b, Value *x);
+Value *value_tree(Builder *b, Op op, Value *x);
 Value *value_call(Builder *b, MathFunction *function, Value **args, int count);
 Value *value_read(Builder *b, Statement *variable); /* REGISTER */
 

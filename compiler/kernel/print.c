@@ -161,8 +161,8 @@ static void print_expression(Printer *p, const Value *value) {
         print_operand(p, value->args[0], 7, false);
         text_printf(p->out, ".%d", (int)value->number.integer);
         break;
-    case VALUE_TREE_SUM:
-        text_add(p->out, "tree_sum");
+    case VALUE_TREE:
+        text_printf(p->out, "tree_%s", value->op == OP_ADD ? "sum" : op_table[value->op].name);
         print_arguments(p, value);
         break;
     case VALUE_ARGUMENT:

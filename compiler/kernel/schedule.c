@@ -141,6 +141,8 @@ static double item_cycles(const Schedule *s, const LowerGroup *group, const Node
         bool rows = node->args[0]->batched || node->args[1]->batched;
         return all * (rows ? capacity : 1) / (group->vector ? 1.6 * lanes : 0.25);
     }
+    if (node->op == OP_TRANSPOSE)
+        return elements; /* another core has just written half of it */
     bool reduces = node->op == OP_SUM || node->op == OP_MAX_OF || node->op == OP_ARGMAX || node->op == OP_BATCH_SUM;
     if (reduces)
         elements += (double)node_elements(node->args[0]) * (node->args[0]->batched ? capacity : 1);
@@ -242,8 +244,11 @@ static bool joins(const Schedule *s, const LowerKernel *kernel, int number, int 
         return partition_of(s, group) == PARTITION_ROWS && reads_within(s, kernel, number, index, 0);
     if (kernel->partition != PARTITION_PANELS || partition_of(s, group) != PARTITION_PANELS)
         return false;
+    int64_t first = panels_of(group->dims[0]), second = group->rank == 2 ? panels_of(group->dims[1]) : 0;
+    bool too_few = s->threads && first < s->machine->cores && second > first; /* the other axis has work for all */
     for (*axis = is_transpose(group) ? 0 : group->rank - 1; *axis >= 0; --*axis) /* columns first, as dX of the layer */
-        if (group->dims[*axis] == kernel->extent && reads_within(s, kernel, number, index, *axis))
+        if (group->dims[*axis] == kernel->extent && !(*axis == 0 && too_few && !is_transpose(group)) &&
+            reads_within(s, kernel, number, index, *axis))
             return true;
     return false;
 }

@@ -445,6 +445,25 @@ static void weights_by_columns(Lowering *l, const LowerGroup *group, int index, 
 
 /* ---- transposed weights ------------------------------------------------------------------------------------------------------------ */
 
+/* 16 x 16 elements in a row, by squares of 4 x 4. */
+static void transposed_square(Lowering *l, Buffer *from, Value *source, Buffer *to, Value *target) {
+    Value *row, *column, *in[4], *half[4];
+    Block *outer = build_loop(&l->b, "i", lower_integer(l, 0), lower_integer(l, LANES), 4, false, &row);
+    Block *inner = build_loop(&l->b, "j", lower_integer(l, 0), lower_integer(l, LANES), 4, false, &column);
+    Value *read = lower_named(l, "read", lower_add(l, lower_add(l, source, lower_times(l, column, LANES)), row));
+    Value *write = lower_named(l, "write", lower_add(l, lower_add(l, target, lower_times(l, row, LANES)), column));
+    for (int i = 0; i < 4; i++)
+        in[i] = build_let(&l->b, "in", value_load(&l->b, from, lower_add(l, read, lower_integer(l, i * LANES)), 4));
+    for (int i = 0; i < 4; i++) /* rows 0 and 2, then 1 and 3, are zipped; then what came of them */
+        half[i] = build_let(&l->b, "half", value_op(&l->b, i < 2 ? OP_ZIP_LOW : OP_ZIP_HIGH, in[i % 2], in[i % 2 + 2], NULL));
+    for (int i = 0; i < 4; i++) {
+        Value *out = value_op(&l->b, i % 2 ? OP_ZIP_HIGH : OP_ZIP_LOW, half[i / 2 * 2], half[i / 2 * 2 + 1], NULL);
+        build_store(&l->b, to, lower_add(l, write, lower_integer(l, i * LANES)), out);
+    }
+    build_end(&l->b, inner);
+    build_end(&l->b, outer);
+}
+
 /* 16 rows of W (fewer where they are its last), `columns` of them from column 16 * panel on. */
 static void transposed_rows(Lowering *l, const LowerGroup *group, Value *panel, Value *row_panel, int64_t rows,
                             int64_t columns) {
@@ -456,6 +475,10 @@ static void transposed_rows(Lowering *l, const LowerGroup *group, Value *panel, 
     Value *target = lower_add(l, lower_times(l, panel, n * LANES), lower_times(l, row_panel, LANES * LANES));
     source = lower_named(l, "source", source);
     target = lower_named(l, "target", target);
+    if (rows == LANES && columns == LANES) {
+        transposed_square(l, from, source, to, target);
+        return;
+    }
     Block *lanes = build_loop(&l->b, "lane", lower_integer(l, 0), lower_integer(l, rows), 1, false, &lane);
     Block *inner = build_loop(&l->b, "j", lower_integer(l, 0), lower_integer(l, columns), 1, false, &j);
     Value *read = value_load(&l->b, from, lower_add(l, lower_add(l, source, lower_times(l, j, LANES)), lane), 1);

@@ -113,6 +113,7 @@ static void check_op(const Verifier *v, const Value *value) {
     bool logic = value->op == OP_AND || value->op == OP_OR || value->op == OP_NOT;
     bool fits = logic                           ? first.scalar == SCALAR_BOOL
                 : value->op == OP_MULTIPLY_HIGH ? first.scalar == SCALAR_U32
+                : value->op == OP_ZIP_LOW || value->op == OP_ZIP_HIGH ? first.scalar == SCALAR_F32 && first.lanes == 4
                 : info->class == CLASS_KERNEL   ? !is_float(first.scalar) && first.scalar != SCALAR_BOOL
                                                 : is_float(first.scalar);
     if (value->op == OP_INTEGER_DIVIDE || value->op == OP_INTEGER_REMAINDER || value->op == OP_INTEGER_MINIMUM)
@@ -351,9 +352,9 @@ static void check_kind(Verifier *v, const Value *value) {
         want(v, type.lanes == 1 && first.scalar == type.scalar && value->number.integer < first.lanes, value,
              "no such lane");
         break;
-    case VALUE_TREE_SUM:
+    case VALUE_TREE:
         want(v, type.lanes == 1 && first.lanes == 16 && first.scalar == type.scalar, value,
-             "a tree sum of other than 16 lanes");
+             "a tree over other than 16 lanes");
         break;
     case VALUE_CALL:
         check_call(v, value);

@@ -90,17 +90,6 @@ static LLVMValueRef half_of(Ir *ir, LLVMValueRef lanes, int first, int count) {
                                   LLVMConstVector(which, (unsigned)count), "");
 }
 
-/* Lane i to lane i + half: 16 -> 8 -> 4 -> 2 -> 1. */
-static LLVMValueRef tree_sum(Ir *ir, LLVMValueRef lanes, ValueType type) {
-    for (int half = type.lanes / 2; half > 1; half /= 2)
-        lanes = is_float(type.scalar)
-                    ? LLVMBuildFAdd(ir->builder, half_of(ir, lanes, 0, half), half_of(ir, lanes, half, half), "")
-                    : LLVMBuildAdd(ir->builder, half_of(ir, lanes, 0, half), half_of(ir, lanes, half, half), "");
-    LLVMValueRef even = LLVMBuildExtractElement(ir->builder, lanes, LLVMConstInt(ir->i32, 0, false), "");
-    LLVMValueRef odd = LLVMBuildExtractElement(ir->builder, lanes, LLVMConstInt(ir->i32, 1, false), "");
-    return is_float(type.scalar) ? LLVMBuildFAdd(ir->builder, even, odd, "") : LLVMBuildAdd(ir->builder, even, odd, "");
-}
-
 /* ---- Memory ------------------------------------------------------------------------------------------------------ */
 
 LLVMValueRef ir_element(Ir *ir, const Buffer *buffer, const Value *index) {
@@ -133,7 +122,30 @@ static bool is_known_number(const Value *value) {
     return inner->kind == VALUE_NUMBER && !(inner->number.real != inner->number.real);
 }
 
-/* max(a, b) is a > b || a != a ? a : b, with less to do where one of them is known not to be NaN. */
+/* max(a, b) is a > b || a != a ? a : b. */
+static LLVMValueRef plain_extreme(Ir *ir, Op op, LLVMValueRef a, LLVMValueRef b) {
+    LLVMValueRef beyond = LLVMBuildFCmp(ir->builder, op == OP_MAXIMUM ? LLVMRealOGT : LLVMRealOLT, a, b, "");
+    LLVMValueRef missing = LLVMBuildFCmp(ir->builder, LLVMRealUNO, a, a, "");
+    return LLVMBuildSelect(ir->builder, LLVMBuildOr(ir->builder, beyond, missing, ""), a, b, "");
+}
+
+/* Lane i to lane i + half: 16 -> 8 -> 4 -> 2 -> 1. */
+static LLVMValueRef tree(Ir *ir, Op op, LLVMValueRef lanes, ValueType type) {
+    for (int half = type.lanes / 2; half > 0; half /= 2) {
+        LLVMValueRef low, high;
+        if (half > 1) {
+            low = half_of(ir, lanes, 0, half);
+            high = half_of(ir, lanes, half, half);
+        } else {
+            low = LLVMBuildExtractElement(ir->builder, lanes, LLVMConstInt(ir->i32, 0, false), "");
+            high = LLVMBuildExtractElement(ir->builder, lanes, LLVMConstInt(ir->i32, 1, false), "");
+        }
+        lanes = op == OP_ADD ? LLVMBuildFAdd(ir->builder, low, high, "") : plain_extreme(ir, op, low, high);
+    }
+    return lanes;
+}
+
+/* The same with less to do where one of them is known not to be NaN. */
 static LLVMValueRef extreme(Ir *ir, const Value *value, LLVMValueRef a, LLVMValueRef b) {
     bool greatest = value->op == OP_MAXIMUM;
     LLVMBuilderRef at = ir->builder;
@@ -143,9 +155,7 @@ static LLVMValueRef extreme(Ir *ir, const Value *value, LLVMValueRef a, LLVMValu
     } else if (is_known_number(value->args[1])) {
         chosen = LLVMBuildFCmp(at, greatest ? LLVMRealUGT : LLVMRealULT, a, b, "");
     } else {
-        LLVMValueRef beyond = LLVMBuildFCmp(at, greatest ? LLVMRealOGT : LLVMRealOLT, a, b, "");
-        LLVMValueRef missing = LLVMBuildFCmp(at, LLVMRealUNO, a, a, "");
-        chosen = LLVMBuildOr(at, beyond, missing, "");
+        return plain_extreme(ir, value->op, a, b);
     }
     return LLVMBuildSelect(at, chosen, a, b, "");
 }
@@ -158,6 +168,13 @@ static LLVMValueRef sign(Ir *ir, LLVMValueRef a, ValueType type) {
     LLVMValueRef none = LLVMBuildFSub(ir->builder, a, a, "");
     LLVMValueRef rest = LLVMBuildSelect(ir->builder, below, real_constant(ir, type, -1), none, "");
     return LLVMBuildSelect(ir->builder, above, real_constant(ir, type, 1), rest, "");
+}
+
+static LLVMValueRef zip(Ir *ir, LLVMValueRef a, LLVMValueRef b, bool high) {
+    LLVMValueRef which[4];
+    for (int i = 0; i < 4; i++)
+        which[i] = LLVMConstInt(ir->i32, (unsigned long long)(i % 2 * 4 + i / 2 + (high ? 2 : 0)), false);
+    return LLVMBuildShuffleVector(ir->builder, a, b, LLVMConstVector(which, 4), "");
 }
 
 static LLVMValueRef multiply_high(Ir *ir, LLVMValueRef a, LLVMValueRef b, ValueType type) {
@@ -270,6 +287,9 @@ static LLVMValueRef operate(Ir *ir, const Value *value) {
         return LLVMBuildICmp(at, is_signed(from.scalar) ? LLVMIntSLT : LLVMIntULT, a, b, "");
     case OP_MULTIPLY_HIGH:
         return multiply_high(ir, a, b, type);
+    case OP_ZIP_LOW:
+    case OP_ZIP_HIGH:
+        return zip(ir, a, b, value->op == OP_ZIP_HIGH);
     case OP_SHIFT_LEFT:
         return LLVMBuildShl(at, a, b, "");
     case OP_SHIFT_RIGHT:
@@ -316,8 +336,8 @@ LLVMValueRef ir_plain(Ir *ir, const Value *value) {
     case VALUE_EXTRACT:
         return LLVMBuildExtractElement(ir->builder, ir_value(ir, value->args[0]),
                                        LLVMConstInt(ir->i32, (unsigned long long)value->number.integer, false), "");
-    case VALUE_TREE_SUM:
-        return tree_sum(ir, ir_value(ir, value->args[0]), value->args[0]->type);
+    case VALUE_TREE:
+        return tree(ir, value->op, ir_value(ir, value->args[0]), value->args[0]->type);
     case VALUE_ARGUMENT:
         return LLVMGetParam(ir->function, (unsigned)value->number.integer);
     case VALUE_CALL:

@@ -88,12 +88,12 @@ static void note_math(Writer *w, const MathFunction *function) {
 }
 
 static void put_plain(Writer *w, const Value *value) {
-    w->shape->weight += value->kind == VALUE_OP || value->kind == VALUE_LOAD || value->kind == VALUE_TREE_SUM
+    w->shape->weight += value->kind == VALUE_OP || value->kind == VALUE_LOAD || value->kind == VALUE_TREE
                             ? (value->type.lanes + 7) / 8
                             : 0;
     put(w, (int64_t)value->kind);
     put_type(w, value->type);
-    put(w, value->kind == VALUE_OP ? (int64_t)value->op : -1);
+    put(w, value->kind == VALUE_OP || value->kind == VALUE_TREE ? (int64_t)value->op : -1);
     put(w, value->number.integer); /* a real's bits */
     if (value->kind == VALUE_LOAD)
         put_reference(w, value->buffer);

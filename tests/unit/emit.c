@@ -445,7 +445,7 @@ Test(emit, tree_sum_has_one_order) {
     Block *outer = build_loop(&b, "i", value_integer(&b, 0), value_integer(&b, COUNT), 16, false, &at);
     build_set(&b, sum, op(OP_ADD, value_read(&b, sum), value_load(&b, in, at, 16), NULL));
     build_end(&b, outer);
-    build_store(&b, out, value_integer(&b, 0), value_tree_sum(&b, value_read(&b, sum)));
+    build_store(&b, out, value_integer(&b, 0), value_tree(&b, OP_ADD, value_read(&b, sum)));
     build_store(&b, out, value_integer(&b, 1), value_extract(&b, value_read(&b, sum), 13));
     Function *function = function_new("sum_step", false);
     add_step(function, STEP_KERNEL, kernel, NULL);

@@ -439,7 +439,7 @@ Test(kernel, tree_sum_adds_halves) {
     Builder *b = &d->b;
     Buffer many = buffer_of("many", BUFFER_TEMPORARY, false, 16, 0, 320);
     add_buffer(d, &many);
-    build_store(b, &d->out, value_integer(b, 0), value_tree_sum(b, value_load(b, &many, value_integer(b, 0), 16)));
+    build_store(b, &d->out, value_integer(b, 0), value_tree(b, OP_ADD, value_load(b, &many, value_integer(b, 0), 16)));
     kernel_verify(&module);
     double x[ROWS * IN] = {0}, weight[OUT * IN] = {0}, out[ROWS * OUT] = {0}, lanes[16] = {0x1p24};
     double *memory[] = {x, weight, out, lanes};

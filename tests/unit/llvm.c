@@ -428,7 +428,7 @@ Test(llvm, tree_sum_has_one_order) {
     Buffer *in = buffer_new("x", SCALAR_F32, 16), *out = buffer_new("out", SCALAR_F32, 1);
     Function *function = function_new("sums", false);
     Kernel *kernel = kernel_new("sums_kernel");
-    build_store(&b, out, value_integer(&b, 0), value_tree_sum(&b, value_load(&b, in, value_integer(&b, 0), 16)));
+    build_store(&b, out, value_integer(&b, 0), value_tree(&b, OP_ADD, value_load(&b, in, value_integer(&b, 0), 16)));
     add_kernel(function, kernel);
     float numbers[16];
     for (int i = 0; i < 16; i++) {
