@@ -103,7 +103,8 @@ static void bench_value(struct bp_text *json, const char *name, double value) {
 
 static int bench_print(struct bp_instance *instance, struct bp_text *json, int32_t threads, struct bp_error *error) {
     bench_value(json, "threads", (double)threads);
-    bench_value(json, "bytes_planned", (double)instance->program->memory_bytes);
+    bench_value(json, "bytes_planned",
+                (double)(instance->program->memory_bytes + (uint64_t)threads * instance->program->scratch_bytes));
     bench_value(json, "bytes_peak", bench_bytes_peak());
     int ok = !json->failed || bp_fail(error, "out of memory");
     if (ok)

@@ -217,8 +217,7 @@ void bp_host_destroy(struct bp_host *host) {
 int bp_host_threads(struct bp_host *host, int32_t threads) {
     if (threads < 1 || threads > BP_MAX_THREADS)
         return host_outcome(bp_fail(&host_error, "%d threads: 1 to %d can be had", (int)threads, BP_MAX_THREADS));
-    host->instance.threads = threads;
-    return HOST_DONE;
+    return host_outcome(bp_instance_threads(&host->instance, threads, &host_error));
 }
 
 int bp_host_set(struct bp_host *host, const char *name, double value) {

@@ -8,6 +8,11 @@
 #include <string.h>
 #include <time.h>
 
+static char *instance_block(const struct bp_program *program, int32_t threads, struct bp_error *error) {
+    uint64_t scratch = (uint64_t)(threads > 1 ? threads : 1) * program->scratch_bytes;
+    return bp_allocate((size_t)(program->memory_bytes + scratch), "the network", error);
+}
+
 int bp_instance_start(struct bp_instance *instance, const struct bp_program *program, const struct bp_options *options,
                       struct bp_log *log, struct bp_error *error) {
     memset(instance, 0, sizeof *instance);
@@ -17,7 +22,7 @@ int bp_instance_start(struct bp_instance *instance, const struct bp_program *pro
     instance->seed = options->seed;
     instance->threads = options->threads;
     size_t data = (size_t)program->data_count + 1, models = (size_t)program->model_count + 1;
-    instance->memory = bp_allocate((size_t)program->memory_bytes, "the network", error);
+    instance->memory = instance_block(program, instance->threads, error);
     instance->tables = bp_allocate(data * sizeof *instance->tables, "the data sets", error);
     instance->table_loaded = bp_allocate(data, "the data sets", error);
     instance->model_ready = bp_allocate(models, "the models", error);
@@ -29,6 +34,20 @@ int bp_instance_start(struct bp_instance *instance, const struct bp_program *pro
     }
     for (int32_t i = 0; i < program->param_count; i++)
         bp_scalars(instance)[BP_SCALAR_COUNT + i] = options->params[i];
+    return 1;
+}
+
+int bp_instance_threads(struct bp_instance *instance, int32_t threads, struct bp_error *error) {
+    const struct bp_program *program = instance->program;
+    if (threads > instance->threads && program->scratch_bytes > 0) {
+        char *larger = instance_block(program, threads, error);
+        if (!larger)
+            return 0;
+        memcpy(larger, instance->memory, (size_t)program->memory_bytes);
+        free(instance->memory);
+        instance->memory = larger;
+    }
+    instance->threads = threads;
     return 1;
 }
 

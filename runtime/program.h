@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define BP_ABI      3
+#define BP_ABI      4
 #define BP_MAX_RANK 4
 
 enum bp_type { BP_F32, BP_F64, BP_I32 };
@@ -354,6 +354,7 @@ struct bp_program {
     int32_t abi; /* BP_ABI */
     const char *name, *source, *version; /* "iris"; "iris.bp"; the compiler's */
     uint64_t memory_bytes;
+    uint64_t scratch_bytes; /* more, behind the block, for each thread that runs */
     const struct bp_param *params;
     int32_t param_count;
     const struct bp_tensor *tensors;

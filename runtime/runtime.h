@@ -297,6 +297,8 @@ struct bp_instance {
 };
 int bp_instance_start(struct bp_instance *instance, const struct bp_program *program, const struct bp_options *options,
                       struct bp_log *log, struct bp_error *error);
+/* How many threads it may use from now on; its block grows by their scratch. */
+int bp_instance_threads(struct bp_instance *instance, int32_t threads, struct bp_error *error);
 void bp_instance_free(struct bp_instance *instance);
 int bp_instance_table(struct bp_instance *instance, int32_t data, struct bp_error *error); /* loads it on first use */
 /* Fitted values that the program takes from a checkpoint: *given is 0 where it takes none. */

@@ -31,7 +31,7 @@ static void use_block(Printer *p, const Block *block) {
         case STATEMENT_STORE:
             use_value(p, s->value);
             use_value(p, s->index);
-            set_add(p->arena, &p->used, s->buffer);
+            use_buffer(p, s->buffer);
             set_add(p->arena, &p->stored, s->buffer);
             break;
         }
@@ -300,8 +300,11 @@ static void print_pointer(Printer *p, const Buffer *buffer) {
     const char *type = element_type(buffer->scalar);
     const char *name = buffer_name(p, buffer);
     print_indent(p);
-    text_printf(p->out, "%s%s *%s%s = (%s%s *)(context->memory + %llu);", constant, type,
+    text_printf(p->out, "%s%s *%s%s = (%s%s *)(context->memory + %llu", constant, type,
                 overlaps_none(p, buffer) ? "restrict " : "", name, constant, type, (unsigned long long)buffer->offset);
+    if (buffer->role == BUFFER_SCRATCH)
+        text_printf(p->out, " + (uint64_t)thread * %llu", (unsigned long long)p->scratch_bytes);
+    text_add(p->out, ");");
     bool renamed = buffer->shown && strcmp(buffer->shown, name) != 0;
     if (renamed || buffer->per_row || buffer->rank) {
         text_add(p->out, " /* ");
@@ -489,7 +492,8 @@ static void want_function(void *argument, const char *name) {
 
 void print_kernels(Module *module, const struct bp_program *program, CNames *names, Text *out) {
     Text maths = {0}, kernels = {0}, functions = {0};
-    Printer p = {.arena = module->arena, .names = names, .lanes = {.arena = module->arena}, .out = &maths};
+    Printer p = {.arena = module->arena, .names = names, .lanes = {.arena = module->arena}, .out = &maths,
+                 .scratch_bytes = module->scratch_bytes};
     Wanted wanted = {.module = module};
     if (program)
         program_functions(program, want_function, &wanted);

@@ -677,6 +677,7 @@ void print_program(const struct bp_program *program, CKind kind, CNames *names, 
     put_string(w, "source", program->source);
     put_string(w, "version", program->version);
     put_unsigned(w, "memory_bytes", program->memory_bytes);
+    put_unsigned(w, "scratch_bytes", program->scratch_bytes);
     put_top(w, "params", "param_count", program->param_count);
     put_top(w, "tensors", "tensor_count", program->tensor_count);
     put_top(w, "models", "model_count", program->model_count);

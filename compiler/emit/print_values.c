@@ -39,13 +39,19 @@ bool set_add(Arena *arena, PointerSet *set, const void *pointer) {
     return true;
 }
 
+void use_buffer(Printer *p, const Buffer *buffer) {
+    set_add(p->arena, &p->used, buffer);
+    if (buffer->role == BUFFER_SCRATCH)
+        p->fields[CONTEXT_THREAD] = true;
+}
+
 void use_value(Printer *p, const Value *value) {
     if (value->let && !set_add(p->arena, &p->used, value))
         return;
     if (value->kind == VALUE_REGISTER || value->kind == VALUE_VARIABLE)
         set_add(p->arena, &p->used, value->statement);
     if (value->kind == VALUE_LOAD)
-        set_add(p->arena, &p->used, value->buffer);
+        use_buffer(p, value->buffer);
     if (value->kind == VALUE_CONTEXT)
         p->fields[value->field] = true;
     for (int i = 0; i < value->arg_count; i++)

@@ -21,6 +21,7 @@ typedef struct Printer {
     Text *out;
     int indent;
     bool is_map;
+    uint64_t scratch_bytes; /* of the module */
     /* of the kernel or math function in hand */
     PointerSet used;   /* LETs, VARs and loops that something reads, buffers that are touched */
     PointerSet stored; /* buffers */
@@ -33,6 +34,7 @@ bool set_has(const PointerSet *set, const void *pointer);
 bool set_add(Arena *arena, PointerSet *set, const void *pointer); /* false where it was there */
 /* Notes what a value, and what it is made of, uses. */
 void use_value(Printer *p, const Value *value);
+void use_buffer(Printer *p, const Buffer *buffer);
 
 void print_value(Printer *p, Text *out, const Value *value, int bind);
 /* The same, even where a LET has named it: what stands to the right of its `=`. */

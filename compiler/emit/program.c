@@ -348,6 +348,7 @@ const struct bp_program *describe_program(Arena *arena, GraphProgram *graph, con
     program->source = slash ? slash + 1 : checked->path;
     program->version = BPC_VERSION;
     program->memory_bytes = module->memory_bytes;
+    program->scratch_bytes = module->scratch_bytes;
     DESCRIBE_LIST(params, struct bp_param, checked->params,
                   ((struct bp_param){checked->params.at[i].name, checked->params.at[i].value}));
     program->param_count = checked->params.count;

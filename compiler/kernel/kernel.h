@@ -44,6 +44,7 @@ typedef enum BufferRole {
     BUFFER_TEMPORARY, /* lives within one call */
     BUFFER_OUTPUT,    /* read by the runtime after the call: sums, metrics, predictions, gradients */
     BUFFER_TOTALS,    /* doubles written by the runtime before a finish function */
+    BUFFER_SCRATCH,   /* lives within one round of a kernel: each thread has its own, behind the block */
     BUFFER_ARGUMENT,  /* a pointer given to the kernel by its caller (the `log` service): no offset */
 } BufferRole;
 
@@ -193,6 +194,7 @@ typedef struct Module {
     LIST(Function *) functions;
     LIST(MathFunction *) maths; /* those used, callees first */
     uint64_t memory_bytes;
+    uint64_t scratch_bytes; /* thread t's scratch begins at memory_bytes + t * scratch_bytes */
 } Module;
 
 /* ---- Building (kernel/build.c): type-checked constructors; a mistake is a BUG ------------------------------------------------- */

@@ -225,6 +225,7 @@ static void lower_kernel(Lowering *l, int number) {
     Block *outer = NULL;
     if (plan->partition != PARTITION_NONE)
         outer = open_rounds(l, plan, &round);
+    l->round = plan->partition == PARTITION_PANELS ? round.from : NULL;
     bool loops = plan->partition == PARTITION_NONE && !first->alone && has_loop(first);
     for (int i = 0; i < plan->groups.count; i++) {
         LowerGroup *group = &l->plan->groups.at[plan->groups.at[i]];

@@ -96,6 +96,7 @@ typedef struct Lowering {
     Function *target;
     Builder b;
     Scalar real;
+    Value *round; /* the first panel of the round in hand, where a round is some panels */
 } Lowering;
 
 /* Where a value is wanted: the row, and an index for each axis of the domain. Values of I64, named or variables. */
@@ -133,6 +134,8 @@ Value *lower_load(Lowering *l, Buffer *buffer, const Node *node, int64_t first, 
 /* Panels for what vectors like: F32 of rank 1 or (without rows) 2, outside the double functions. Sets stride and
  * elements. */
 void lower_layout(const GraphFunction *function, Buffer *buffer, int64_t capacity);
+/* Where a panel lies in a buffer: scratch holds those of the round alone. */
+Value *lower_panel(Lowering *l, const Buffer *buffer, Value *panel);
 Value *lower_linear(Lowering *l, Value *row, Value *const *at, int rank, const int64_t *dims);
 
 /* The buffer of a stored node: leaf or item. NULL where it has none. */

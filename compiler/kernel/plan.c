@@ -46,6 +46,15 @@ static void find_lifetimes(Function *function) {
     }
 }
 
+/* Scratch of all threads lies behind the block; functions share it. */
+static uint64_t place_scratch(Function *function, uint64_t base) {
+    uint64_t at = base;
+    for (int i = 0; i < function->buffer_count; i++)
+        if (function->buffers[i]->role == BUFFER_SCRATCH)
+            at = place(function->buffers[i], at);
+    return at - base;
+}
+
 static bool alive_together(const Buffer *a, const Buffer *b) {
     return a->first_use <= b->last_use && b->first_use <= a->last_use;
 }
@@ -89,6 +98,8 @@ static uint64_t place_shared(Arena *arena, Function *function, uint64_t base) {
 static bool overlap(const Buffer *a, const Buffer *b) {
     if (a->role == BUFFER_ARGUMENT || b->role == BUFFER_ARGUMENT)
         return a == b;
+    if (a->role == BUFFER_SCRATCH || b->role == BUFFER_SCRATCH)
+        return false; /* a thread's own */
     return a->offset < b->offset + buffer_bytes(b) && b->offset < a->offset + buffer_bytes(a);
 }
 
@@ -194,6 +205,11 @@ void plan_memory(GraphProgram *program, Module *module) {
         end = used > end ? used : end;
     }
     module->memory_bytes = end;
+    for (int i = 0; i < module->functions.count; i++) {
+        Function *function = module->functions.at[i];
+        uint64_t used = function->is_double ? 0 : place_scratch(function, end);
+        module->scratch_bytes = used > module->scratch_bytes ? used : module->scratch_bytes;
+    }
     for (int i = 0; i < program->trains.count; i++)
         plan_check(program, program->trains.at[i]);
     for (int i = 0; i < module->functions.count; i++)

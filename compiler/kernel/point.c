@@ -101,6 +101,17 @@ void lower_layout(const GraphFunction *function, Buffer *buffer, int64_t capacit
             (buffer->dims[0] + LANES - 1) / LANES * LANES * (buffer->rank == 2 ? buffer->dims[1] : 1) * buffer->stride;
 }
 
+Value *lower_panel(Lowering *l, const Buffer *buffer, Value *panel) {
+    if (buffer->role != BUFFER_SCRATCH)
+        return panel;
+    if (panel == l->round)
+        return lower_integer(l, 0);
+    bool shifted = panel->kind == VALUE_OP && panel->op == OP_INTEGER_ADD && panel->args[0] == l->round &&
+                   panel->args[1]->kind == VALUE_NUMBER;
+    return shifted ? panel->args[1]
+                   : lower_named(l, "local", value_op(&l->b, OP_INTEGER_SUBTRACT, panel, l->round, NULL));
+}
+
 /* Panels: element i of axis 0 is lane i mod 16 of panel i / 16. */
 static Value *panel_index(Lowering *l, const Buffer *buffer, const Node *node, const Point *point) {
     bool lanes = point->lanes > 1 && point->lane_axis == 0;
@@ -108,7 +119,7 @@ static Value *panel_index(Lowering *l, const Buffer *buffer, const Node *node, c
     int64_t inner = node->rank == 2 ? node->dims[1] : node->batched ? buffer->stride : 1;
     int64_t known = 0;
     bool first_panel = point->at[0]->kind == VALUE_NUMBER && (known = point->at[0]->number.integer) < LANES;
-    Value *panel = lanes         ? point->panel
+    Value *panel = lanes         ? lower_panel(l, buffer, point->panel)
                    : first_panel ? lower_integer(l, 0)
                                  : value_op(&l->b, OP_INTEGER_DIVIDE, point->at[0], lower_integer(l, LANES), NULL);
     Value *index = lower_times(l, panel, inner);

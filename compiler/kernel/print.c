@@ -244,7 +244,7 @@ static void print_block(Printer *p, const Block *block) {
 
 static void print_buffer(Printer *p, const Buffer *buffer) {
     static const char *const roles[] = {"scalars",   "parameter", "state",  "feed",
-                                        "temporary", "output",    "totals", "argument"};
+                                        "temporary", "output",    "totals", "scratch", "argument"};
     text_printf(p->out, "    %-9s %s : %s[", roles[buffer->role], buffer->name, scalar_name(buffer->scalar));
     text_add(p->out, buffer->per_row ? "rows" : "");
     for (int i = 0; i < buffer->rank; i++)
@@ -302,7 +302,10 @@ static void print_math(Printer *p, const MathFunction *function) {
 
 void module_print(const Module *module, Text *out) {
     Printer printer = {out, 0};
-    text_printf(out, "memory %" PRIu64 " bytes\n\n", module->memory_bytes);
+    text_printf(out, "memory %" PRIu64 " bytes", module->memory_bytes);
+    if (module->scratch_bytes)
+        text_printf(out, ", and %" PRIu64 " for each thread", module->scratch_bytes);
+    text_add(out, "\n\n");
     for (int i = 0; i < module->maths.count; i++)
         print_math(&printer, module->maths.at[i]);
     for (int i = 0; i < module->functions.count; i++)

@@ -361,6 +361,23 @@ static void cut_rounds(Schedule *s, LowerKernel *kernel) {
     }
 }
 
+/* A transposed W that is read in its own kernel alone lives for a round. */
+static void make_scratch(const Schedule *s, const LowerKernel *kernel, int number) {
+    for (int i = 0; i < kernel->groups.count && kernel->partition == PARTITION_PANELS; i++) {
+        const LowerGroup *group = &s->plan->groups.at[kernel->groups.at[i]];
+        Buffer *buffer = is_transpose(group) && group->vector ? group->items.at[0]->buffer : NULL;
+        bool own = buffer != NULL;
+        for (int j = 0; j < s->reads.count; j++)
+            own = own && (s->reads.at[j].group != kernel->groups.at[i] || in_kernel(s, s->reads.at[j].reader, number));
+        if (!own)
+            continue;
+        buffer->role = BUFFER_SCRATCH;
+        if (kernel->step * LANES < buffer->dims[0])
+            buffer->dims[0] = kernel->step * LANES;
+        lower_layout(s->plan->function, buffer, s->plan->function->capacity);
+    }
+}
+
 void lower_schedule(LowerPlan *plan, Graph *graph, const LowerOptions *options) {
     Schedule s = {.plan = plan, .graph = graph, .machine = options->machine ? options->machine : machine_named(NULL)};
     s.done = arena_array(plan->arena, bool, plan->groups.count + 1);
@@ -383,6 +400,7 @@ void lower_schedule(LowerPlan *plan, Graph *graph, const LowerOptions *options) 
         LowerKernel *kernel = &plan->kernels.at[i];
         double work = 0;
         cut_rounds(&s, kernel);
+        make_scratch(&s, kernel, i);
         for (int j = 0; j < kernel->groups.count; j++)
             work += plan->groups.at[kernel->groups.at[j]].work;
         kernel->parallel = plan->parallel && (s.always || work >= WORTH_A_LOOP);

@@ -11,7 +11,10 @@
 
 #include <string.h>
 
-enum { MOST_SUMS = 32 };
+enum {
+    MOST_SUMS = 32,
+    MOST_IN_ONE = 12 /* columns of one panel that are one tile, whatever the tile */
+};
 
 /* ---- what fits
  * ------------------------------------------------------------------------------------------------------------- */
@@ -382,7 +385,7 @@ static void weight_tile(Lowering *l, const LowerGroup *group, int index, Value *
 /* `count` columns of one panel of columns, a tile's at a time. */
 static void columns_of_panel(Lowering *l, const LowerGroup *group, int index, Value *panel, int panels, Value *column_panel,
                              int count) {
-    int tile = group->tile.columns, most = has_product(group) && panels * count <= group->tile.panels * tile ? count : tile;
+    int tile = group->tile.columns, most = has_product(group) && panels * count <= MOST_IN_ONE ? count : tile;
     int whole = count / most * most;
     Value *lane = lower_integer(l, 0);
     if (whole == most) {
@@ -472,7 +475,7 @@ static void transposed_rows(Lowering *l, const LowerGroup *group, Value *panel, 
     int64_t n = group->dims[1], k = group->dims[0];
     Value *lane, *j;
     Value *source = lower_add(l, lower_times(l, row_panel, k * LANES), lower_times(l, panel, LANES * LANES));
-    Value *target = lower_add(l, lower_times(l, panel, n * LANES), lower_times(l, row_panel, LANES * LANES));
+    Value *target = lower_add(l, lower_times(l, lower_panel(l, to, panel), n * LANES), lower_times(l, row_panel, LANES * LANES));
     source = lower_named(l, "source", source);
     target = lower_named(l, "target", target);
     if (rows == LANES && columns == LANES) {
@@ -520,15 +523,34 @@ static void transposed_panel(Lowering *l, const LowerGroup *group, int index, Va
 
 /* ---- vectors without rows, numbers of each row ------------------------------------------------------------------------------------- */
 
-static void chain_rows(Lowering *l, Node *node, Point *point) {
-    Value *row;
-    Statement *sum = build_var(&l->b, "sum", lower_number(l, 0, SCALAR_F32, LANES));
-    Block *loop = lower_rows(l, &row);
+static void add_row(Lowering *l, Node *node, const Point *point, Statement *sum, Value *row) {
     Point at_row = lower_point(l, point);
     at_row.row = row;
     build_set(&l->b, sum, value_op(&l->b, OP_ADD, value_read(&l->b, sum), emit_node(l, node->args[0], &at_row), NULL));
+}
+
+/* Row b goes to chain b mod 4, in order; then (0 + 2) + (1 + 3). */
+static void chain_rows(Lowering *l, Node *node, Point *point) {
+    enum { CHAINS = 4 };
+    Statement *sums[CHAINS];
+    Value *first, *rows = value_context(&l->b, CONTEXT_ROWS);
+    for (int i = 0; i < CHAINS; i++)
+        sums[i] = build_var(&l->b, "sum", lower_number(l, 0, SCALAR_F32, LANES));
+    Value *left = value_op(&l->b, OP_INTEGER_REMAINDER, rows, lower_integer(l, CHAINS), NULL);
+    Value *whole = lower_named(l, "whole", value_op(&l->b, OP_INTEGER_SUBTRACT, rows, left, NULL));
+    Block *loop = build_loop(&l->b, "b", lower_integer(l, 0), whole, CHAINS, false, &first);
+    for (int i = 0; i < CHAINS; i++)
+        add_row(l, node, point, sums[i], lower_named(l, "row", lower_add(l, first, lower_integer(l, i))));
     build_end(&l->b, loop);
-    know(l, point, node, build_let(&l->b, lower_wish(node), value_read(&l->b, sum)));
+    for (int i = 0; i < CHAINS - 1; i++) {
+        Value *row = lower_named(l, "row", lower_add(l, whole, lower_integer(l, i)));
+        Block *there = build_if(&l->b, value_op(&l->b, OP_INTEGER_LESS, row, rows, NULL));
+        add_row(l, node, point, sums[i], row);
+        build_end(&l->b, there);
+    }
+    Value *even = value_op(&l->b, OP_ADD, value_read(&l->b, sums[0]), value_read(&l->b, sums[2]), NULL);
+    Value *odd = value_op(&l->b, OP_ADD, value_read(&l->b, sums[1]), value_read(&l->b, sums[3]), NULL);
+    know(l, point, node, build_let(&l->b, lower_wish(node), value_op(&l->b, OP_ADD, even, odd, NULL)));
 }
 
 static void plain_panels(Lowering *l, const LowerGroup *group, int index, Value *panel, int panels, const Round *round) {

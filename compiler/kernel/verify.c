@@ -450,7 +450,8 @@ static void check_store(Verifier *v, const Statement *store) {
         BROKEN(v, "%s into %s, which holds %s", type_text(v, store->value->type), store->buffer->name,
                scalar_name(store->buffer->scalar));
     check_bounds(v, store->buffer, store->index, store->value->type.lanes);
-    if (v->kernel->parallel && (!v->parallel || !depends_on(store->index, v->parallel)))
+    bool own = store->buffer->role == BUFFER_SCRATCH;
+    if (v->kernel->parallel && !own && (!v->parallel || !depends_on(store->index, v->parallel)))
         BROKEN(v, "every thread would store to the same place of %s", store->buffer->name);
 }
 
@@ -538,6 +539,8 @@ static void check_math(Arena *arena, const Module *module, int at) {
 
 /* ARGUMENT buffers are told apart by their address alone. */
 static bool overlap(const Buffer *x, const Buffer *y) {
+    if (x->role == BUFFER_SCRATCH || y->role == BUFFER_SCRATCH)
+        return false; /* a thread's own */
     if (x == y)
         return true;
     if (x->role == BUFFER_ARGUMENT || y->role == BUFFER_ARGUMENT)
@@ -587,7 +590,7 @@ static void check_steps(Arena *arena, const Function *function) {
     }
 }
 
-static void check_buffers(Arena *arena, const Function *function, uint64_t memory_bytes) {
+static void check_buffers(Arena *arena, const Function *function, uint64_t memory_bytes, uint64_t scratch_bytes) {
     Verifier verifier = {.arena = arena, .function = function};
     for (int i = 0; i < function->buffer_count; i++) {
         const Buffer *buffer = function->buffers[i];
@@ -603,7 +606,8 @@ static void check_buffers(Arena *arena, const Function *function, uint64_t memor
             BROKEN(&verifier, "%s has %" PRId64 " elements at %" PRIu64, buffer->name, buffer->elements,
                    buffer->offset);
         uint64_t end = buffer->offset + (uint64_t)buffer->elements * (uint64_t)scalar_bytes(buffer->scalar);
-        if (memory_bytes && !function->is_double && buffer->role != BUFFER_ARGUMENT && end > memory_bytes)
+        uint64_t room = memory_bytes + (buffer->role == BUFFER_SCRATCH ? scratch_bytes : 0);
+        if (memory_bytes && !function->is_double && buffer->role != BUFFER_ARGUMENT && end > room)
             BROKEN(&verifier, "%s ends behind the memory", buffer->name);
     }
 }
@@ -613,7 +617,7 @@ void kernel_verify(const Module *module) {
     for (int i = 0; i < module->maths.count; i++)
         check_math(arena, module, i);
     for (int i = 0; i < module->functions.count; i++) {
-        check_buffers(arena, module->functions.at[i], module->memory_bytes);
+        check_buffers(arena, module->functions.at[i], module->memory_bytes, module->scratch_bytes);
         check_steps(arena, module->functions.at[i]);
     }
     arena_free(arena);

@@ -34,6 +34,7 @@ typedef struct Shape {
 
 typedef struct Shapes {
     Arena *arena;
+    uint64_t scratch_bytes; /* of the module */
     LIST(Shape *) all;
     LIST(const char *) keys; /* what they do, in bytes */
     LIST(size_t) lengths;

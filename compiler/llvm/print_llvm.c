@@ -11,7 +11,7 @@
 /* What a function has at hand of its context, loaded once at its start. */
 typedef struct Frame {
     const Function *function;
-    LLVMValueRef context, memory, thread32, thread, threads;
+    LLVMValueRef context, memory, scratch, thread32, thread, threads; /* scratch: the thread's, less what lies before it */
     LLVMValueRef fields[CONTEXT_THREADS + 1];
 } Frame;
 
@@ -38,6 +38,8 @@ static void load_fields(Ir *ir, Frame *frame) {
             if (shape->fields[field] && !frame->fields[field])
                 frame->fields[field] = load_field(ir, frame, ir->i64, offsets[field], names[field]);
     }
+    LLVMValueRef own = LLVMBuildMul(ir->builder, frame->thread, ir_integer(ir, (int64_t)ir->shapes->scratch_bytes), "");
+    frame->scratch = LLVMBuildInBoundsGEP2(ir->builder, LLVMInt8TypeInContext(ir->context), frame->memory, &own, 1, "scratch");
     frame->fields[CONTEXT_THREAD] = frame->thread;
     frame->fields[CONTEXT_THREADS] = frame->threads;
 }
@@ -65,8 +67,11 @@ static void call_kernel(Ir *ir, const Frame *frame, const Kernel *kernel) {
         LLVMValueRef first = LLVMBuildICmp(ir->builder, LLVMIntEQ, frame->thread, ir_integer(ir, 0), "");
         after = open_when(ir, first);
     }
-    for (int i = 0; i < kernel->buffer_count; i++)
-        args[count++] = byte_at(ir, frame->memory, kernel->buffers[i]->offset);
+    for (int i = 0; i < kernel->buffer_count; i++) {
+        const Buffer *buffer = kernel->buffers[i];
+        LLVMValueRef base = buffer->role == BUFFER_SCRATCH ? frame->scratch : frame->memory;
+        args[count++] = byte_at(ir, base, buffer->offset);
+    }
     for (int field = 0; field <= CONTEXT_THREADS; field++)
         if (shape->fields[field])
             args[count++] = frame->fields[field];

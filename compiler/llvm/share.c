@@ -230,7 +230,7 @@ static void add_kernel(Shapes *shapes, const Kernel *kernel, bool is_map) {
 }
 
 void shapes_find(Arena *arena, const Module *module, Shapes *shapes) {
-    *shapes = (Shapes){.arena = arena};
+    *shapes = (Shapes){.arena = arena, .scratch_bytes = module->scratch_bytes};
     for (int i = 0; i < module->maths.count; i++)
         add_math(shapes, module->maths.at[i]);
     for (int i = 0; i < module->functions.count; i++) {
