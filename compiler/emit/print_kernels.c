@@ -23,6 +23,10 @@ static void use_block(Printer *p, const Block *block) {
         case STATEMENT_LET:
         case STATEMENT_COMMENT:
             break;
+        case STATEMENT_PREFETCH:
+            use_value(p, s->index);
+            use_buffer(p, s->buffer);
+            break;
         case STATEMENT_VAR:
         case STATEMENT_SET:
         case STATEMENT_IF:
@@ -197,6 +201,12 @@ static void print_statement(Printer *p, const Statement *s) {
         print_line(p, &line);
         print_block(p, &s->body);
         text_add(&line, "}");
+        print_line(p, &line);
+        break;
+    case STATEMENT_PREFETCH:
+        text_printf(&line, "__builtin_prefetch(&%s[", buffer_name(p, s->buffer));
+        print_value(p, &line, s->index, BIND_ANY);
+        text_add(&line, "], 1);");
         print_line(p, &line);
         break;
     case STATEMENT_COMMENT:

@@ -466,6 +466,14 @@ void build_end(Builder *b, Block *outer) {
     b->block = outer;
 }
 
+void build_prefetch(Builder *b, Buffer *buffer, Value *index) {
+    check_index(b, index);
+    touch_buffer(b, buffer);
+    Statement *statement = statement_new(b, STATEMENT_PREFETCH);
+    statement->buffer = buffer;
+    statement->index = index;
+}
+
 void build_comment(Builder *b, const char *text) {
     statement_new(b, STATEMENT_COMMENT)->name = name_of(text);
 }

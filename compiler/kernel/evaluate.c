@@ -400,6 +400,7 @@ static void run_statement(Interpreter *m, const Statement *statement) {
         if (evaluate_index(m, statement->value))
             run_block(m, &statement->body);
         break;
+    case STATEMENT_PREFETCH:
     case STATEMENT_COMMENT:
         break;
     }

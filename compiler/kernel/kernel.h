@@ -113,6 +113,7 @@ typedef enum StatementKind {
     STATEMENT_SET,     /* the register of `target` takes value */
     STATEMENT_STORE,   /* buffer[index] = value, its lanes contiguous */
     STATEMENT_IF,      /* when value (a scalar bool) holds: body */
+    STATEMENT_PREFETCH, /* the cache line of buffer[index] will be read and written soon: a hint */
     STATEMENT_COMMENT, /* text, printed as it is */
 } StatementKind;
 
@@ -229,6 +230,7 @@ void build_store(Builder *b, Buffer *buffer, Value *index, Value *value);
 Block *build_loop(Builder *b, const char *name, Value *from, Value *to, int64_t step, bool parallel, Value **variable);
 Block *build_if(Builder *b, Value *condition);
 void build_end(Builder *b, Block *outer);
+void build_prefetch(Builder *b, Buffer *buffer, Value *index);
 void build_comment(Builder *b, const char *text);
 
 /* ---- machine.c: what tiles are cut for. It decides nothing that changes a bit ------------------------------------------------- */

@@ -228,6 +228,10 @@ static void print_statement(Printer *p, const Statement *statement) {
         text_add(p->out, "\n");
         print_block(p, &statement->body);
         return;
+    case STATEMENT_PREFETCH:
+        text_add(p->out, "prefetch ");
+        print_indexed(p, statement->buffer, statement->index, 1);
+        break;
     case STATEMENT_COMMENT:
         text_printf(p->out, "# %s", statement->name);
         break;

@@ -340,6 +340,22 @@ static void batched_panels(Lowering *l, const LowerGroup *group, int index, Valu
 
 /* ---- weights and their gradients ------------------------------------------------------------------------------------------------ */
 
+#define WORTH_FETCHING (1 << 18) /* bytes: below, what is updated is in the cache */
+
+/* What the update will read and write comes while the sums are made. */
+static void fetch_updated(Lowering *l, const LowerGroup *group, Sums *sums) {
+    for (int i = 0; i < group->items.count; i++) {
+        const LowerItem *item = group->items.at[i];
+        for (int j = 0; j < item->sinks.count; j++) {
+            if (!item->sinks.at[j].tensor || node_elements(item->node) * 4 < WORTH_FETCHING)
+                continue;
+            Buffer *buffer = lower_use(l, lower_tensor(l, item->sinks.at[j].tensor));
+            for (int k = 0; k < sums->panels * sums->columns; k++)
+                build_prefetch(&l->b, buffer, lower_index(l, buffer, item->node, &sums->points[k]));
+        }
+    }
+}
+
 static void gradient_sums(Lowering *l, Node *node, Sums *sums, Value *column_panel, Value *lane) {
     Node *d = node->args[0], *x = node->args[1];
     Buffer *xs = lower_use(l, lower_buffer(l, x));
@@ -375,6 +391,7 @@ static void weight_tile(Lowering *l, const LowerGroup *group, int index, Value *
             point->at[1] = p ? sums->points[j].at[1] : lower_named(l, "column", lower_add(l, first, lower_integer(l, j)));
         }
     }
+    fetch_updated(l, group, sums);
     for (int i = 0; i < group->items.count; i++)
         if (is_product(group->items.at[i]))
             gradient_sums(l, group->items.at[i]->node, sums, column_panel, lane);

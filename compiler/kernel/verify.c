@@ -37,7 +37,7 @@ typedef struct Verifier {
  * --------------------------------------------------------------------------------------------------------- */
 
 static const char *where(const Verifier *v) {
-    static const char *const kinds[] = {"loop", "let", "var", "set", "store", "if", "comment"};
+    static const char *const kinds[] = {"loop", "let", "var", "set", "store", "if", "prefetch", "comment"};
     if (!v->kernel && !v->math)
         return arena_printf(v->arena, "function %s", v->function->name);
     const char *name = v->math ? arena_printf(v->arena, "math function %s", v->math->name)
@@ -45,7 +45,7 @@ static const char *where(const Verifier *v) {
     if (!v->statement)
         return name;
     const Statement *s = v->statement;
-    const char *about = s->kind == STATEMENT_STORE              ? s->buffer->name
+    const char *about = s->kind == STATEMENT_STORE || s->kind == STATEMENT_PREFETCH ? s->buffer->name
                         : s->kind == STATEMENT_LET              ? s->value->let
                         : s->kind == STATEMENT_SET && s->target ? s->target->name
                         : s->name                               ? s->name
@@ -493,6 +493,11 @@ static void check_statement(Verifier *v, const Statement *statement, bool outerm
         v->facts.count = facts;
         break;
     }
+    case STATEMENT_PREFETCH:
+        check_value(v, statement->index);
+        check_buffer(v, statement->buffer, false);
+        check_bounds(v, statement->buffer, statement->index, 1);
+        break;
     case STATEMENT_COMMENT:
         break;
     }

@@ -146,6 +146,14 @@ static void ir_store(Ir *ir, const Statement *s) {
     LLVMSetAlignment(store, (unsigned)scalar_bytes(s->buffer->scalar));
 }
 
+static void ir_prefetch(Ir *ir, const Statement *s) {
+    LLVMValueRef args[4] = {ir_element(ir, s->buffer, s->index), LLVMConstInt(ir->i32, 1, false),
+                            LLVMConstInt(ir->i32, 3, false), LLVMConstInt(ir->i32, 1, false)}; /* write, keep, data */
+    unsigned id = LLVMLookupIntrinsicID("llvm.prefetch", strlen("llvm.prefetch"));
+    LLVMValueRef function = LLVMGetIntrinsicDeclaration(ir->module, id, &ir->pointer, 1);
+    LLVMBuildCall2(ir->builder, LLVMGlobalGetValueType(function), function, args, 4, "");
+}
+
 void ir_block(Ir *ir, const Block *block) {
     for (int i = 0; i < block->count; i++) {
         const Statement *s = block->at[i];
@@ -167,6 +175,9 @@ void ir_block(Ir *ir, const Block *block) {
             break;
         case STATEMENT_IF:
             ir_if(ir, s);
+            break;
+        case STATEMENT_PREFETCH:
+            ir_prefetch(ir, s);
             break;
         case STATEMENT_COMMENT:
             break;

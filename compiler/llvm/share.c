@@ -152,6 +152,11 @@ static void put_statement(Writer *w, const Statement *s) {
         put_value(w, s->value);
         w->shape->weight += 3;
         break;
+    case STATEMENT_PREFETCH:
+        put_reference(w, s->buffer);
+        put_value(w, s->index);
+        w->shape->weight += 2;
+        break;
     case STATEMENT_COMMENT:
         break;
     }
