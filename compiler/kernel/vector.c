@@ -553,12 +553,15 @@ static void chain_rows(Lowering *l, Node *node, Point *point) {
     Value *first, *rows = value_context(&l->b, CONTEXT_ROWS);
     for (int i = 0; i < CHAINS; i++)
         sums[i] = build_var(&l->b, "sum", lower_number(l, 0, SCALAR_F32, LANES));
-    Value *left = value_op(&l->b, OP_INTEGER_REMAINDER, rows, lower_integer(l, CHAINS), NULL);
-    Value *whole = lower_named(l, "whole", value_op(&l->b, OP_INTEGER_SUBTRACT, rows, left, NULL));
-    Block *loop = build_loop(&l->b, "b", lower_integer(l, 0), whole, CHAINS, false, &first);
-    for (int i = 0; i < CHAINS; i++)
-        add_row(l, node, point, sums[i], lower_named(l, "row", lower_add(l, first, lower_integer(l, i))));
-    build_end(&l->b, loop);
+    Value *fours = value_op(&l->b, OP_INTEGER_DIVIDE, rows, lower_integer(l, CHAINS), NULL);
+    Value *whole = lower_integer(l, 0);
+    if (l->function->capacity >= CHAINS) {
+        whole = lower_named(l, "whole", lower_times(l, fours, CHAINS));
+        Block *loop = build_loop(&l->b, "b", lower_integer(l, 0), whole, CHAINS, false, &first);
+        for (int i = 0; i < CHAINS; i++)
+            add_row(l, node, point, sums[i], lower_named(l, "row", lower_add(l, first, lower_integer(l, i))));
+        build_end(&l->b, loop);
+    }
     for (int i = 0; i < CHAINS - 1; i++) {
         Value *row = lower_named(l, "row", lower_add(l, whole, lower_integer(l, i)));
         Block *there = build_if(&l->b, value_op(&l->b, OP_INTEGER_LESS, row, rows, NULL));
