@@ -204,7 +204,7 @@ static int field_missing_field(const struct bp_reader *reader, int32_t index) {
         case BP_DROP:
             if (!reader->options->predicting)
                 return 0;
-            bp_fail(reader->error, "%s: column '%s' is missing, and a row to predict cannot be dropped",
+            bp_fail(reader->error, "%s: the value of '%s' is missing, and a row to predict cannot be dropped",
                     bp_reader_here(reader).text, column->name);
             return -1;
         case BP_STRIP:
@@ -218,7 +218,7 @@ static int field_missing_field(const struct bp_reader *reader, int32_t index) {
     const char *remedy = reader->columns[index].is_target ? "drop"
                          : column->kind == BP_CATEGORY    ? "impute(most_frequent) or drop"
                                                           : "impute(median) or drop";
-    bp_fail(reader->error, "%s: column '%s' is missing; add %s", bp_reader_here(reader).text, column->name, remedy);
+    bp_fail(reader->error, "%s: the value of '%s' is missing; add %s", bp_reader_here(reader).text, column->name, remedy);
     return -1;
 }
 

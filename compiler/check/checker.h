@@ -27,6 +27,7 @@ typedef struct Checker {
     Arena *arena;
     const CheckOptions *options;
     LIST(UsedFile) files;
+    bool file_missing;  /* one that is used could not be read: what is unknown may stand there */
     LIST(Item *) items; /* of the file itself: its actions */
     LIST(Past) past;    /* in order, those of used files too */
     LIST(DataEntry) data;

@@ -114,7 +114,7 @@ void inherit_inputs(DataCheck *check, Setting *setting) {
     if (from && state == DATA_OPEN)
         error_at(data->preprocessing_span, "'%s' is trained on '%s', which this takes its preprocessing from in turn",
                  shown(check->arena, data->preprocessing_from), from->name);
-    else if (!from)
+    else if (!from && !check->checker->file_missing)
         error_at(data->preprocessing_span,
                  "nothing here says what the inputs of '%s' are; list them (input a, b : standardize), or use the .bp "
                  "file that saves it",

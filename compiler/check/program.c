@@ -145,6 +145,8 @@ Item *find_model(Checker *checker, Name name, Span span) {
         error_at(span, "'%s' is %s, not a model", name, item_kind_shown(definition->item->kind));
         return NULL;
     }
+    if (checker->file_missing)
+        return NULL;
     const Name *names;
     int count = names_of_kind(checker, ITEM_MODEL, ITEM_DERIVED, &names);
     error_at(span, "there is no model '%s'%s", name, did_you_mean(checker->arena, name, names, count));
@@ -160,6 +162,8 @@ DataSet *find_data(Checker *checker, Name name, Span span) {
         error_at(span, "'%s' is %s, not a data set", name, item_kind_shown(definition->item->kind));
         return NULL;
     }
+    if (checker->file_missing)
+        return NULL;
     const Name *names;
     int count = names_of_kind(checker, ITEM_DATA, ITEM_DATA, &names);
     error_at(span, "there is no data set '%s'%s", name, did_you_mean(checker->arena, name, names, count));
@@ -209,6 +213,7 @@ static void use_file(Checker *checker, const Item *item, int depth) {
     const char *resolved = path_resolved(checker->arena, path, &why);
     if (!resolved) {
         error_at(item->path->span, "'%s' %s", shown(checker->arena, path), why);
+        checker->file_missing = true;
         return;
     }
     for (int i = 0; i < checker->files.count; i++) {
@@ -227,6 +232,7 @@ static void use_file(Checker *checker, const Item *item, int depth) {
     char *text = file_read_whole(resolved, &length, reason, sizeof reason);
     if (!text) {
         error_at(item->path->span, "'%s' cannot be read: %s", shown(checker->arena, path), reason);
+        checker->file_missing = true;
         return;
     }
     int source = source_add(path, text, length), index = checker->files.count;

@@ -260,6 +260,33 @@ static int scan_name_column(struct scan_reader *reader, int32_t index, const cha
     return reader->scan->columns[index].name != NULL || scan_no_memory(reader);
 }
 
+/* By name, then by place: columns lie in one array, so their addresses are in order. */
+static int scan_by_name(const void *left, const void *right) {
+    const struct bp_scan_column *a = *(const struct bp_scan_column *const *)left;
+    const struct bp_scan_column *b = *(const struct bp_scan_column *const *)right;
+    int order = strcmp(a->name, b->name);
+    return order != 0 ? order : (a > b) - (a < b);
+}
+
+/* Sorted, because a table may have as many columns as there are genes. */
+static int scan_names_differ(struct scan_reader *reader, const struct bp_csv *csv) {
+    const struct bp_scan_column *first = reader->scan->columns;
+    size_t count = (size_t)csv->field_count;
+    const struct bp_scan_column **sorted = bp_allocate(count * sizeof *sorted, "names of columns", reader->error);
+    int differ = sorted != NULL;
+    for (size_t i = 0; differ && i < count; i++)
+        sorted[i] = &first[i];
+    if (differ)
+        qsort(sorted, count, sizeof *sorted, scan_by_name);
+    for (size_t i = 1; differ && i < count; i++)
+        if (*sorted[i]->name != '\0' && strcmp(sorted[i - 1]->name, sorted[i]->name) == 0)
+            differ = bp_fail(reader->error, "%.280s:%lld: two columns are named '%.60s': fields %d and %d",
+                             reader->name, (long long)csv->line, sorted[i]->name, (int)(sorted[i - 1] - first) + 1,
+                             (int)(sorted[i] - first) + 1);
+    free(sorted);
+    return differ;
+}
+
 /* Names the columns after the first file's header, the field names, or their numbers. */
 static int scan_name_columns(struct scan_reader *reader, const struct bp_csv *csv, int header,
                              const char *const *field_names) {
@@ -271,13 +298,8 @@ static int scan_name_columns(struct scan_reader *reader, const struct bp_csv *cs
                   ? scan_name_column(reader, i, csv->fields[i].at, (size_t)csv->fields[i].length)
                   : scan_name_column(reader, i, name, strlen(name))))
             return 0;
-        for (int32_t j = 0; j < i; j++)
-            if (*reader->scan->columns[i].name != '\0' &&
-                strcmp(reader->scan->columns[i].name, reader->scan->columns[j].name) == 0)
-                return bp_fail(reader->error, "%.280s:%lld: two columns are named '%.60s': fields %d and %d",
-                               reader->name, (long long)csv->line, reader->scan->columns[i].name, j + 1, i + 1);
     }
-    return 1;
+    return scan_names_differ(reader, csv);
 }
 
 /* A further file with a header of its own: its fields are found among the first file's names. */

@@ -327,7 +327,7 @@ static void read_loss(Checker *checker, TrainPlan *plan, const Setting *setting)
     const Definition *other = program_find(checker->program, loss->name);
     if (other)
         error_at(loss->span, "'%s' is %s, not a loss", loss->name, item_kind_shown(other->item->kind));
-    else
+    else if (!checker->file_missing)
         error_at(loss->span, "there is no loss '%s'%s", loss->name, nearest_of_kind(checker, loss->name, ITEM_LOSS));
 }
 
@@ -357,7 +357,7 @@ static void read_optimizer(Checker *checker, TrainPlan *plan, const Setting *set
         error_at(span, "'%s' is %s, not an optimizer", name, item_kind_shown(other->item->kind));
     else if (is_later_optimizer(name))
         not_there_yet(span, name);
-    else
+    else if (!checker->file_missing)
         error_at(span, "there is no optimizer '%s'%s", name, nearest_of_kind(checker, name, ITEM_OPTIMIZER));
 }
 

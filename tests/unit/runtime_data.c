@@ -695,8 +695,8 @@ Test(data, errors_point, .init = enter, .fini = leave) {
         {"a,b,c\n1,2,Red\n",
          "t.csv:2: column 'c': 'Red' is not one of the categories of 'c' (blue, green, red); did you mean 'red'?"},
         {"a,b,c\n1,2,violet\n", "t.csv:2: column 'c': 'violet' is not one of the categories of 'c' (blue, green, red)"},
-        {"a,b,c\n?,2,red\n", "t.csv:2: column 'a' is missing; add impute(median) or drop"},
-        {"a,b,c\n1,2,\n", "t.csv:2: column 'c' is missing; add drop"},
+        {"a,b,c\n?,2,red\n", "t.csv:2: the value of 'a' is missing; add impute(median) or drop"},
+        {"a,b,c\n1,2,\n", "t.csv:2: the value of 'c' is missing; add drop"},
         {"A,b,c\n1,2,red\n", "t.csv:1: there is no column 'a'; did you mean 'A'?"},
         {"width,b,c\n1,2,red\n", "t.csv:1: there is no column 'a'; this line names width, b, c"},
         {"a,b,c,b\n1,2,red,3\n", "t.csv:1: two columns are named 'b': fields 2 and 4"},
@@ -795,7 +795,7 @@ Test(data, predicting, .init = enter, .fini = leave) {
     sample_fit(&s, 1, BP_DROP, 0);
     write_file("new.csv", "14,\n");
     cr_expect(!bp_table_load(&table, &s.data, &options, &error));
-    cr_expect_str_eq(error.text, "new.csv:1: column 'b' is missing, and a row to predict cannot be dropped");
+    cr_expect_str_eq(error.text, "new.csv:1: the value of 'b' is missing, and a row to predict cannot be dropped");
 }
 
 Test(data, another_file, .init = enter, .fini = leave) {
