@@ -218,6 +218,7 @@ bool check_output_path(const Expr *path, const char *what);
 DataSet *find_data(Checker *checker, Name name, Span span);
 /* False where an error was reported, so that what uses it stays silent. */
 bool data_is_good(const Checker *checker, const DataSet *data);
+void data_is_told(Checker *checker, const DataSet *data); /* its error was reported: it is BAD from now on */
 bool find_models(Checker *checker, const NameList *names, ModelUse **models, int *count);
 
 #endif

@@ -32,6 +32,10 @@ bool data_is_good(const Checker *checker, const DataSet *data) {
     return data && entry_of(checker, data)->state == DATA_GOOD;
 }
 
+void data_is_told(Checker *checker, const DataSet *data) {
+    entry_of(checker, data)->state = DATA_BAD;
+}
+
 /* ---- split ------------------------------------------------------------------------------------------------------- */
 static bool read_share(DataCheck *check, const Args *args, const char *name, double *share) {
     const Arg *arg = option_named(args, name);

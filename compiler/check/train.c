@@ -97,6 +97,7 @@ static void check_units(Checker *checker, const TrainPlan *plan, const Expr *che
     note_at(plan->span,
             "add input preprocessing from \"%s\" beside the inputs or in their place; or refit, to fit it afresh",
             shown(checker->arena, checkpoint->string.bytes));
+    data_is_told(checker, data);
 }
 
 static void check_finetune(Checker *checker, const TrainPlan *plan) {

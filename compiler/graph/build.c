@@ -166,6 +166,12 @@ static bool saved_here(const Build *build, const char *path) {
     return false;
 }
 
+/* model.fc1.weight and fc1.weight: what PyTorch writes for a network inside another. */
+static bool ends_a_path(Name path, Name end) {
+    size_t length = strlen(path), ending = strlen(end);
+    return length > ending && path[length - ending - 1] == '.' && !strcmp(path + length - ending, end);
+}
+
 static void check_loaded(Build *build, const ModelInstance *model, const struct bp_archive *archive,
                          const Tensor *tensor) {
     const struct bp_archive_entry *entry = bp_archive_find(archive, tensor->name);
@@ -174,6 +180,9 @@ static void check_loaded(Build *build, const ModelInstance *model, const struct 
         for (int i = 0; i < archive->entry_count; i++)
             names[i] = name_of(archive->entries[i].name);
         Name near = nearest_name(tensor->name, names, archive->entry_count);
+        for (int i = 0; i < archive->entry_count && !near; i++)
+            if (ends_a_path(names[i], tensor->name))
+                near = names[i];
         error_at(tensor->span, "\"%s\" has no tensor '%s'%s%s%s", model->from, tensor->name, near ? "; it has '" : "",
                  near ? near : "", near ? "'" : "");
         note_at(model->from_span, "'%s' comes from it: replace the layer, or name it as the checkpoint does",

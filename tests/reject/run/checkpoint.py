@@ -33,6 +33,8 @@ if flaw == "unknown-dtype":
     header["fc1.bias"]["dtype"] = "F99"
 if flaw == "not-finite":
     data = data[:36] + struct.pack("<f", float("nan")) + data[40:]
+if flaw == "prefixed":
+    header = {f"model.{name}": entry for name, entry in header.items()}
 text = json.dumps(header)
 if flaw == "duplicate-key":
     text = text.replace('"fc1.bias"', '"fc1.weight"')
