@@ -434,12 +434,34 @@ static void sum_panel(Lowering *l, Statement *lanes, Node *x, const Point *aroun
     sum_in_lanes(l, lanes, x, &inner, inner.at[axis], lower_integer(l, count), mask);
 }
 
+/* sum(where(iota(n) == i, x, 0)) is x[i], and 0 where there is no such i. */
+static Value *emit_picked(Lowering *l, Node *node, Point *point) {
+    Node *where = node->args[0], *equal = where->op == OP_WHERE ? where->args[0] : NULL;
+    bool fits = equal && equal->op == OP_EQUAL && where->rank == 1 && node_is_constant(where->args[2], 0) &&
+                !l->plan->items[where->id] && where->args[1]->rank == 1;
+    if (!fits)
+        return NULL;
+    Node *a = equal->args[0], *b = equal->args[1], *which = a->op == OP_IOTA ? b : b->op == OP_IOTA ? a : NULL;
+    if (!which || which->type != TYPE_INDEX || which->rank)
+        return NULL;
+    Point here = lower_point(l, point), there = lower_point(l, point);
+    Value *index = lower_named(l, "index", lower_converted(l, emit_node(l, which, &here), SCALAR_I64));
+    Value *none = build_let(&l->b, "none", value_op(&l->b, OP_INTEGER_LESS, index, lower_integer(l, 0), NULL));
+    Value *inside = value_op(&l->b, OP_INTEGER_MINIMUM, index, lower_integer(l, where->dims[0] - 1), NULL);
+    there.at[0] = build_let(&l->b, "index", value_op(&l->b, OP_WHERE, none, lower_integer(l, 0), inside));
+    Value *element = lower_converted(l, emit_node(l, where->args[1], &there), lower_scalar(l->function, node));
+    return value_op(&l->b, OP_WHERE, none, lower_number(l, 0, element->type.scalar, 1), element);
+}
+
 /* Over the last axis, or all of them: along the lane axis (the first where the value is in panels, else the last)
    element k goes to lane k mod 16, the other axes in order. */
 static Value *emit_sum(Lowering *l, Node *node, Point *point) {
     Node *x = node->args[0];
     int axis = (int)node->integer, last = x->rank - 1;
     Scalar scalar = lower_scalar(l->function, node);
+    Value *picked = point->lanes == 1 ? emit_picked(l, node, point) : NULL;
+    if (picked)
+        return picked;
     bool panels = scalar == SCALAR_F32 && x->rank == 2 && !x->batched && axis == AXIS_ALL;
     if (axis != AXIS_ALL && (axis != last || (scalar == SCALAR_F32 && x->rank > 1)))
         return sum_in_order(l, x, axis, scalar, point);
