@@ -437,8 +437,8 @@ static void define_builtin(Lanes *lanes, Text *out, int op, ValueType type) {
     } rows[] = {
         {OP_FMA, "__builtin_elementwise_fma(a, b, c)", "__FMA__", "__builtin_ia32_vfmadd$p(a, b, c)",
          "__builtin_ia32_vfmadd$p_mask(a, b, c, $c, 4)", "__builtin_ia32_vfmadd$p_mask(a, b, c, $g, 4)"},
-        {OP_SQRT, "__builtin_elementwise_sqrt(a)", "__AVX__", "__builtin_ia32_sqrt$p(a)",
-         "__builtin_ia32_sqrt$p(a, 4)", "__builtin_ia32_sqrt$p_mask(a, a, -1, 4)"},
+        {OP_SQRT, "__builtin_elementwise_sqrt(a)", "__AVX__", "__builtin_ia32_sqrt$p(a)", "__builtin_ia32_sqrt$p(a, 4)",
+         "__builtin_ia32_sqrt$p_mask(a, a, -1, 4)"},
         {OP_FLOOR, "__builtin_elementwise_floor(a)", "__AVX__", "__builtin_ia32_round$p(a, 9)",
          "__builtin_ia32_rndscale$q_mask(a, 9, a, $c, 4)", "__builtin_ia32_rndscale$q_mask(a, 9, a, -1, 4)"},
         {OP_ROUND, "__builtin_elementwise_rint(a)", "__AVX__", "__builtin_ia32_round$p(a, 8)",
@@ -450,8 +450,9 @@ static void define_builtin(Lanes *lanes, Text *out, int op, ValueType type) {
     if (row == sizeof rows / sizeof *rows)
         BUG("no function on lanes for %s", lane_op_name(op));
     if (lane_bits(type) == 512) {
-        text_printf(out, "#if defined(__clang__) && __has_builtin(%.*s)\n    return %s;\n#elif defined(__clang__)\n    return ",
-                    (int)strcspn(rows[row].clang, "("), rows[row].clang, rows[row].clang);
+        text_printf(
+            out, "#if defined(__clang__) && __has_builtin(%.*s)\n    return %s;\n#elif defined(__clang__)\n    return ",
+            (int)strcspn(rows[row].clang, "("), rows[row].clang, rows[row].clang);
         add_template(lanes, out, rows[row].clang_wide, type, type);
         text_add(out, ";\n#else\n    return ");
         add_template(lanes, out, rows[row].gcc_wide, type, type);
@@ -512,8 +513,8 @@ static void define_extreme(Lanes *lanes, Text *out, int op, ValueType type) {
     if (instruction) { /* x86's own max and min give b where a > b does not hold */
         add_template(lanes, out, "#if !defined(__clang__) && defined(__AVX__)\n    return __builtin_ia32_", type, type);
         text_add(out, op == LANE_MAXIMUM_FIRST ? "max" : "min");
-        add_template(lanes, out, lane_bits(type) == 512 ? "$p_mask(a, b, a, $g, 4);\n#else\n" : "$p(a, b);\n#else\n", type,
-                     type);
+        add_template(lanes, out, lane_bits(type) == 512 ? "$p_mask(a, b, a, $g, 4);\n#else\n" : "$p(a, b);\n#else\n",
+                     type, type);
     }
     text_printf(out, "    return %s;\n",
                 apply(lanes, OP_WHERE, type, type, (const char *const[3]){condition, "a", "b"}));
@@ -554,7 +555,9 @@ static void define_multiply_high(Lanes *lanes, Text *out, ValueType type) {
 
 static void define_zip(Text *out, bool high) {
     const char *order = high ? "2, 6, 3, 7" : "0, 4, 1, 5";
-    text_printf(out, "#if __has_builtin(__builtin_shufflevector)\n    return __builtin_shufflevector(a, b, %s);\n#else\n", order);
+    text_printf(out,
+                "#if __has_builtin(__builtin_shufflevector)\n    return __builtin_shufflevector(a, b, %s);\n#else\n",
+                order);
     text_printf(out, "    return __builtin_shuffle(a, b, (__typeof__(a < b)){%s});\n#endif\n", order);
 }
 
@@ -593,7 +596,8 @@ static void add_lane_numbers(const Lanes *lanes, Text *out, ValueType type, int 
 
 static void define_form(Lanes *lanes, Text *out, int op, ValueType to, ValueType from) {
     bool in_pairs = paired(lanes, to) || paired(lanes, from);
-    bool own = (op >= LANE_TREE_SUM && op <= LANE_TREE_MINIMUM) || op == LANE_AT || op == LANE_NUMBERS || op == LANE_LOAD || op == LANE_STORE;
+    bool own = (op >= LANE_TREE_SUM && op <= LANE_TREE_MINIMUM) || op == LANE_AT || op == LANE_NUMBERS ||
+               op == LANE_LOAD || op == LANE_STORE;
     if (in_pairs && !own) {
         define_by_halves(lanes, out, op, to, from);
         return;

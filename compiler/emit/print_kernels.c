@@ -502,7 +502,10 @@ static void want_function(void *argument, const char *name) {
 
 void print_kernels(Module *module, const struct bp_program *program, CNames *names, Text *out) {
     Text maths = {0}, kernels = {0}, functions = {0};
-    Printer p = {.arena = module->arena, .names = names, .lanes = {.arena = module->arena}, .out = &maths,
+    Printer p = {.arena = module->arena,
+                 .names = names,
+                 .lanes = {.arena = module->arena},
+                 .out = &maths,
                  .scratch_bytes = module->scratch_bytes};
     Wanted wanted = {.module = module};
     if (program)

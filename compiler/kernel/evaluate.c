@@ -285,7 +285,8 @@ static void evaluate_tree(const Interpreter *m, const Value *value, const Number
     memcpy(sums, x, sizeof sums);
     for (int half = 8; half >= 1; half /= 2)
         for (int lane = 0; lane < half; lane++)
-            sums[lane].real = rounded(m, value->type.scalar, op_evaluate(value->op, sums[lane].real, sums[lane + half].real, 0));
+            sums[lane].real =
+                rounded(m, value->type.scalar, op_evaluate(value->op, sums[lane].real, sums[lane + half].real, 0));
     out[0] = sums[0];
 }
 

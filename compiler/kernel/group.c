@@ -349,7 +349,7 @@ static void name_buffers(LowerPlan *plan) {
 }
 
 LowerPlan *lower_plan(Arena *arena, GraphProgram *program, GraphFunction *function, int most_sums,
-                       const LowerOptions *options) {
+                      const LowerOptions *options) {
     LowerPlan *plan = arena_new_of(arena, LowerPlan);
     plan->arena = arena;
     plan->function = function;

@@ -13,8 +13,8 @@
    - registers are declared by VAR before they are set or read, in the same or an enclosing body
    - an index stays within its buffer for every value of the loop variables, with rows between 1 and the capacity (interval
      arithmetic on values of I64)
-   - only the outermost statement list holds a parallel loop, at most one a kernel, and in it every store's index depends on the
-     loop's variable
+   - only the outermost statement list holds a parallel loop, at most one a kernel, and no two rounds of it touch the same
+     element of a buffer that one of them stores to (verify_share.c says what is proved, and how); scratch is a thread's own
    - a constant buffer (FEED, SCALARS, TOTALS) is not stored to; unless the function is serial, two kernels that touch the
      same bytes, one of them storing, have a barrier between them, and a guard stands behind a barrier or another guard
    - a kernel with a parallel loop stores only inside it; names are unique in a kernel, and none is a buffer's */
@@ -49,11 +49,11 @@ typedef enum BufferRole {
 } BufferRole;
 
 typedef struct Buffer {
-    Name name; /* as C may write it, unique in its function: fc1_weight */
+    Name name;         /* as C may write it, unique in its function: fc1_weight */
     const char *shown; /* as the .bp file says it: fc1.weight */
     BufferRole role;
-    Scalar scalar;  /* F32, F64 or I32 */
-    bool per_row;   /* the first axis is the batch: [capacity] before the dims */
+    Scalar scalar; /* F32, F64 or I32 */
+    bool per_row;  /* the first axis is the batch: [capacity] before the dims */
     int rank;
     int64_t dims[4];
     bool panels;      /* 16 neighbours of the first axis together (runtime/program.h, BP_PANELS); else row-major */
@@ -61,7 +61,7 @@ typedef struct Buffer {
     int64_t elements; /* with the batch axis at capacity and the panels' padding */
     uint64_t offset;  /* bytes in memory, set by the plan; a multiple of 64 */
     Span span;
-    int slot;       /* FEED: of the data set */
+    int slot;                /* FEED: of the data set */
     int first_use, last_use; /* steps of the function: its lifetime, set by the plan */
 } Buffer;
 
@@ -75,14 +75,21 @@ typedef enum ValueKind {
     VALUE_SPLAT,    /* a scalar in every lane */
     VALUE_LANES,    /* 0, 1, 2 … in the lanes: I32 */
     VALUE_EXTRACT,  /* one lane, number.integer says which */
-    VALUE_TREE,     /* the lanes of a 16-lane value joined by `op` (ADD, MAXIMUM, MINIMUM) in the fixed tree: ((0+8)+(4+12)) + ((2+10)+(6+14)) and so on: halves
+    VALUE_TREE, /* the lanes of a 16-lane value joined by `op` (ADD, MAXIMUM, MINIMUM) in the fixed tree: ((0+8)+(4+12)) + ((2+10)+(6+14)) and so on: halves
                        are added, 16 -> 8 -> 4 -> 2 -> 1, lane i to lane i + half */
     VALUE_REGISTER, /* the current value of a VAR */
     VALUE_ARGUMENT, /* a parameter of a math function: number.integer says which; `let` is its name */
     VALUE_CALL,     /* a math function of kernel/math.c applied to args (RANDOM and the like) */
 } ValueKind;
 
-typedef enum ContextField { CONTEXT_ROWS, CONTEXT_POSITION, CONTEXT_SEED, CONTEXT_STEP, CONTEXT_THREAD, CONTEXT_THREADS } ContextField;
+typedef enum ContextField {
+    CONTEXT_ROWS,
+    CONTEXT_POSITION,
+    CONTEXT_SEED,
+    CONTEXT_STEP,
+    CONTEXT_THREAD,
+    CONTEXT_THREADS
+} ContextField;
 
 typedef struct Value Value;
 typedef struct Statement Statement;
@@ -102,19 +109,19 @@ struct Value {
     Statement *statement; /* VARIABLE: its loop; REGISTER: its VAR */
     ContextField field;
     MathFunction *function; /* CALL; an OP of class MATH: the function it stands for, made by value_op */
-    Name let; /* the name it is bound to once a LET has named it, unique in its kernel */
+    Name let;               /* the name it is bound to once a LET has named it, unique in its kernel */
 };
 
 /* ---- Statements ------------------------------------------------------------------------------------------------------------ */
 typedef enum StatementKind {
-    STATEMENT_LOOP,    /* for variable in [from, to) by step */
-    STATEMENT_LET,     /* value is computed here; value->let is its name */
-    STATEMENT_VAR,     /* a register: name, type, first value */
-    STATEMENT_SET,     /* the register of `target` takes value */
-    STATEMENT_STORE,   /* buffer[index] = value, its lanes contiguous */
-    STATEMENT_IF,      /* when value (a scalar bool) holds: body */
+    STATEMENT_LOOP,     /* for variable in [from, to) by step */
+    STATEMENT_LET,      /* value is computed here; value->let is its name */
+    STATEMENT_VAR,      /* a register: name, type, first value */
+    STATEMENT_SET,      /* the register of `target` takes value */
+    STATEMENT_STORE,    /* buffer[index] = value, its lanes contiguous */
+    STATEMENT_IF,       /* when value (a scalar bool) holds: body */
     STATEMENT_PREFETCH, /* the cache line of buffer[index] will be read and written soon: a hint */
-    STATEMENT_COMMENT, /* text, printed as it is */
+    STATEMENT_COMMENT,  /* text, printed as it is */
 } StatementKind;
 
 typedef struct Block {
@@ -124,8 +131,8 @@ typedef struct Block {
 
 struct Statement {
     StatementKind kind;
-    Name name;       /* LOOP: its variable; VAR: its register; COMMENT: the text */
-    ValueType type;  /* VAR */
+    Name name;      /* LOOP: its variable; VAR: its register; COMMENT: the text */
+    ValueType type; /* VAR */
     Value *value;
     Statement *target; /* SET: the VAR */
     Buffer *buffer;
@@ -159,12 +166,12 @@ typedef enum StepKind {
 typedef struct Step {
     StepKind kind;
     Kernel *kernel;
-    Buffer *buffer; /* GUARD */
+    Buffer *buffer;  /* GUARD */
     int64_t element; /* GUARD: which of the buffer's */
 } Step;
 
 typedef struct Function {
-    Name name;        /* a C identifier, unique: Classifier_step */
+    Name name;         /* a C identifier, unique: Classifier_step */
     const char *about; /* one line for the comment above it */
     Span span;
     Step *steps;
@@ -180,13 +187,13 @@ typedef struct Function {
 
 /* A math function: typed arguments to one value, without memory. Printed once a type, as an inline function. */
 struct MathFunction {
-    Name name; /* exp_f32x8 */
+    Name name;         /* exp_f32x8 */
     const char *about; /* method, source, greatest error */
     ValueType arguments[6];
     Name argument_names[6]; /* what dumps and printers call them */
     int argument_count;
     ValueType result;
-    Block body;    /* LET statements alone */
+    Block body; /* LET statements alone */
     Value *value;
 };
 
@@ -202,8 +209,8 @@ typedef struct Module {
 typedef struct Builder {
     Arena *arena;
     Module *module;
-    Kernel *kernel; /* may be NULL inside a math function */
-    Block *block;   /* where statements go */
+    Kernel *kernel;     /* may be NULL inside a math function */
+    Block *block;       /* where statements go */
     LIST(Name *) names; /* taken in this kernel: start a Builder with it empty for each kernel */
 } Builder;
 
@@ -211,8 +218,10 @@ Value *value_number(Builder *b, ValueType type, double number); /* integers too,
 Value *value_integer(Builder *b, int64_t number);               /* I64 */
 Value *value_bits(Builder *b, ValueType type, int64_t bits);    /* any integer type, all 64 bits; BOOL: 0 or 1 */
 Value *value_context(Builder *b, ContextField field);
-Value *value_op(Builder *b, Op op, Value *x, Value *y, Value *z); /* unused arguments NULL; small integer constants are folded */
-Value *value_convert(Builder *b, Value *x, Scalar to);            /* x itself when it has that type; a truth value gives 1 or 0 (REAL) */
+Value *value_op(Builder *b, Op op, Value *x, Value *y,
+                Value *z); /* unused arguments NULL; small integer constants are folded */
+Value *value_convert(Builder *b, Value *x,
+                     Scalar to); /* x itself when it has that type; a truth value gives 1 or 0 (REAL) */
 Value *value_bitcast(Builder *b, Value *x, Scalar to);
 Value *value_load(Builder *b, Buffer *buffer, Value *index, int lanes);
 Value *value_splat(Builder *b, Value *x, int lanes);
@@ -222,7 +231,8 @@ Value *value_tree(Builder *b, Op op, Value *x);
 Value *value_call(Builder *b, MathFunction *function, Value **args, int count);
 Value *value_read(Builder *b, Statement *variable); /* REGISTER */
 
-Value *build_let(Builder *b, const char *name, Value *value); /* name: a wish, made unique. A leaf or a named value stays as it is */
+Value *build_let(Builder *b, const char *name,
+                 Value *value); /* name: a wish, made unique. A leaf or a named value stays as it is */
 Statement *build_var(Builder *b, const char *name, Value *first);
 void build_set(Builder *b, Statement *variable, Value *value);
 void build_store(Builder *b, Buffer *buffer, Value *index, Value *value);
@@ -236,9 +246,9 @@ void build_comment(Builder *b, const char *text);
 /* ---- machine.c: what tiles are cut for. It decides nothing that changes a bit ------------------------------------------------- */
 typedef struct Machine {
     const char *name;
-    int lanes;       /* floats in a vector register */
-    int registers;   /* of them */
-    int64_t l1, l2;  /* bytes of cache that one core has to itself */
+    int lanes;      /* floats in a vector register */
+    int registers;  /* of them */
+    int64_t l1, l2; /* bytes of cache that one core has to itself */
     int cores;
 } Machine;
 /* By the name that --march takes: NULL and "native" are this machine, a name that is not known is the plainest of its kind. */
@@ -257,8 +267,8 @@ MathFunction *math_uniform(Module *module, int lanes);
 MathFunction *math_normal(Module *module, int lanes);
 
 /* ---- the rest ----------------------------------------------------------------------------------------------------------------------- */
-void kernel_verify(const Module *module);                /* BUG() where an invariant is broken */
-void module_print(const Module *module, Text *out);      /* good to read, one statement a line */
+void kernel_verify(const Module *module);           /* BUG() where an invariant is broken */
+void module_print(const Module *module, Text *out); /* good to read, one statement a line */
 /* Runs a function in double precision. memory: one array of double for each of the function's buffers, in the order of
    function->buffers, [elements] each (an I32 element is its number). Random draws and integer bits are exact. MATH ops use libm. */
 void function_evaluate(const Function *function, double **memory, int64_t rows, int64_t position, uint64_t seed,

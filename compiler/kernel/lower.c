@@ -207,7 +207,8 @@ static Block *open_rounds(Lowering *l, const LowerKernel *plan, Round *round) {
     Value *to = rows ? value_context(&l->b, CONTEXT_ROWS) : lower_integer(l, end);
     round->partition = plan->partition;
     round->step = plan->step;
-    Block *outer = build_loop(&l->b, rows ? "block" : "p", lower_integer(l, 0), to, plan->step, plan->parallel, &round->from);
+    Block *outer =
+        build_loop(&l->b, rows ? "block" : "p", lower_integer(l, 0), to, plan->step, plan->parallel, &round->from);
     Value *next = lower_add(l, round->from, lower_integer(l, plan->step));
     if (rows || end % plan->step)
         next = value_op(&l->b, OP_INTEGER_MINIMUM, next, rows ? value_context(&l->b, CONTEXT_ROWS) : to, NULL);

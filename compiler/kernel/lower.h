@@ -64,7 +64,7 @@ typedef struct LowerPlan {
     int *uses;         /* by node id: how many nodes and sinks of this function read it */
     LIST(LowerGroup) groups;
     LIST(LowerKernel) kernels; /* in the order they run */
-    int guard_group;   /* the group after which the guard stands, -1: none */
+    int guard_group;           /* the group after which the guard stands, -1: none */
     LIST(Sink) copies; /* tensors whose new value had to go to a buffer first: buffer holds it, value is the node */
 } LowerPlan;
 
@@ -73,7 +73,7 @@ Scalar lower_scalar(const GraphFunction *function, const Node *node);
 /* The node behind ops that change nothing at a point: custom, detach. */
 Node *lower_behind(Node *node);
 LowerPlan *lower_plan(Arena *arena, GraphProgram *program, GraphFunction *function, int most_sums,
-                       const LowerOptions *options);
+                      const LowerOptions *options);
 
 /* ---- schedule.c: which groups share a kernel, and in which order kernels run */
 void lower_schedule(LowerPlan *plan, Graph *graph, const LowerOptions *options);

@@ -9,26 +9,16 @@ enum { KB = 1024 };
 
 static const Machine known[] = {
     /* name, lanes, registers, L1, L2, cores */
-    {"x86-64", 4, 16, 32 * KB, 512 * KB, 2},
-    {"x86-64-v2", 4, 16, 32 * KB, 512 * KB, 2},
-    {"x86-64-v3", 8, 16, 32 * KB, 512 * KB, 2},
-    {"x86-64-v4", 16, 32, 32 * KB, 1024 * KB, 2},
-    {"haswell", 8, 16, 32 * KB, 256 * KB, 2},
-    {"broadwell", 8, 16, 32 * KB, 256 * KB, 2},
-    {"skylake", 8, 16, 32 * KB, 256 * KB, 2},
-    {"alderlake", 8, 16, 48 * KB, 1280 * KB, 2},
-    {"skylake-avx512", 16, 32, 32 * KB, 1024 * KB, 2},
-    {"cascadelake", 16, 32, 32 * KB, 1024 * KB, 2},
-    {"icelake-server", 16, 32, 48 * KB, 1280 * KB, 2},
-    {"sapphirerapids", 16, 32, 48 * KB, 2048 * KB, 2},
-    {"znver1", 8, 16, 32 * KB, 512 * KB, 2},
-    {"znver2", 8, 16, 32 * KB, 512 * KB, 2},
-    {"znver3", 8, 16, 32 * KB, 512 * KB, 2},
-    {"znver4", 16, 32, 32 * KB, 1024 * KB, 2},
-    {"znver5", 16, 32, 48 * KB, 1024 * KB, 2},
-    {"armv8-a", 4, 32, 64 * KB, 512 * KB, 2},
-    {"aarch64", 4, 32, 64 * KB, 512 * KB, 2},
-    {"generic", 4, 32, 64 * KB, 512 * KB, 2},
+    {"x86-64", 4, 16, 32 * KB, 512 * KB, 2},           {"x86-64-v2", 4, 16, 32 * KB, 512 * KB, 2},
+    {"x86-64-v3", 8, 16, 32 * KB, 512 * KB, 2},        {"x86-64-v4", 16, 32, 32 * KB, 1024 * KB, 2},
+    {"haswell", 8, 16, 32 * KB, 256 * KB, 2},          {"broadwell", 8, 16, 32 * KB, 256 * KB, 2},
+    {"skylake", 8, 16, 32 * KB, 256 * KB, 2},          {"alderlake", 8, 16, 48 * KB, 1280 * KB, 2},
+    {"skylake-avx512", 16, 32, 32 * KB, 1024 * KB, 2}, {"cascadelake", 16, 32, 32 * KB, 1024 * KB, 2},
+    {"icelake-server", 16, 32, 48 * KB, 1280 * KB, 2}, {"sapphirerapids", 16, 32, 48 * KB, 2048 * KB, 2},
+    {"znver1", 8, 16, 32 * KB, 512 * KB, 2},           {"znver2", 8, 16, 32 * KB, 512 * KB, 2},
+    {"znver3", 8, 16, 32 * KB, 512 * KB, 2},           {"znver4", 16, 32, 32 * KB, 1024 * KB, 2},
+    {"znver5", 16, 32, 48 * KB, 1024 * KB, 2},         {"armv8-a", 4, 32, 64 * KB, 512 * KB, 2},
+    {"aarch64", 4, 32, 64 * KB, 512 * KB, 2},          {"generic", 4, 32, 64 * KB, 512 * KB, 2},
 };
 
 static const Machine *find(const char *name) {

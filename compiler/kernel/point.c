@@ -88,7 +88,8 @@ void lower_layout(const GraphFunction *function, Buffer *buffer, int64_t capacit
     int64_t count = 1;
     for (int i = 0; i < buffer->rank; i++)
         count *= buffer->dims[i];
-    int64_t rows = buffer->per_row ? (capacity + LANES - 1) / LANES * LANES : 1; /* tiles and lanes may pass the last row */
+    int64_t rows =
+        buffer->per_row ? (capacity + LANES - 1) / LANES * LANES : 1; /* tiles and lanes may pass the last row */
     bool double_function = function && function->is_double;
     buffer->panels = !double_function && buffer->scalar == SCALAR_F32 &&
                      (buffer->rank == 1 || (buffer->rank == 2 && !buffer->per_row));

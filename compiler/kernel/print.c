@@ -247,8 +247,8 @@ static void print_block(Printer *p, const Block *block) {
 }
 
 static void print_buffer(Printer *p, const Buffer *buffer) {
-    static const char *const roles[] = {"scalars",   "parameter", "state",  "feed",
-                                        "temporary", "output",    "totals", "scratch", "argument"};
+    static const char *const roles[] = {"scalars", "parameter", "state",   "feed",    "temporary",
+                                        "output",  "totals",    "scratch", "argument"};
     text_printf(p->out, "    %-9s %s : %s[", roles[buffer->role], buffer->name, scalar_name(buffer->scalar));
     text_add(p->out, buffer->per_row ? "rows" : "");
     for (int i = 0; i < buffer->rank; i++)

@@ -21,7 +21,7 @@ enum {
 
 /* axis[a]: the axis of what is read whose index is the reader's index on axis a; -1: none. */
 typedef struct Read {
-    int reader, group;    /* group: -1 for a tensor */
+    int reader, group; /* group: -1 for a tensor */
     const Tensor *tensor;
     bool same_row;
     int axis[MOST_AXES];
@@ -33,10 +33,10 @@ typedef struct Schedule {
     Graph *graph;
     LIST(Read) reads;
     const LowerItem *reader;
-    bool *done;    /* by group: in a kernel */
-    int *kernel;   /* by group: which */
-    bool always;   /* every loop is parallel */
-    bool threads;  /* the function is worth threads */
+    bool *done;   /* by group: in a kernel */
+    int *kernel;  /* by group: which */
+    bool always;  /* every loop is parallel */
+    bool threads; /* the function is worth threads */
 } Schedule;
 
 static void walk(Schedule *s, Node *node, bool same_row, const int *axis);
@@ -87,8 +87,10 @@ static void walk(Schedule *s, Node *node, bool same_row, const int *axis) {
     const LowerItem *item = s->plan->items[node->id];
     if ((item && item != s->reader) || node->op == OP_TENSOR) {
         Read *read = LIST_ADD(s->plan->arena, &s->reads);
-        *read = (Read){.reader = s->reader->group, .group = item && item != s->reader ? item->group : -1,
-                       .same_row = same_row, .axis = {axis[0], axis[1]}};
+        *read = (Read){.reader = s->reader->group,
+                       .group = item && item != s->reader ? item->group : -1,
+                       .same_row = same_row,
+                       .axis = {axis[0], axis[1]}};
         read->tensor = read->group < 0 ? node->tensor : NULL;
         return;
     }
@@ -221,13 +223,14 @@ static bool reads_within(const Schedule *s, const LowerKernel *kernel, int numbe
     const LowerGroup *group = &s->plan->groups.at[index];
     for (int i = 0; i < s->reads.count; i++) {
         const Read *read = &s->reads.at[i];
-        bool own = read->reader == index && read->group >= 0 && read->group != index && in_kernel(s, read->group, number);
+        bool own =
+            read->reader == index && read->group >= 0 && read->group != index && in_kernel(s, read->group, number);
         if (own && kernel->partition == PARTITION_ROWS && !read->same_row)
             return false;
         if (own && kernel->partition == PARTITION_PANELS && read->axis[axis] != s->plan->groups.at[read->group].axis)
             return false;
-        bool changed = read->tensor && read->reader != index && in_kernel(s, read->reader, number) &&
-                       writes(group, read->tensor);
+        bool changed =
+            read->tensor && read->reader != index && in_kernel(s, read->reader, number) && writes(group, read->tensor);
         if (changed && read->axis[s->plan->groups.at[read->reader].axis] != axis)
             return false;
     }
@@ -245,7 +248,7 @@ static bool joins(const Schedule *s, const LowerKernel *kernel, int number, int 
     if (kernel->partition != PARTITION_PANELS || partition_of(s, group) != PARTITION_PANELS)
         return false;
     int64_t first = panels_of(group->dims[0]), second = group->rank == 2 ? panels_of(group->dims[1]) : 0;
-    bool too_few = s->threads && first < s->machine->cores && second > first; /* the other axis has work for all */
+    bool too_few = s->threads && first < s->machine->cores && second > first;    /* the other axis has work for all */
     for (*axis = is_transpose(group) ? 0 : group->rank - 1; *axis >= 0; --*axis) /* columns first, as dX of the layer */
         if (group->dims[*axis] == kernel->extent && !(*axis == 0 && too_few && !is_transpose(group)) &&
             reads_within(s, kernel, number, index, *axis))
@@ -300,7 +303,8 @@ static int urgency(const Schedule *s, int index) {
 static int next_seed(const Schedule *s) {
     int best = -1;
     for (int i = 0; i < s->plan->groups.count; i++)
-        if (!s->done[i] && is_ready(s, i) && !waits_for_reader(s, i, -1) && (best < 0 || urgency(s, i) < urgency(s, best)))
+        if (!s->done[i] && is_ready(s, i) && !waits_for_reader(s, i, -1) &&
+            (best < 0 || urgency(s, i) < urgency(s, best)))
             best = i;
     return best;
 }

@@ -283,7 +283,8 @@ static void forward_columns(Lowering *l, Node *node, Sums *sums, Value *column_p
     Node *w = node->args[0], *x = node->args[1];
     Buffer *xs = lower_use(l, lower_buffer(l, x));
     Value *row = sums->points[0].row, *j, *factors[MOST_SUMS];
-    Value *base = build_let(&l->b, "base", lower_times(l, lower_add(l, lower_times(l, column_panel, xs->stride), row), LANES));
+    Value *base =
+        build_let(&l->b, "base", lower_times(l, lower_add(l, lower_times(l, column_panel, xs->stride), row), LANES));
     Block *loop = build_loop(&l->b, "j", lower_integer(l, 0), lower_integer(l, columns), 1, false, &j);
     Value *k = lower_named(l, "k", lower_add(l, lower_times(l, column_panel, LANES), j));
     for (int p = 0; p < sums->panels; p++) {
@@ -316,7 +317,8 @@ static void forward_sums(Lowering *l, Node *node, Sums *sums) {
 }
 
 /* Every row of the round against some panels. */
-static void batched_panels(Lowering *l, const LowerGroup *group, int index, Value *panel, int panels, const Round *round) {
+static void batched_panels(Lowering *l, const LowerGroup *group, int index, Value *panel, int panels,
+                           const Round *round) {
     Sums *sums = arena_new_of(l->b.arena, Sums);
     sums->panels = panels;
     sums->columns = group->tile.columns;
@@ -388,7 +390,8 @@ static void weight_tile(Lowering *l, const LowerGroup *group, int index, Value *
         for (int j = 0; j < columns; j++) {
             Point *point = &sums->points[p * columns + j];
             *point = lower_point(l, &of_panel);
-            point->at[1] = p ? sums->points[j].at[1] : lower_named(l, "column", lower_add(l, first, lower_integer(l, j)));
+            point->at[1] =
+                p ? sums->points[j].at[1] : lower_named(l, "column", lower_add(l, first, lower_integer(l, j)));
         }
     }
     fetch_updated(l, group, sums);
@@ -400,8 +403,8 @@ static void weight_tile(Lowering *l, const LowerGroup *group, int index, Value *
 }
 
 /* `count` columns of one panel of columns, a tile's at a time. */
-static void columns_of_panel(Lowering *l, const LowerGroup *group, int index, Value *panel, int panels, Value *column_panel,
-                             int count) {
+static void columns_of_panel(Lowering *l, const LowerGroup *group, int index, Value *panel, int panels,
+                             Value *column_panel, int count) {
     int tile = group->tile.columns, most = has_product(group) && panels * count <= MOST_IN_ONE ? count : tile;
     int whole = count / most * most;
     Value *lane = lower_integer(l, 0);
@@ -417,7 +420,8 @@ static void columns_of_panel(Lowering *l, const LowerGroup *group, int index, Va
 }
 
 /* All columns of some panels, or those of the round. */
-static void weight_panels(Lowering *l, const LowerGroup *group, int index, Value *panel, int panels, const Round *round) {
+static void weight_panels(Lowering *l, const LowerGroup *group, int index, Value *panel, int panels,
+                          const Round *round) {
     int64_t whole = group->dims[1] / LANES;
     int rest = (int)(group->dims[1] % LANES);
     Value *from = lower_integer(l, 0), *to = lower_integer(l, whole), *column_panel = from;
@@ -434,7 +438,8 @@ static void weight_panels(Lowering *l, const LowerGroup *group, int index, Value
 }
 
 /* Some panels against one panel of columns; which one stands in the round. */
-static void weight_column(Lowering *l, const LowerGroup *group, int index, Value *panel, int panels, const Round *round) {
+static void weight_column(Lowering *l, const LowerGroup *group, int index, Value *panel, int panels,
+                          const Round *round) {
     columns_of_panel(l, group, index, panel, panels, round->from, (int)round->step);
 }
 
@@ -475,7 +480,8 @@ static void transposed_square(Lowering *l, Buffer *from, Value *source, Buffer *
     for (int i = 0; i < 4; i++)
         in[i] = build_let(&l->b, "in", value_load(&l->b, from, lower_add(l, read, lower_integer(l, i * LANES)), 4));
     for (int i = 0; i < 4; i++) /* rows 0 and 2, then 1 and 3, are zipped; then what came of them */
-        half[i] = build_let(&l->b, "half", value_op(&l->b, i < 2 ? OP_ZIP_LOW : OP_ZIP_HIGH, in[i % 2], in[i % 2 + 2], NULL));
+        half[i] =
+            build_let(&l->b, "half", value_op(&l->b, i < 2 ? OP_ZIP_LOW : OP_ZIP_HIGH, in[i % 2], in[i % 2 + 2], NULL));
     for (int i = 0; i < 4; i++) {
         Value *out = value_op(&l->b, i % 2 ? OP_ZIP_HIGH : OP_ZIP_LOW, half[i / 2 * 2], half[i / 2 * 2 + 1], NULL);
         build_store(&l->b, to, lower_add(l, write, lower_integer(l, i * LANES)), out);
@@ -492,7 +498,8 @@ static void transposed_rows(Lowering *l, const LowerGroup *group, Value *panel, 
     int64_t n = group->dims[1], k = group->dims[0];
     Value *lane, *j;
     Value *source = lower_add(l, lower_times(l, row_panel, k * LANES), lower_times(l, panel, LANES * LANES));
-    Value *target = lower_add(l, lower_times(l, lower_panel(l, to, panel), n * LANES), lower_times(l, row_panel, LANES * LANES));
+    Value *target =
+        lower_add(l, lower_times(l, lower_panel(l, to, panel), n * LANES), lower_times(l, row_panel, LANES * LANES));
     source = lower_named(l, "source", source);
     target = lower_named(l, "target", target);
     if (rows == LANES && columns == LANES) {
@@ -520,11 +527,13 @@ static void transposed_columns(Lowering *l, const LowerGroup *group, Value *pane
 }
 
 /* One panel of W': element (k, n) from (n, k). The last one may have fewer columns of W than 16. */
-static void transposed_panel(Lowering *l, const LowerGroup *group, int index, Value *panel, int panels, const Round *round) {
+static void transposed_panel(Lowering *l, const LowerGroup *group, int index, Value *panel, int panels,
+                             const Round *round) {
     int64_t whole = group->dims[0] / LANES, rest = group->dims[0] % LANES;
     (void)index, (void)panels, (void)round;
     if (panel->kind == VALUE_NUMBER || !rest) {
-        transposed_columns(l, group, panel, panel->kind == VALUE_NUMBER && panel->number.integer == whole ? rest : LANES);
+        transposed_columns(l, group, panel,
+                           panel->kind == VALUE_NUMBER && panel->number.integer == whole ? rest : LANES);
         return;
     }
     Block *outer;
@@ -573,7 +582,8 @@ static void chain_rows(Lowering *l, Node *node, Point *point) {
     know(l, point, node, build_let(&l->b, lower_wish(node), value_op(&l->b, OP_ADD, even, odd, NULL)));
 }
 
-static void plain_panels(Lowering *l, const LowerGroup *group, int index, Value *panel, int panels, const Round *round) {
+static void plain_panels(Lowering *l, const LowerGroup *group, int index, Value *panel, int panels,
+                         const Round *round) {
     Point point = lanes_point(l, index, panel);
     for (int i = 0; i < group->items.count; i++)
         if (group->items.at[i]->node->op == OP_BATCH_SUM)
@@ -600,5 +610,7 @@ void lower_vectors(Lowering *l, LowerGroup *group, int index, const Round *round
         weights_by_columns(l, group, index, round);
     else
         panels_in(l, group, index, round, panels, group->tile.panels,
-                  group->batched ? batched_panels : group->rank == 1 ? plain_panels : weight_panels);
+                  group->batched     ? batched_panels
+                  : group->rank == 1 ? plain_panels
+                                     : weight_panels);
 }

@@ -1,42 +1,10 @@
 /* The invariants of kernel.h, each a BUG that names function, kernel and statement. Nothing is changed. */
-#include "kernel.h"
-
-#include <inttypes.h>
-
-/* Inclusive bounds; far outside any index stands for "unknown". */
-typedef struct Range {
-    int64_t low, high;
-} Range;
-static const int64_t FAR = INT64_C(1) << 62;
-#define ANYTHING ((Range){-FAR, FAR})
-
-/* What a condition says about a value, within the body or the branch where it holds. */
-typedef struct Fact {
-    const Value *value;    /* this value, or … */
-    const Statement *loop; /* … this loop's variable, whose Values may be several */
-    Range range;
-} Fact;
-
-typedef struct Verifier {
-    Arena *arena;
-    const Function *function; /* NULL in a math function */
-    const Kernel *kernel;
-    const MathFunction *math;
-    const Statement *statement;
-    int statement_number;         /* from 1, in the order of the print */
-    LIST(const Value *) lets;     /* in scope */
-    LIST(const Statement *) open; /* VARs and LOOPs in scope */
-    LIST(Fact) facts;
-    LIST(const Value *) seen;  /* values with arguments and without a name, each may be met once */
-    LIST(Name) names;          /* of the whole kernel */
-    const Statement *parallel; /* the loop we are in */
-    int parallel_loops;
-} Verifier;
+#include "verify.h"
 
 /* ---- Saying where
  * --------------------------------------------------------------------------------------------------------- */
 
-static const char *where(const Verifier *v) {
+const char *verify_where(const Verifier *v) {
     static const char *const kinds[] = {"loop", "let", "var", "set", "store", "if", "prefetch", "comment"};
     if (!v->kernel && !v->math)
         return arena_printf(v->arena, "function %s", v->function->name);
@@ -46,15 +14,13 @@ static const char *where(const Verifier *v) {
         return name;
     const Statement *s = v->statement;
     const char *about = s->kind == STATEMENT_STORE || s->kind == STATEMENT_PREFETCH ? s->buffer->name
-                        : s->kind == STATEMENT_LET              ? s->value->let
-                        : s->kind == STATEMENT_SET && s->target ? s->target->name
-                        : s->name                               ? s->name
-                                                                : "";
+                        : s->kind == STATEMENT_LET                                  ? s->value->let
+                        : s->kind == STATEMENT_SET && s->target                     ? s->target->name
+                        : s->name                                                   ? s->name
+                                                                                    : "";
     return arena_printf(v->arena, "%s, statement %d (%s %s)", name, v->statement_number, kinds[s->kind],
                         about ? about : "without a name");
 }
-
-#define BROKEN(v, ...) BUG("%s: %s", where(v), arena_printf((v)->arena, __VA_ARGS__))
 
 static const char *type_text(const Verifier *v, ValueType type) {
     return arena_printf(v->arena, type.lanes == 1 ? "%s" : "%sx%d", scalar_name(type.scalar), type.lanes);
@@ -111,11 +77,11 @@ static void check_op(const Verifier *v, const Value *value) {
     want(v, value->type.lanes == first.lanes && value->type.scalar == (truth ? SCALAR_BOOL : first.scalar), value,
          "the result's type does not follow from the arguments");
     bool logic = value->op == OP_AND || value->op == OP_OR || value->op == OP_NOT;
-    bool fits = logic                           ? first.scalar == SCALAR_BOOL
-                : value->op == OP_MULTIPLY_HIGH ? first.scalar == SCALAR_U32
+    bool fits = logic                                                 ? first.scalar == SCALAR_BOOL
+                : value->op == OP_MULTIPLY_HIGH                       ? first.scalar == SCALAR_U32
                 : value->op == OP_ZIP_LOW || value->op == OP_ZIP_HIGH ? first.scalar == SCALAR_F32 && first.lanes == 4
-                : info->class == CLASS_KERNEL   ? !is_float(first.scalar) && first.scalar != SCALAR_BOOL
-                                                : is_float(first.scalar);
+                : info->class == CLASS_KERNEL ? !is_float(first.scalar) && first.scalar != SCALAR_BOOL
+                                              : is_float(first.scalar);
     if (value->op == OP_INTEGER_DIVIDE || value->op == OP_INTEGER_REMAINDER || value->op == OP_INTEGER_MINIMUM)
         fits = is_index(value->args[0]);
     if (!fits || value->op == OP_REAL)
@@ -134,156 +100,7 @@ static void check_call(const Verifier *v, const Value *value) {
             BROKEN(v, "argument %d of %s is %s", i + 1, function->name, type_text(v, value->args[i]->type));
 }
 
-/* ---- Ranges
- * ---------------------------------------------------------------------------------------------------------------- */
-
-static int64_t bounded(__int128 x) {
-    return x < -FAR ? -FAR : x > FAR ? FAR : (int64_t)x;
-}
-
-static Range intersection(Range x, Range y) {
-    return (Range){x.low > y.low ? x.low : y.low, x.high < y.high ? x.high : y.high};
-}
-
-static Range range_of(Verifier *v, const Value *value);
-
-static Range product_range(Range x, Range y) {
-    __int128 corners[] = {(__int128)x.low * y.low, (__int128)x.low * y.high, (__int128)x.high * y.low,
-                          (__int128)x.high * y.high};
-    __int128 low = corners[0], high = corners[0];
-    for (int i = 1; i < 4; i++) {
-        low = corners[i] < low ? corners[i] : low;
-        high = corners[i] > high ? corners[i] : high;
-    }
-    return (Range){bounded(low), bounded(high)};
-}
-
-static void add_fact(Verifier *v, const Value *value, Range range) {
-    if (value->kind == VALUE_NUMBER)
-        return;
-    Fact fact = {.value = value, .range = range};
-    if (value->kind == VALUE_VARIABLE)
-        fact.loop = value->statement;
-    *LIST_ADD(v->arena, &v->facts) = fact;
-    bool shifted = value->kind == VALUE_OP && value->op == OP_INTEGER_ADD && value->args[1]->kind == VALUE_NUMBER;
-    if (shifted) { /* x + 3 < n says something of x */
-        int64_t by = value->args[1]->number.integer;
-        add_fact(v, value->args[0], (Range){bounded((__int128)range.low - by), bounded((__int128)range.high - by)});
-    }
-}
-
-/* Adds what holds when `condition` is `truth`. */
-static void assume(Verifier *v, const Value *condition, bool truth) {
-    if (condition->kind != VALUE_OP)
-        return;
-    Value *const *args = condition->args;
-    if (condition->op == OP_NOT) {
-        assume(v, args[0], !truth);
-    } else if (condition->op == (truth ? OP_AND : OP_OR)) {
-        assume(v, args[0], truth);
-        assume(v, args[1], truth);
-    } else if (condition->op == OP_INTEGER_LESS && is_index(args[0])) {
-        Range x = range_of(v, args[0]), y = range_of(v, args[1]);
-        add_fact(v, args[0], truth ? (Range){-FAR, y.high - 1} : (Range){y.low, FAR});
-        add_fact(v, args[1], truth ? (Range){x.low + 1, FAR} : (Range){-FAR, x.high});
-    } else if (condition->op == OP_INTEGER_EQUAL && truth && is_index(args[0])) {
-        Range x = range_of(v, args[0]), y = range_of(v, args[1]);
-        add_fact(v, args[0], y);
-        add_fact(v, args[1], x);
-    }
-}
-
-static Range where_range(Verifier *v, const Value *value) {
-    int before = v->facts.count;
-    assume(v, value->args[0], true);
-    Range yes = range_of(v, value->args[1]);
-    v->facts.count = before;
-    assume(v, value->args[0], false);
-    Range no = range_of(v, value->args[2]);
-    v->facts.count = before;
-    return (Range){yes.low < no.low ? yes.low : no.low, yes.high > no.high ? yes.high : no.high};
-}
-
-static Range op_range(Verifier *v, const Value *value) {
-    if (value->op == OP_CONVERT)
-        return range_of(v, value->args[0]);
-    if (value->op == OP_WHERE)
-        return where_range(v, value);
-    if (value->arg_count != 2 || !is_index(value->args[0]))
-        return ANYTHING;
-    Range x = range_of(v, value->args[0]), y = range_of(v, value->args[1]);
-    switch (value->op) {
-    case OP_INTEGER_ADD:
-        return (Range){bounded((__int128)x.low + y.low), bounded((__int128)x.high + y.high)};
-    case OP_INTEGER_SUBTRACT:
-        return (Range){bounded((__int128)x.low - y.high), bounded((__int128)x.high - y.low)};
-    case OP_INTEGER_MULTIPLY:
-        return product_range(x, y);
-    case OP_INTEGER_MINIMUM:
-        return (Range){x.low < y.low ? x.low : y.low, x.high < y.high ? x.high : y.high};
-    case OP_INTEGER_DIVIDE:
-    case OP_INTEGER_REMAINDER:
-        if (x.low < 0 || y.low <= 0)
-            BROKEN(v, "'%s' of a number that may be negative, or by one that may not be positive",
-                   op_table[value->op].name);
-        if (value->op == OP_INTEGER_DIVIDE)
-            return (Range){x.low / y.high, x.high / y.low};
-        return (Range){0, x.high < y.high - 1 ? x.high : y.high - 1};
-    case OP_BITS_AND:
-        return x.low >= 0 && y.low >= 0 ? (Range){0, x.high < y.high ? x.high : y.high} : ANYTHING;
-    default:
-        return ANYTHING;
-    }
-}
-
-/* Whether `number` divides every value of it. */
-static bool is_multiple(const Value *value, int64_t number) {
-    if (value->kind == VALUE_NUMBER)
-        return value->number.integer % number == 0;
-    return value->kind == VALUE_VARIABLE && value->statement->step % number == 0 && is_multiple(value->statement->from, number);
-}
-
-/* From the first to the last round of the loop. */
-static Range loop_range(Verifier *v, const Statement *loop) {
-    Range from = range_of(v, loop->from), to = range_of(v, loop->to);
-    int64_t last = to.high - 1;
-    if (from.low == from.high && last >= from.low) /* the greatest end gives the greatest round */
-        last = from.low + (last - from.low) / loop->step * loop->step;
-    else if (last >= 0 && is_multiple(loop->from, loop->step))
-        last = last / loop->step * loop->step;
-    return (Range){from.low, last};
-}
-
-static Range plain_range(Verifier *v, const Value *value) {
-    switch (value->kind) {
-    case VALUE_NUMBER:
-        return (Range){value->number.integer, value->number.integer};
-    case VALUE_VARIABLE:
-        return loop_range(v, value->statement);
-    case VALUE_CONTEXT:
-        if (value->field == CONTEXT_ROWS && v->function)
-            return (Range){1, v->function->capacity};
-        return value->field == CONTEXT_SEED || value->field == CONTEXT_STEP ? ANYTHING : (Range){0, FAR};
-    case VALUE_LOAD:
-        return value->type.scalar == SCALAR_I32 ? (Range){INT32_MIN, INT32_MAX} : ANYTHING;
-    case VALUE_OP:
-        return op_range(v, value);
-    default:
-        return ANYTHING;
-    }
-}
-
-/* A scalar integer's least and greatest value; facts of the conditions around it narrow it. An empty range: never run.
- */
-static Range range_of(Verifier *v, const Value *value) {
-    Range range = plain_range(v, value);
-    for (int i = 0; i < v->facts.count; i++) {
-        const Fact *fact = &v->facts.at[i];
-        if (fact->value == value || (value->kind == VALUE_VARIABLE && fact->loop == value->statement))
-            range = intersection(range, fact->range);
-    }
-    return range;
-}
+/* ---- Indices ---------------------------------------------------------------------------------------------------- */
 
 static void check_bounds(Verifier *v, const Buffer *buffer, const Value *index, int lanes) {
     if (!is_index(index))
@@ -291,7 +108,12 @@ static void check_bounds(Verifier *v, const Buffer *buffer, const Value *index, 
     Range range = range_of(v, index);
     bool is_map = v->function->is_map && buffer->role == BUFFER_ARGUMENT; /* its length is rows */
     int64_t elements = is_map ? v->function->capacity : buffer->elements;
-    if (range.low <= range.high && (range.low < 0 || range.high > elements - lanes))
+    bool outside = range.low <= range.high && (range.low < 0 || range.high > elements - lanes);
+    if (outside) {
+        range = share_range(v, index);
+        outside = range.low < 0 || range.high > elements - lanes;
+    }
+    if (outside)
         BROKEN(v, "%s[%" PRId64 " … %" PRId64 "] of %" PRId64 " elements", buffer->name, range.low,
                range.high + lanes - 1, elements);
 }
@@ -344,6 +166,8 @@ static void check_kind(Verifier *v, const Value *value) {
         want(v, value->buffer->scalar == type.scalar, value, "a load of another type than its buffer");
         check_buffer(v, value->buffer, false);
         check_bounds(v, value->buffer, value->args[0], 1); /* lanes may pass the end: the plan keeps room */
+        share_note(v, value->buffer, value->args[0],
+                   value->buffer->panels ? type.lanes : 1); /* masked lanes may pass a row */
         break;
     case VALUE_SPLAT:
         want(v, first.lanes == 1 && first.scalar == type.scalar, value, "a splat of another type");
@@ -408,15 +232,6 @@ static void claim_name(Verifier *v, Name name) {
     *LIST_ADD(v->arena, &v->names) = name;
 }
 
-static bool depends_on(const Value *value, const Statement *loop) {
-    if (value->kind == VALUE_VARIABLE)
-        return value->statement == loop || depends_on(value->statement->from, loop);
-    for (int i = 0; i < value->arg_count; i++)
-        if (depends_on(value->args[i], loop))
-            return true;
-    return false;
-}
-
 static void check_block(Verifier *v, const Block *block, bool outermost);
 
 static void check_loop(Verifier *v, const Statement *loop, bool outermost) {
@@ -450,9 +265,9 @@ static void check_store(Verifier *v, const Statement *store) {
         BROKEN(v, "%s into %s, which holds %s", type_text(v, store->value->type), store->buffer->name,
                scalar_name(store->buffer->scalar));
     check_bounds(v, store->buffer, store->index, store->value->type.lanes);
-    bool own = store->buffer->role == BUFFER_SCRATCH;
-    if (v->kernel->parallel && !own && (!v->parallel || !depends_on(store->index, v->parallel)))
+    if (v->kernel->parallel && !v->parallel && store->buffer->role != BUFFER_SCRATCH)
         BROKEN(v, "every thread would store to the same place of %s", store->buffer->name);
+    share_note(v, store->buffer, store->index, store->value->type.lanes);
 }
 
 static void check_statement(Verifier *v, const Statement *statement, bool outermost) {
@@ -488,7 +303,7 @@ static void check_statement(Verifier *v, const Statement *statement, bool outerm
         want(v, same_type(statement->value->type, (ValueType){SCALAR_BOOL, 1}), statement->value,
              "a condition is a bool");
         int facts = v->facts.count;
-        assume(v, statement->value, true);
+        range_assume(v, statement->value, true);
         check_block(v, &statement->body, false);
         v->facts.count = facts;
         break;
@@ -526,6 +341,7 @@ static void check_kernel(Arena *arena, const Function *function, const Kernel *k
     Verifier verifier = {.arena = arena, .function = function, .kernel = kernel};
     check_block(&verifier, &kernel->body, true);
     verifier.statement = NULL;
+    share_check(&verifier);
     if (kernel->parallel && !verifier.parallel_loops)
         BROKEN(&verifier, "it is called parallel and has no parallel loop");
 }

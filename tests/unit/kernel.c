@@ -300,6 +300,59 @@ BROKEN(parallel_store_to_one_place) {
     kernel_verify(&module);
 }
 
+/* Row r, element e of a parallel loop over rows: `extra` elements further, `times` the row. */
+static void store_by_rows(int64_t times, int64_t width, int64_t extra) {
+    Dense *d = dense_frame();
+    Builder *b = &d->b;
+    Value *column;
+    d->function.parallel = true;
+    d->out.elements = ROWS * OUT * 4;
+    open_rows(d, value_context(b, CONTEXT_ROWS), true);
+    Block *outer = build_loop(b, "o", value_integer(b, 0), value_integer(b, width), 1, false, &column);
+    Value *place = integer_op(b, OP_INTEGER_ADD, at(b, d->row, times, column), value_integer(b, extra));
+    build_store(b, &d->out, place, value_number(b, F32, 0));
+    build_end(b, outer);
+    build_end(b, d->outermost);
+    kernel_verify(&module);
+}
+
+Test(kernel, rounds_with_pieces_of_their_own) {
+    store_by_rows(OUT, OUT, 0);
+}
+
+Test(kernel, rounds_whose_pieces_are_shifted) {
+    store_by_rows(OUT, OUT, 5);
+}
+
+BROKEN(rounds_meet) {
+    store_by_rows(OUT, OUT + 1, 0);
+}
+
+/* Rows of 2 elements and rows of 3: each alone is fine. */
+BROKEN(rounds_share_in_two_ways) {
+    Dense *d = dense_frame();
+    Builder *b = &d->b;
+    d->function.parallel = true;
+    open_rows(d, value_context(b, CONTEXT_ROWS), true);
+    build_store(b, &d->out, at(b, d->row, 2, value_integer(b, 0)), value_number(b, F32, 0));
+    build_store(b, &d->out, at(b, d->row, 3, value_integer(b, 0)), value_number(b, F32, 0));
+    build_end(b, d->outermost);
+    kernel_verify(&module);
+}
+
+/* One round reads what the next one writes. */
+BROKEN(rounds_read_their_neighbour) {
+    Dense *d = dense_frame();
+    Builder *b = &d->b;
+    d->function.parallel = true;
+    open_rows(d, value_context(b, CONTEXT_ROWS), true);
+    Value *next = value_load(b, &d->out, at(b, d->row, OUT, value_integer(b, OUT)), 1);
+    d->out.elements += OUT;
+    build_store(b, &d->out, at(b, d->row, OUT, value_integer(b, 0)), next);
+    build_end(b, d->outermost);
+    kernel_verify(&module);
+}
+
 BROKEN(parallel_loop_inside_another) {
     Dense *d = dense_frame();
     open_rows(d, value_context(&d->b, CONTEXT_ROWS), false);
