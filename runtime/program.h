@@ -305,6 +305,8 @@ struct bp_train {
     int32_t first_state, state_count; /* optimizer state, among the tensors */
     const int32_t *trainable;         /* parameters that this phase changes, among the tensors */
     int32_t trainable_count;
+    const int32_t *averages; /* [trainable_count] the states that are their moving averages, which validation measures, early
+                                stopping keeps and the end of the phase makes the weights; NULL: none */
     struct bp_function start;   /* sets the optimizer's state, once at the phase's start */
     struct bp_measure training; /* one pass; accumulate is the step: forward, backward, update, and sums. Where the loss is
                                    not finite it changes no parameter. metrics[0] is the loss */

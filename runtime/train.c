@@ -59,10 +59,11 @@ void bp_progress_free(struct bp_progress *progress) {
 
 static void train_copy_best(struct train_run *run, int restore) {
     float *best = run->progress.best;
+    const int32_t *kept = !restore && run->train->averages ? run->train->averages : run->train->trainable;
     for (int32_t i = 0; i < run->train->trainable_count; i++) {
-        const struct bp_tensor *tensor = &run->instance->program->tensors[run->train->trainable[i]];
+        const struct bp_tensor *tensor = &run->instance->program->tensors[kept[i]];
         int64_t count = bp_tensor_count(tensor);
-        float *values = bp_tensor_values(run->instance, run->train->trainable[i]);
+        float *values = bp_tensor_values(run->instance, kept[i]);
         if (restore)
             bp_tensor_put(tensor, values, 0, count, best);
         else
@@ -75,6 +76,22 @@ static void train_copy_best(struct train_run *run, int restore) {
 static void train_fold(const struct train_run *run, struct bp_text *json) {
     if (run->instance->program->data[run->train->data].folds > 0)
         bp_text_printf(json, ",\"fold\":%d", (int)run->instance->fold + 1);
+}
+
+/* The phase is over: its moving averages are the weights. */
+static void train_take_averages(struct train_run *run) {
+    for (int32_t i = 0; run->train->averages && i < run->train->trainable_count; i++) {
+        const struct bp_tensor *tensor = &run->instance->program->tensors[run->train->trainable[i]];
+        const struct bp_tensor *average = &run->instance->program->tensors[run->train->averages[i]];
+        const float *from = bp_tensor_values(run->instance, run->train->averages[i]);
+        float *to = bp_tensor_values(run->instance, run->train->trainable[i]), piece[256];
+        int64_t count = bp_tensor_count(tensor);
+        for (int64_t first = 0, taken; first < count; first += taken) {
+            taken = count - first < 256 ? count - first : 256;
+            bp_tensor_get(average, from, first, taken, piece);
+            bp_tensor_put(tensor, to, first, taken, piece);
+        }
+    }
 }
 
 /* ---- Start ------------------------------------------------------------------------------------------------------- */
@@ -414,6 +431,8 @@ static enum bp_outcome train_epochs(struct train_run *run, struct bp_error *erro
         if (run->train->checkpoint && (last || due) && !bp_checkpoint_write(run->instance, progress, error))
             return BP_FAILED;
     }
+    if (progress->epoch > 0)
+        train_take_averages(run);
     return train_restore(run, error) && train_check_weights(run, error) ? BP_OK : BP_FAILED;
 }
 

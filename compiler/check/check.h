@@ -123,6 +123,11 @@ typedef struct TrainPlan {
     Span loss_span;
     Args metrics;
     Expr *optimizer; /* NULL where the phase has a step */
+    LIST(Setting *) groups;       /* `optimizer … for layers`: one value, and one clause with the layers */
+    Expr *clip_value, *clip_norm; /* NULL: none */
+    int64_t accumulate;           /* batches an update, 1 or more */
+    Expr *average;                /* decay of the moving average of the weights, NULL: none */
+    Span average_span;
     int64_t epochs, steps, batch_size; /* epochs or steps 0: not given */
     bool shuffle;
     Expr *l1, *l2; /* NULL: none */

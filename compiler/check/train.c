@@ -19,13 +19,16 @@ typedef enum Known {
     KNOWN_EARLY_STOPPING,
     KNOWN_CHECKPOINT,
     KNOWN_CLASS_WEIGHT,
+    KNOWN_CLIP_GRADIENT,
+    KNOWN_ACCUMULATE,
+    KNOWN_AVERAGE_WEIGHTS,
     KNOWN_NOW, /* from here on they are not there yet */
 } Known;
 
 static const SettingRule rules[] = {
     {"loss", false, false},
     {"metrics", false, false},
-    {"optimizer", false, false},
+    {"optimizer", true, false},
     {"epochs", false, false},
     {"steps", false, false},
     {"batch_size", false, false},
@@ -36,12 +39,13 @@ static const SettingRule rules[] = {
     {"early_stopping", false, false},
     {"checkpoint", false, false},
     {"class_weight", false, false},
+    {"clip_gradient", false, false},
+    {"accumulate", false, false},
+    {"average_weights", false, false},
     {"step", false, true},
     {"augment", false, true},
     {"sample_weight", false, true},
     {"log", false, true},
-    {"clip_gradient", false, true},
-    {"accumulate", false, true},
     {"statistics", false, true},
 };
 enum { RULE_COUNT = sizeof rules / sizeof rules[0] };
@@ -147,6 +151,7 @@ static void read_length(Checker *checker, TrainPlan *plan, Setting *const *found
     const Setting *epochs = found[KNOWN_EPOCHS], *steps = found[KNOWN_STEPS], *batch = found[KNOWN_BATCH_SIZE];
     plan->epochs = read_count(checker, epochs, "epochs 100");
     plan->batch_size = batch ? read_count(checker, batch, "batch_size 32") : BATCH_SIZE;
+    plan->accumulate = found[KNOWN_ACCUMULATE] ? read_count(checker, found[KNOWN_ACCUMULATE], "accumulate 4") : 1;
     if (plan->batch_size > BATCH_SIZE_MAX)
         error_at(batch->args.at[0].value->span, "'batch_size' is at most %d", BATCH_SIZE_MAX);
     if (steps)
@@ -332,21 +337,7 @@ static void read_loss(Checker *checker, TrainPlan *plan, const Setting *setting)
         error_at(loss->span, "there is no loss '%s'%s", loss->name, nearest_of_kind(checker, loss->name, ITEM_LOSS));
 }
 
-static bool is_later_optimizer(Name name) {
-    static const char *const later[] = {"adamw", "rmsprop", "adagrad", "adadelta", "nadam", "lbfgs", "lion"};
-    for (size_t i = 0; i < sizeof later / sizeof later[0]; i++)
-        if (strcmp(name, later[i]) == 0)
-            return true;
-    return false;
-}
-
-static void read_optimizer(Checker *checker, TrainPlan *plan, const Setting *setting) {
-    if (!setting) {
-        error_at(plan->span, "there is no optimizer; add one, such as optimizer adam(lr = 1e-3)");
-        return;
-    }
-    Expr *optimizer = only_value(setting, "optimizer adam(lr = 1e-3)");
-    plan->optimizer = optimizer;
+static void check_optimizer(Checker *checker, Expr *optimizer) {
     if (!optimizer || is_kind(checker, optimizer, ITEM_OPTIMIZER))
         return;
     Name name = name_called(optimizer);
@@ -356,28 +347,108 @@ static void read_optimizer(Checker *checker, TrainPlan *plan, const Setting *set
         error_at(span, "an optimizer is named, as in optimizer adam(lr = 1e-3)");
     else if (other)
         error_at(span, "'%s' is %s, not an optimizer", name, item_kind_shown(other->item->kind));
-    else if (is_later_optimizer(name))
+    else if (strcmp(name, "lbfgs") == 0)
         not_there_yet(span, name);
     else if (!checker->file_missing)
         error_at(span, "there is no optimizer '%s'%s", name, nearest_of_kind(checker, name, ITEM_OPTIMIZER));
 }
 
+static bool check_layers(const Args *layers, const char *what) {
+    bool good = true;
+    for (int i = 0; i < layers->count; i++) {
+        const Expr *layer = layers->at[i].value;
+        if (!layers->at[i].name && (layer->kind == EXPR_NAME || layer->kind == EXPR_FIELD || layer->kind == EXPR_INDEX))
+            continue;
+        error_at(layer->span, "%s", what);
+        good = false;
+    }
+    return good;
+}
+
+/* One optimizer for what is trained, others `for` layers. */
+static void read_optimizers(Checker *checker, TrainPlan *plan, const Settings *settings) {
+    static const char *const clauses[] = {"for", NULL};
+    const Setting *general = NULL;
+    int groups = 0;
+    bool good = true;
+    for (int i = 0; i < settings->count; i++) {
+        Setting *setting = settings->at[i];
+        if (strcmp(setting->keyword, "optimizer") != 0)
+            continue;
+        good = false; /* until it is read */
+        if (!check_shape(setting, false, clauses))
+            continue;
+        if (setting->args.count != 1 || setting->args.at[0].name || setting->clause_count > 1) {
+            error_at(setting->span, "'optimizer' takes one value, as in optimizer adam(lr = 1e-3), or optimizer "
+                                    "adam(lr = 1e-4) for fc1, fc2");
+            continue;
+        }
+        good = true;
+        check_optimizer(checker, setting->args.at[0].value);
+        groups += setting->clause_count;
+        if (setting->clause_count == 1) {
+            if (check_layers(&setting->clauses[0].args, "an optimizer is for layers, as in for stem, body[0..9]"))
+                *LIST_ADD(checker->arena, &plan->groups) = setting;
+        } else if (general) {
+            error_at(setting->keyword_span, "'optimizer' is given twice; one of them may be for some layers: "
+                                            "optimizer sgd(lr = 0.1) for fc1");
+            note_at(general->keyword_span, "first given here");
+        } else {
+            general = setting;
+            plan->optimizer = setting->args.at[0].value;
+        }
+    }
+    if (!general && good)
+        error_at(plan->span, groups ? "there is no optimizer for the other layers; add one, such as optimizer "
+                                      "adam(lr = 1e-3), and freeze what is not trained"
+                                    : "there is no optimizer; add one, such as optimizer adam(lr = 1e-3)");
+}
+
+/* ---- What happens to gradients and weights beside ---------------------------------------------------------------- */
+static void read_clipping(Checker *checker, TrainPlan *plan, const Setting *setting) {
+    static const char *const options[] = {"norm", "value", NULL};
+    if (!setting || !check_shape(setting, false, NULL) ||
+        !check_options(checker->arena, &setting->args, "clip_gradient", options))
+        return;
+    const Arg *norm = option_named(&setting->args, "norm"), *value = option_named(&setting->args, "value");
+    if (positional_count(&setting->args) || (!norm && !value)) {
+        error_at(setting->span,
+                 "say how: clip_gradient norm = 1, the length of all gradients together; or clip_gradient "
+                 "value = 0.5, each element");
+        return;
+    }
+    plan->clip_norm = norm ? norm->value : NULL;
+    plan->clip_value = value ? value->value : NULL;
+}
+
+static void read_average(Checker *checker, TrainPlan *plan, const Setting *setting) {
+    static const char *const options[] = {"decay", NULL};
+    if (!setting || !check_shape(setting, false, NULL) ||
+        !check_options(checker->arena, &setting->args, "average_weights", options))
+        return;
+    const Arg *decay = option_named(&setting->args, "decay");
+    if (positional_count(&setting->args) || !decay) {
+        error_at(setting->span, "say how slowly it moves: average_weights decay = 0.999");
+        return;
+    }
+    plan->average = decay->value;
+    plan->average_span = setting->span;
+}
+
 static void read_freeze(TrainPlan *plan, const Setting *setting) {
     if (!setting || !check_formulas(setting, "freeze fc1"))
         return;
-    for (int i = 0; i < setting->args.count; i++) {
-        const Expr *layer = setting->args.at[i].value;
-        if (layer->kind != EXPR_NAME && layer->kind != EXPR_FIELD && layer->kind != EXPR_INDEX)
-            error_at(layer->span, "freeze takes layers, as in freeze stem, body[0..9]");
-    }
+    check_layers(&setting->args, "freeze takes layers, as in freeze stem, body[0..9]");
     plan->freeze = setting->args;
 }
 
-static void read_formulas(Checker *checker, TrainPlan *plan, Setting *const *found) {
+static void read_formulas(Checker *checker, TrainPlan *plan, const Settings *settings, Setting *const *found) {
     read_loss(checker, plan, found[KNOWN_LOSS]);
     if (found[KNOWN_METRICS] && check_formulas(found[KNOWN_METRICS], "metrics accuracy"))
         plan->metrics = found[KNOWN_METRICS]->args;
-    read_optimizer(checker, plan, found[KNOWN_OPTIMIZER]);
+    read_optimizers(checker, plan, settings);
+    read_clipping(checker, plan, found[KNOWN_CLIP_GRADIENT]);
+    read_average(checker, plan, found[KNOWN_AVERAGE_WEIGHTS]);
     if (found[KNOWN_L1])
         plan->l1 = only_value(found[KNOWN_L1], "l1 1e-4");
     if (found[KNOWN_L2])
@@ -443,7 +514,7 @@ void check_train(Checker *checker, Item *item) {
     if (plan->model_count > 1)
         error_at(plan->models[1].span, "several models are trained together by step, which is not there yet");
     if (sorted) {
-        read_formulas(checker, plan, found);
+        read_formulas(checker, plan, &item->settings, found);
         read_length(checker, plan, found, plan->span);
         read_shuffle(plan, found[KNOWN_SHUFFLE]);
         read_early_stopping(checker, plan, found[KNOWN_EARLY_STOPPING]);

@@ -498,6 +498,7 @@ static void write_train(Writer *w, const struct bp_train *train) {
     put_integer(w, "state_count", train->state_count);
     put_integers(w, "trainable", train->trainable, train->trainable_count);
     put_integer(w, "trainable_count", train->trainable_count);
+    put_integers(w, "averages", train->averages, train->trainable_count);
     put_function(w, "start", &train->start);
     put_measure(w, "training", &train->training);
     put_measure(w, "validation", &train->validation);

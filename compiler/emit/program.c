@@ -248,6 +248,12 @@ static struct bp_train train_of(Describe *d, const GraphTrain *from) {
         trainable[i] = from->trainable.at[i]->index;
     train.trainable = trainable;
     train.trainable_count = from->trainable.count;
+    if (from->averages.count) {
+        int32_t *averages = arena_array(d->arena, int32_t, from->averages.count);
+        for (int i = 0; i < from->averages.count; i++)
+            averages[i] = from->averages.at[i]->index;
+        train.averages = averages;
+    }
     train.start = function_of(d, from->start);
     train.training = measure_of(d, &from->training);
     train.validation = measure_of(d, &from->validation);

@@ -109,6 +109,7 @@ struct Build {
     /* in an optimizer: */
     GraphTrain *train;
     Tensor *updated;
+    bool averaged; /* parameters stand for their moving averages, where they have one */
 };
 
 /* ---- term.c ------------------------------------------------------------------------------------------------------ */
@@ -134,6 +135,7 @@ const char *path_join(Build *build, Name last); /* fc1.weight; NULL where a call
 /* ---- expression.c ------------------------------------------------------------------------------------------------ */
 Term build_expression(Build *build, const Expr *expr);
 Term build_binary(Build *build, Op op, Term a, Term b, Span span);
+bool is_schedule_name(Name name); /* step, epoch, steps, steps_per_epoch */
 Term build_body(Build *build, const Body *body); /* statements in order; what `return` gives */
 /* Elementwise with the shapes checked: [1] is a number. Reports and returns NULL. */
 Node *build_op(Build *build, Op op, Node **args, int count, Span span);
@@ -143,6 +145,8 @@ Term build_parameter(Build *build, Name name, Term *dims, int rank, const Expr *
 
 /* ---- call.c ------------------------------------------------------------------------------------------------------ */
 Term build_call(Build *build, const Expr *call);
+/* What is given for a parameter: an expression, or a word where its default is one. */
+Term build_argument(Build *build, const Param *param, const Expr *expr);
 /* Calls a function term with evaluated arguments. */
 Term build_apply(Build *build, const Term *function, Term *positional, int count, BoundOption *options, int option_count,
                  Span span);
@@ -208,6 +212,23 @@ const Ranking *ranking_behind(const Build *build, const Node *node); /* whose va
 bool uses_ranking(const Build *build, const Node *node);
 void place_rankings(Build *build, const MeasureRequest *request, GraphPass *pass);
 bool build_measure(Build *build, const MeasureRequest *request, GraphMeasure *measure, Node **loss_sum);
+/* ---- train.c, update.c ----------------------------------------------------------------------------------------------------------- */
+typedef LIST(Name) Paths;
+/* fc1, body[0..9], body[3].fc2, Net.fc1 as path prefixes */
+bool build_layer_paths(Build *build, const GraphTrain *train, const Expr *expr, const char *suffix, Paths *paths);
+/* Whether a layer or parameter begins so; reports "no layer 'x'" and `what` else. */
+bool build_layer_exists(Build *build, const GraphTrain *train, Name prefix, const char *what, Span span);
+bool path_begins(Name path, Name prefix);
+
+typedef struct Update {
+    Tensor *tensor;
+    Node *value;
+} Update;
+
+typedef LIST(Update) Updates;
+/* From train->gradients to the next values of parameters and states. False after an error. */
+bool build_updates(Build *build, GraphTrain *train, Updates *updates);
+
 void build_train(Build *build, TrainPlan *plan);
 void build_evaluate(Build *build, EvaluatePlan *plan);
 

@@ -7,7 +7,8 @@
 /* ---- arguments --------------------------------------------------------------------------------------------------- */
 
 static bool name_means_something(Build *build, Name name) {
-    return scope_find(build, name) || program_find(build->program, name) || builtin_named(name);
+    return scope_find(build, name) || (build->schedules && is_schedule_name(name)) ||
+           program_find(build->program, name) || builtin_named(name);
 }
 
 /* A parameter whose default is a word (average = macro) takes words. */
@@ -21,7 +22,7 @@ static bool takes_words(Build *build, const Param *param) {
     return word;
 }
 
-static Term build_argument(Build *build, const Param *param, const Expr *expr) {
+Term build_argument(Build *build, const Param *param, const Expr *expr) {
     if (expr->kind == EXPR_NAME && takes_words(build, param) && !scope_find(build, expr->name))
         return (Term){.kind = TERM_SYMBOL, .name = expr->name, .span = expr->span};
     return build_expression(build, expr);

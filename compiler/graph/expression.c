@@ -120,9 +120,8 @@ static Term build_matmul(Build *build, Term left, Term right, Span span) {
 
 /* Names that the language has and this compiler does not yet. */
 static bool is_to_come(Name name) {
-    static const char *const names[] = {"log_loss",    "top_k",      "grad",          "linspace",
-                                        "batch_norm",  "layer_norm", "rms_norm",      "cosine",
-                                        "exponential", "one_cycle",  "linear_warmup", "reduce_on_plateau"};
+    static const char *const names[] = {"log_loss",   "top_k",      "grad",     "linspace",
+                                        "batch_norm", "layer_norm", "rms_norm", "reduce_on_plateau"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!strcmp(names[i], name))
             return true;
@@ -153,17 +152,37 @@ static Term constant_term(Build *build, const Expr *expr, double number) {
     return term_node(node_constant(build->graph, number), expr->span);
 }
 
+static const struct {
+    const char *name;
+    enum bp_scalar scalar;
+} schedule_names[] = {{"step", BP_SCALAR_STEP},
+                      {"epoch", BP_SCALAR_EPOCH},
+                      {"steps", BP_SCALAR_STEPS},
+                      {"steps_per_epoch", BP_SCALAR_STEPS_PER_EPOCH}};
+enum { SCHEDULE_NAMES = sizeof schedule_names / sizeof *schedule_names };
+
+bool is_schedule_name(Name name) {
+    for (int i = 0; i < SCHEDULE_NAMES; i++)
+        if (!strcmp(name, schedule_names[i].name))
+            return true;
+    return false;
+}
+
+/* With gradients added up over several batches, a step is an update, which needs them all. */
+static Node *in_updates(Build *build, Node *batches, enum bp_scalar scalar) {
+    int64_t together = build->train ? build->train->plan->accumulate : 1;
+    if (together <= 1 || scalar == BP_SCALAR_EPOCH)
+        return batches;
+    Node *updates = node_op(build->graph, OP_DIVIDE, batches, node_constant(build->graph, (double)together), NULL);
+    return scalar == BP_SCALAR_STEPS_PER_EPOCH ? updates : node_op(build->graph, OP_FLOOR, updates, NULL, NULL);
+}
+
 static Term schedule_name(Build *build, Name name, Span span) {
-    static const struct {
-        const char *name;
-        enum bp_scalar scalar;
-    } known[] = {{"step", BP_SCALAR_STEP},
-                 {"epoch", BP_SCALAR_EPOCH},
-                 {"steps", BP_SCALAR_STEPS},
-                 {"steps_per_epoch", BP_SCALAR_STEPS_PER_EPOCH}};
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (build->schedules && !strcmp(name, known[i].name))
-            return term_node(node_scalar(build->graph, (int)known[i].scalar, name), span);
+    for (int i = 0; i < SCHEDULE_NAMES; i++)
+        if (build->schedules && !strcmp(name, schedule_names[i].name)) {
+            enum bp_scalar scalar = schedule_names[i].scalar;
+            return term_node(in_updates(build, node_scalar(build->graph, (int)scalar, name), scalar), span);
+        }
     return NOTHING;
 }
 

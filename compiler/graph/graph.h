@@ -72,6 +72,7 @@ struct Tensor {
     Buffer *buffer; /* its place in memory */
     int application; /* the last one of its model that met it */
     int index;      /* among the program's tensors */
+    Tensor *average; /* its moving average in the phase at hand, or NULL */
 };
 
 /* ---- Functions of the graph: what one call computes -------------------------------------------------------------- */
@@ -174,6 +175,7 @@ typedef struct GraphTrain {
     LIST(ModelInstance *) models;
     LIST(Tensor *) trainable;
     LIST(Tensor *) states;
+    LIST(Tensor *) averages; /* those of the states that are moving averages, one for each parameter of trainable; or none */
     GraphFunction *start;
     GraphMeasure training, validation;
     GraphFunction *trace;

@@ -122,7 +122,8 @@ Term build_parameter(Build *build, Name name, Term *terms, int rank, const Expr 
             return NOTHING;
         }
         tensor->application = model->application;
-        return term_node(node_tensor(build->graph, tensor), span);
+        Tensor *read = build->averaged && tensor->average ? tensor->average : tensor;
+        return term_node(node_tensor(build->graph, read), span);
     }
     tensor = arena_new_of(build->arena, Tensor);
     tensor->name = name_of(path);

@@ -166,10 +166,7 @@ static Node *build_loss(Build *build, const TrainPlan *plan, const Forward *forw
 
 /* ---- what is trained --------------------------------------------------------------------------------------------- */
 
-typedef LIST(Name) Paths;
-
-/* fc1, body[0..9], body[3].fc2, Net.fc1 as path prefixes */
-static bool freeze_paths(Build *build, const GraphTrain *train, const Expr *expr, const char *suffix, Paths *paths) {
+bool build_layer_paths(Build *build, const GraphTrain *train, const Expr *expr, const char *suffix, Paths *paths) {
     switch (expr->kind) {
     case EXPR_NAME:
         for (int i = 0; i < train->models.count; i++)
@@ -180,8 +177,8 @@ static bool freeze_paths(Build *build, const GraphTrain *train, const Expr *expr
         *LIST_ADD(build->arena, paths) = name_of(arena_printf(build->arena, "%s%s", expr->name, suffix));
         return true;
     case EXPR_FIELD:
-        return freeze_paths(build, train, expr->field.base,
-                            arena_printf(build->arena, ".%s%s", expr->field.name, suffix), paths);
+        return build_layer_paths(build, train, expr->field.base,
+                                 arena_printf(build->arena, ".%s%s", expr->field.name, suffix), paths);
     case EXPR_INDEX: {
         const Expr *index = expr->index.args.count == 1 ? expr->index.args.at[0].value : NULL;
         int64_t first, last;
@@ -194,8 +191,8 @@ static bool freeze_paths(Build *build, const GraphTrain *train, const Expr *expr
         if (!term_integer(build, &low, "an index", 0, &first) || !term_integer(build, &high, "an index", 0, &last))
             return false;
         for (int64_t i = first; i <= last && i < first + 100000; i++)
-            if (!freeze_paths(build, train, expr->index.base,
-                              arena_printf(build->arena, ".%lld%s", (long long)i, suffix), paths))
+            if (!build_layer_paths(build, train, expr->index.base,
+                                   arena_printf(build->arena, ".%lld%s", (long long)i, suffix), paths))
                 return false;
         return true;
     }
@@ -205,12 +202,12 @@ static bool freeze_paths(Build *build, const GraphTrain *train, const Expr *expr
     }
 }
 
-static bool path_begins(Name path, Name prefix) {
+bool path_begins(Name path, Name prefix) {
     size_t length = strlen(prefix);
     return !strncmp(path, prefix, length) && (path[length] == 0 || path[length] == '.');
 }
 
-static bool is_frozen_layer(Build *build, const GraphTrain *train, Name prefix, Span span) {
+bool build_layer_exists(Build *build, const GraphTrain *train, Name prefix, const char *what, Span span) {
     LIST(Name) layers = {0};
     for (int m = 0; m < train->models.count; m++) {
         const ModelInstance *model = train->models.at[m];
@@ -224,7 +221,7 @@ static bool is_frozen_layer(Build *build, const GraphTrain *train, Name prefix, 
                 return true;
     }
     Name near = nearest_name(prefix, layers.at, layers.count);
-    build_error(build, span, "no layer '%s' to freeze%s%s%s", prefix, near ? "; did you mean '" : "", near ? near : "",
+    build_error(build, span, "no layer '%s'%s%s%s%s", prefix, what, near ? "; did you mean '" : "", near ? near : "",
                 near ? "'?" : "");
     return false;
 }
@@ -235,9 +232,9 @@ static bool choose_trainable(Build *build, GraphTrain *train) {
     for (int i = 0; i < train->plan->freeze.count; i++) {
         const Expr *expr = train->plan->freeze.at[i].value;
         int before = frozen.count;
-        ok = freeze_paths(build, train, expr, "", &frozen) && ok;
+        ok = build_layer_paths(build, train, expr, "", &frozen) && ok;
         for (int j = before; ok && j < frozen.count; j++)
-            ok = is_frozen_layer(build, train, frozen.at[j], expr->span);
+            ok = build_layer_exists(build, train, frozen.at[j], " to freeze", expr->span);
     }
     for (int m = 0; m < train->models.count; m++) {
         const ModelInstance *model = train->models.at[m];
@@ -280,7 +277,8 @@ static Node *build_penalty(Build *build, const GraphTrain *train, bool *ok) {
         for (int i = 0; i < train->trainable.count; i++) {
             if (train->trainable.at[i]->rank < 2)
                 continue;
-            Node *w = node_tensor(build->graph, train->trainable.at[i]);
+            Tensor *tensor = train->trainable.at[i];
+            Node *w = node_tensor(build->graph, build->averaged && tensor->average ? tensor->average : tensor);
             Node *size = kind ? node_op(build->graph, OP_MULTIPLY, w, w, NULL)
                               : node_op(build->graph, OP_ABSOLUTE, w, NULL, NULL);
             Node *part = node_op(build->graph, OP_MULTIPLY, rate, node_sum(build->graph, size, AXIS_ALL), NULL);
@@ -288,182 +286,6 @@ static Node *build_penalty(Build *build, const GraphTrain *train, bool *ok) {
         }
     }
     return penalty;
-}
-
-/* ---- the optimizer ----------------------------------------------------------------------------------------------- */
-
-typedef struct Update {
-    Tensor *tensor;
-    Node *value;
-} Update;
-
-typedef LIST(Update) Updates;
-
-static bool reads_state(Build *build, const Node *node, const Tensor *state, bool *seen) {
-    if (seen[node->id])
-        return false;
-    seen[node->id] = true;
-    if (node->op == OP_TENSOR && node->tensor == state)
-        return true;
-    for (int i = 0; i < node->arg_count; i++)
-        if (reads_state(build, node->args[i], state, seen))
-            return true;
-    return false;
-}
-
-/* States that no new parameter depends on (momentum 0) are not kept. */
-static void drop_dead_states(Build *build, GraphTrain *train, Updates *updates) {
-    for (bool changed = true; changed;) {
-        changed = false;
-        for (int i = 0; i < updates->count; i++) {
-            Tensor *state = updates->at[i].tensor;
-            bool read = !state->state;
-            for (int j = 0; !read && j < updates->count; j++) {
-                bool *seen = arena_array(build->arena, bool, graph_node_count(build->graph));
-                read = j != i && reads_state(build, updates->at[j].value, state, seen);
-            }
-            if (read)
-                continue;
-            memmove(&updates->at[i], &updates->at[i + 1], sizeof(Update) * (size_t)(updates->count - i - 1));
-            updates->count--;
-            for (int j = 0; j < train->states.count; j++)
-                if (train->states.at[j] == state) {
-                    memmove(&train->states.at[j], &train->states.at[j + 1],
-                            sizeof(Tensor *) * (size_t)(train->states.count - j - 1));
-                    train->states.count--;
-                }
-            changed = true;
-            break;
-        }
-    }
-}
-
-/* The optimizer's options, evaluated once: positional ones follow w and g. */
-static bool optimizer_options(Build *build, const Expr *expr, const Item *item, BoundOption *options, int *count) {
-    *count = 0;
-    for (int i = 0; expr->kind == EXPR_CALL && i < expr->call.args.count; i++) {
-        const Arg *arg = &expr->call.args.at[i];
-        Name name = arg->name;
-        if (!name && i + 2 < item->params.count)
-            name = item->params.at[i + 2].name;
-        bool known = false;
-        LIST(Name) names = {0};
-        for (int j = 2; j < item->params.count; j++) {
-            known |= item->params.at[j].name == name;
-            *LIST_ADD(build->arena, &names) = item->params.at[j].name;
-        }
-        if (!name) {
-            build_error(build, arg->value->span, "'%s' takes %d options", item->name, item->params.count - 2);
-            return false;
-        }
-        if (!known) {
-            Name near = nearest_name(name, names.at, names.count);
-            build_error(build, arg->name_span, "'%s' has no option '%s'%s%s%s", item->name, name,
-                        near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
-            return false;
-        }
-        for (int j = 0; j < *count; j++)
-            if (options[j].name == name) {
-                build_error(build, arg->value->span, "'%s' is given twice", name);
-                return false;
-            }
-        Term *value = arena_new_of(build->arena, Term);
-        *value = build_expression(build, arg->value);
-        if (value->kind == TERM_NOTHING)
-            return false;
-        if (value->kind == TERM_NODE && (value->node->type != TYPE_WIDE || value->node->rank)) {
-            build_error(build, arg->value->span, "an optimizer's option is a number");
-            return false;
-        }
-        options[(*count)++] = (BoundOption){name, arg->value->span, value};
-    }
-    for (int j = 2; j < item->params.count; j++) {
-        bool given = item->params.at[j].fallback != NULL;
-        for (int i = 0; i < *count; i++)
-            given |= options[i].name == item->params.at[j].name;
-        if (!given) {
-            build_error(build, expr->span, "'%s' needs '%s': %s(%s = 0.01)", item->name, item->params.at[j].name,
-                        item->name, item->params.at[j].name);
-            return false;
-        }
-    }
-    return true;
-}
-
-static void update_one(Build *build, const Item *item, Tensor *tensor, Node *gradient, const BoundOption *options,
-                       int count, Updates *updates) {
-    Scope *before = scope_open(build, NULL);
-    build->updated = tensor;
-    int first_state = build->train->states.count;
-    const Param *w = &item->params.at[0], *g = &item->params.at[1];
-    scope_bind(build, w->name, w->span, term_node(node_tensor(build->graph, tensor), w->span));
-    scope_bind(build, g->name, g->span, term_node(gradient, g->span));
-    for (int j = 2; j < item->params.count; j++) {
-        const Param *param = &item->params.at[j];
-        Term value = NOTHING;
-        for (int i = 0; i < count; i++)
-            if (options[i].name == param->name)
-                value = *options[i].value;
-        if (value.kind == TERM_NOTHING)
-            value = build_expression(build, param->fallback);
-        scope_bind(build, param->name, param->span, value);
-    }
-    Span user = graph_set_span(build->graph, build->user);
-    build_body(build, &item->body);
-    graph_set_span(build->graph, user);
-    const Binding *result = scope_find(build, w->name);
-    if (result->term.kind == TERM_NODE && result->term.node->op != OP_TENSOR)
-        *LIST_ADD(build->arena, updates) = (Update){tensor, result->term.node};
-    for (int i = first_state; i < build->train->states.count; i++) {
-        Tensor *state = build->train->states.at[i];
-        const char *name = strrchr(state->name, ':') + 1;
-        const Binding *binding = scope_find(build, name_of(name));
-        if (binding && binding->term.kind == TERM_NODE)
-            *LIST_ADD(build->arena, updates) = (Update){state, binding->term.node};
-    }
-    build->updated = NULL;
-    build->scope = before;
-}
-
-static bool build_updates(Build *build, GraphTrain *train, Updates *updates) {
-    const Expr *expr = train->plan->optimizer, *called = expr->kind == EXPR_CALL ? expr->call.callee : expr;
-    if (called->kind != EXPR_NAME) {
-        build_error(build, expr->span, "an optimizer is needed here: sgd(lr = 0.01), adam(lr = 0.001)");
-        return false;
-    }
-    const Definition *definition = program_find(build->program, called->name);
-    if (!definition || definition->item->kind != ITEM_OPTIMIZER) {
-        LIST(Name) names = {0};
-        for (int i = 0; i < build->program->definitions.count; i++)
-            if (build->program->definitions.at[i].item->kind == ITEM_OPTIMIZER)
-                *LIST_ADD(build->arena, &names) = build->program->definitions.at[i].name;
-        Name near = nearest_name(called->name, names.at, names.count);
-        build_error(build, called->span, "unknown optimizer '%s'%s%s%s", called->name, near ? "; did you mean '" : "",
-                    near ? near : "", near ? "'?" : "");
-        return false;
-    }
-    const Item *item = definition->item;
-    if (item->params.count < 2) {
-        build_error(build, item->name_span,
-                    "an optimizer takes a parameter and its gradient first: optimizer %s(w, g, lr)", item->name);
-        return false;
-    }
-    BoundOption *options = arena_array(build->arena, BoundOption,
-                                       item->params.count + (expr->kind == EXPR_CALL ? expr->call.args.count : 0));
-    int count = 0, errors = error_count();
-    build->schedules = true;
-    build->train = train;
-    Span user = build->user;
-    build->user = expr->span;
-    if (optimizer_options(build, expr, item, options, &count))
-        for (int i = 0; i < train->gradients.count && error_count() == errors; i++)
-            update_one(build, item, train->gradients.at[i].tensor, train->gradients.at[i].value, options, count,
-                       updates);
-    build->user = user;
-    build->schedules = false;
-    build->train = NULL;
-    drop_dead_states(build, train, updates);
-    return error_count() == errors;
 }
 
 /* ---- functions --------------------------------------------------------------------------------------------------- */
@@ -663,6 +485,7 @@ static bool measure_training(Build *build, GraphTrain *train, Forward *forward, 
 static bool measure_validation(Build *build, GraphTrain *train) {
     TrainPlan *plan = train->plan;
     Scope *before = scope_open(build, NULL);
+    build->averaged = true;
     Forward forward = build_forward(build, plan->models, plan->model_count, plan->data, false, plan->span);
     Node *loss = forward.ok ? build_loss(build, plan, &forward) : NULL;
     bool ok = loss != NULL;
@@ -680,6 +503,7 @@ static bool measure_validation(Build *build, GraphTrain *train) {
                                   .capacity = plan->batch_size};
         ok = ok && build_measure(build, &request, &train->validation, NULL);
     }
+    build->averaged = false;
     build->scope = before;
     return ok;
 }
@@ -726,6 +550,8 @@ void build_train(Build *build, TrainPlan *plan) {
     build->scope = before;
     if (ok && plan->data->has_part[BP_VALIDATION])
         ok = measure_validation(build, train);
+    for (int i = 0; i < train->trainable.count; i++)
+        train->trainable.at[i]->average = NULL;
     if (ok)
         find_monitor(build, train);
     *LIST_ADD(build->arena, &build->out->trains) = train;

@@ -160,6 +160,7 @@ static const Layout bp_early_stopping_layout = {sizeof(struct bp_early_stopping)
 static const PointerField bp_train_fields[] = {STRING(bp_train, name),
                                                BYTES(bp_train, models, model_count),
                                                BYTES(bp_train, trainable, trainable_count),
+                                               BYTES(bp_train, averages, trainable_count),
                                                INSIDE(bp_train, start, bp_function),
                                                INSIDE(bp_train, training, bp_measure),
                                                INSIDE(bp_train, validation, bp_measure),

@@ -47,6 +47,11 @@ def tour_is_fresh(build):
     build.succeed([sys.executable, ROOT / "tests/docs/tour.py", "--build", build.folder, "--check"], cwd=ROOT)
 
 
+def prelude_is_fresh(build):
+    """docs/prelude.md is what the prelude's own comments make it."""
+    build.succeed([sys.executable, ROOT / "tests/docs/prelude.py", "--check"], cwd=ROOT)
+
+
 def transcript_is_true(build):
     """What README.md says that the iris program prints, it prints (but for the seconds)."""
     shown = [line[4:] for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("    ")]
@@ -62,6 +67,7 @@ def transcript_is_true(build):
 
 def tests(build):
     yield "transcript", functools.partial(transcript_is_true, build)
+    yield "prelude", functools.partial(prelude_is_fresh, build)
     yield "tour", functools.partial(tour_is_fresh, build)
     pages = [page for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))] if page.exists()]
     for page in pages:

@@ -82,7 +82,36 @@ def reproduces(build, case):
             frozen_stay(source, safetensors.read(place / "init.safetensors")[0], tensors)
 
 
+def schedule_is_right(build, schedule, golden, rates):
+    """A weight that becomes the rate (w := lr) is the loss of the next step."""
+    batches = golden["steps_per_epoch"]
+    program = f"""bpc 1
+optimizer keep(w, g, lr) {{ w := lr }}
+data ones {{ columns x, t; rows {", ".join(["[1, 0]"] * batches)}; input x; target t }}
+model Net(x) {{
+    rate = parameter(init = 0)
+    y = rate * x
+    return y
+}}
+train Net on ones {{ loss Net.y; optimizer keep(lr = {schedule}); epochs {len(rates) // batches}; batch_size 1 }}
+save Net to "end.safetensors"
+"""
+    with copied() as place:
+        (place / "case.bp").write_text(program)
+        build.compile("case.bp", "case", "-O0", cwd=place)
+        build.succeed(["./case", "--quiet", "--log", "log.jsonl", "--log-steps"], cwd=place)
+        events = [json.loads(line) for line in (place / "log.jsonl").read_text().splitlines()]
+        ours = [event["loss"] for event in events if event["event"] == "step"][1:]
+        ours += safetensors.read(place / "end.safetensors")[0]["rate"][1]
+    expect(len(ours) == len(rates), f"{len(ours)} rates, not {len(rates)}")
+    for step, (a, b) in enumerate(zip(ours, rates)):
+        expect(abs(a - b) <= 1.5e-7 * abs(b) + 1e-12, f"the rate of update {step} is {a}, PyTorch's {b}")
+
+
 def tests(build):
+    golden = json.loads((GOLDEN / "schedules.json").read_text())
+    for schedule, rates in golden["rates"].items():
+        yield f"rates of {schedule}", functools.partial(schedule_is_right, build, schedule, golden, rates)
     for case in sorted(GOLDEN.iterdir()):
         if (case / "case.bp").exists():
             yield case.name, functools.partial(reproduces, build, case)
