@@ -305,6 +305,8 @@ static int arguments_of(int op, ValueType to, ValueType from, ValueType argument
         arguments[1] = (ValueType){SCALAR_BOOL, 1};
         return 2;
     case LANE_NUMBERS:
+    case LANE_LOAD: /* these two are written as they are */
+    case LANE_STORE:
         return 0;
     case LANE_MAXIMUM_FIRST:
     case LANE_MINIMUM_FIRST:
