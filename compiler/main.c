@@ -25,6 +25,7 @@ static const char help[] =
     "  --backend=c       with -c: the C compiler makes the code\n"
     "  --no-cache        run: what LLVM made before, under XDG_CACHE_HOME, is neither read nor written\n"
     "  --threads=WHEN    auto (where worth it), never or always: which kernels use threads\n"
+    "  --explain=fusion  which values share a kernel, what rides on what, what is stored\n"
     "  --dump=STAGE      print a stage to stderr on the way: ast checked graph gradient kernel c\n"
     "  --time            how long each stage took\n"
     "  --verify          check every stage's invariants\n"
@@ -160,6 +161,11 @@ int main(int argc, char **argv) {
         } else if (begins(word, "--emit=", &rest)) {
             if (!emit_named(rest, &options.emit))
                 code = wrong("unknown stage '%s': ast graph gradient kernel c llvm asm dot mermaid header", rest);
+            emit_given = true;
+        } else if (begins(word, "--explain=", &rest)) {
+            if (strcmp(rest, "fusion") != 0)
+                code = wrong("--explain is fusion, not '%s'", rest);
+            options.emit = EMIT_FUSION;
             emit_given = true;
         } else if (begins(word, "--dump=", &rest)) {
             if (!stage_named(rest, &options))

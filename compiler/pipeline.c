@@ -19,7 +19,7 @@ typedef struct Compilation {
     GraphProgram *graph;
     Module *module;
     const struct bp_program *described;
-    Text c;
+    Text c, explained;
     double started;
 } Compilation;
 
@@ -118,6 +118,7 @@ static bool build(Compilation *c) {
 static void make_kernels(Compilation *c) {
     LowerOptions options = c->options->lower;
     options.machine = machine_named(c->options->native.march);
+    options.explain = c->options->emit == EMIT_FUSION ? &c->explained : NULL;
     c->module = lower(c->arena, c->graph, &options);
     plan_memory(c->graph, c->module);
     if (c->options->verify)
@@ -310,6 +311,8 @@ static int run_stages(Compilation *c) {
         return 0;
     if (emit == EMIT_KERNEL)
         return write_stage(c, print_kernel);
+    if (emit == EMIT_FUSION)
+        return write_text(c, &c->explained);
     switch (emit) {
     case EMIT_RUN: return run_in_memory(c);
     case EMIT_LLVM: return write_llvm(c, LLVM_FORM_TEXT);
@@ -334,6 +337,7 @@ int compile(const CompileOptions *options) {
     names_start();
     int code = run_stages(&c);
     text_free(&c.c);
+    text_free(&c.explained);
     arena_free(c.arena);
     sources_end();
     names_end();

@@ -20,6 +20,7 @@ typedef enum Emit {
     EMIT_NOTHING, /* bpc check */
     EMIT_AST, EMIT_GRAPH, EMIT_GRADIENT, EMIT_KERNEL, EMIT_C, EMIT_DOT, EMIT_MERMAID,
     EMIT_RUN, /* bpc run: compiled in memory by LLVM and run at once */
+    EMIT_FUSION, /* --explain=fusion */
     EMIT_LLVM, EMIT_ASSEMBLY, EMIT_OBJECT, /* LLVM's text, the machine's, -c */
     EMIT_HEADER, /* the functions of -c, for a host program in C */
 } Emit;

@@ -320,6 +320,7 @@ void graph_verify(const Graph *graph);
 typedef struct LowerOptions {
     enum { LOWER_THREADS_WHERE_WORTH, LOWER_THREADS_NEVER, LOWER_THREADS_ALWAYS } threads;
     const Machine *machine; /* NULL: this one */
+    Text *explain;          /* where to say what was fused, or NULL */
 } LowerOptions;
 Module *lower(Arena *arena, GraphProgram *program, const LowerOptions *options);
 /* Gives every buffer its offset: persistent ones for good, temporaries by lifetime. Sets module->memory_bytes (and each double

@@ -128,7 +128,7 @@ static const char *item_formula(const Sheet *sheet, const LowerItem *item) {
 }
 
 /* "fc1 = relu(fc1.weight @ x + fc1.bias)"; of many, the first few */
-static const char *group_formula(Lowering *l, const LowerGroup *group) {
+const char *lower_formula(Lowering *l, const LowerGroup *group) {
     Sheet sheet = formula_sheet(l);
     const char *all = "";
     int shown = 0;
@@ -230,7 +230,7 @@ static void lower_kernel(Lowering *l, int number) {
     bool loops = plan->partition == PARTITION_NONE && !first->alone && has_loop(first);
     for (int i = 0; i < plan->groups.count; i++) {
         LowerGroup *group = &l->plan->groups.at[plan->groups.at[i]];
-        const char *formula = group_formula(l, group);
+        const char *formula = lower_formula(l, group);
         kernel->formula = i ? arena_printf(l->b.arena, "%s; %s", kernel->formula, formula) : formula;
         kernel->flops += group->work;
         if (i || plan->groups.count > 1)
@@ -283,6 +283,8 @@ static void lower_function(Arena *arena, GraphProgram *program, Module *module, 
     l.b.arena = arena;
     l.b.module = module;
     l.plan = lower_plan(arena, program, function, sums_worth(program, function), options);
+    if (options->explain && !function->is_double)
+        lower_explain(&l, options->explain);
     l.target = arena_new_of(arena, Function);
     l.target->name = function->name;
     l.target->about = function->about;

@@ -148,6 +148,13 @@ typedef struct Round {
     int64_t step;
 } Round;
 
+/* ---- lower.c */
+/* "fc1 = relu(fc1.weight @ x + fc1.bias)": what a group computes, in the .bp file's words. */
+const char *lower_formula(Lowering *l, const LowerGroup *group);
+
+/* ---- explain.c */
+void lower_explain(Lowering *l, Text *out);
+
 /* ---- vector.c */
 /* Whether an item can be computed 16 elements at a time. */
 bool lower_in_vectors(const LowerPlan *plan, const LowerItem *item);

@@ -347,6 +347,27 @@ save M to "m.safetensors"
         train(build, place, "pasted.bp")
 
 
+def fusion_is_explained(build):
+    """Where nothing asks for all gradients first, each update rides on its gradient; clipping by global norm stores them."""
+    program = """bpc 1
+data d {{ rows [1, 2, 0], [2, 3, 1], [3, 4, 1]; columns a, b, y; input a, b; target y }}
+model M(x) {{
+    fc1 = dense(x, 20, relu)
+    fc2 = dense(fc1, 1)
+    return fc2
+}}
+train M on d {{ loss mse; optimizer sgd(lr = 0.01){}; epochs 2; batch_size 3 }}
+save M to "m.safetensors"
+"""
+    with copied(IRIS) as place:
+        for clip, rides, stored in (("", 2, 0), (", clip_norm = 1", 0, 2)):
+            (place / "m.bp").write_text(program.format(clip))
+            said = build.succeed([build.bpc, "--explain=fusion", "m.bp"], cwd=place).out
+            step = said[: said.index("M_step_finish:")]
+            expect(step.count("is never stored") == rides, f"with '{clip}' {step.count('is never stored')} updates ride on gradients")
+            expect(step.count("weight is stored") == stored, f"with '{clip}' {step.count('weight is stored')} gradients are stored")
+
+
 def stages_print(build):
     with copied(IRIS) as place:
         for stage in ("ast", "graph", "gradient", "kernel", "c", "dot", "mermaid"):
@@ -362,7 +383,7 @@ def tests(build):
         ("xor", xor_learns), ("penguins", penguins_learn), ("digits", digits_learn), ("folds", folds_add_up), ("areas", areas_are_the_predictions), ("predictions", predictions_are_the_checkpoints),
         ("one-row-as-many", one_row_as_many), ("anywhere", runs_anywhere), ("seeds", seeds_differ_in_weights_alone),
         ("resume", resumed_equals_unbroken), ("bench", bench_says_json), ("describe", described_table_compiles),
-        ("stages", stages_print), ("piped-rows", predicts_what_is_piped), ("odd-categories", tables_keep_their_form),
+        ("stages", stages_print), ("fusion", fusion_is_explained), ("piped-rows", predicts_what_is_piped), ("odd-categories", tables_keep_their_form),
     ):
         yield name, functools.partial(function, build)
     for folder in [*examples(), TESTS / "agree"]:
