@@ -103,8 +103,8 @@ static Term build_matmul(Build *build, Term left, Term right, Span span) {
     }
     ContractSpec spec = {0};
     int out = 0;
-    int8_t k = 3;                                         /* the contracted letter */
-    if (a->rank == 2 && (a->dims[0] > 1 || b->rank == 2)) /* one row by a vector is a number */
+    int8_t k = 3; /* the contracted letter */
+    if (a->rank == 2)
         spec.out[out++] = spec.left[0] = 0;
     spec.left[a->rank - 1] = k;
     spec.right[0] = k;
@@ -112,6 +112,8 @@ static Term build_matmul(Build *build, Term left, Term right, Span span) {
         spec.out[out++] = spec.right[1] = 1;
     Span before = graph_set_span(build->graph, build->user);
     Node *node = node_contract(build->graph, a, b, spec, out);
+    if (a->rank == 2 && a->dims[0] == 1 && b->rank == 1) /* one row by a vector is a number */
+        node = node_reshape(build->graph, node, 0, NULL);
     graph_set_span(build->graph, before);
     return term_node(node, span);
 }

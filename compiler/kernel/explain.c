@@ -31,8 +31,8 @@ static void explain_group(Lowering *l, const LowerGroup *group, Text *out) {
     const LowerItem *first = group->items.at[0];
     text_printf(out, "    %s\n", lower_formula(l, group));
     if (group->vector && has_product(l->plan, group))
-        text_printf(out, "        sums in registers: %d of 16 outputs x %d %s\n", group->tile.panels, group->tile.columns,
-                    group->batched ? "rows" : "columns");
+        text_printf(out, "        sums in registers: %d of 16 outputs x %d %s\n", group->tile.panels,
+                    group->tile.columns, group->batched ? "rows" : "columns");
     const Node *gradient = gradient_of(l->plan, group);
     const LowerItem *item = gradient ? l->plan->items[gradient->id] : NULL;
     if (item && item->buffer)
@@ -41,7 +41,8 @@ static void explain_group(Lowering *l, const LowerGroup *group, Text *out) {
     else if (gradient && updates(group))
         text_add(out, "        the update rides on the gradient, which is never stored\n");
     if (first->buffer && first->buffer->role == BUFFER_SCRATCH)
-        text_printf(out, "        made a panel at a time, %" PRId64 " bytes for each thread\n", first->buffer->elements * 4);
+        text_printf(out, "        made a panel at a time, %" PRId64 " bytes for each thread\n",
+                    first->buffer->elements * 4);
 }
 
 static void explain_kernel(Lowering *l, const LowerKernel *kernel, Text *out) {

@@ -135,8 +135,11 @@ static void choose_items(LowerPlan *plan, Graph *graph) {
         if (node->op == OP_CONTRACT || node->op == OP_LOOKUP)
             for (int i = 0; i < 2; i++) {
                 want_stored(plan, node->args[i]);
-                if (plan->vectors && node->args[i]->op == OP_TRANSPOSE)
-                    make_item(plan, node->args[i]);
+                Node *factor = node->args[i];
+                bool number = factor->batched && factor->rank == 1 &&
+                              (factor->op == OP_EXPAND || factor->op == OP_RESHAPE); /* as a vector of one */
+                if (plan->vectors && (factor->op == OP_TRANSPOSE || number))
+                    make_item(plan, factor);
             }
         if (node->op == OP_MAX_OF || node->op == OP_ARGMAX)
             want_stored(plan, node->args[0]);

@@ -360,7 +360,7 @@ train M on d {{ loss mse; optimizer sgd(lr = 0.01){}; epochs 2; batch_size 3 }}
 save M to "m.safetensors"
 """
     with copied(IRIS) as place:
-        for clip, rides, stored in (("", 2, 0), (", clip_norm = 1", 0, 2)):
+        for clip, rides, stored in (("", 2, 0), ("; clip_gradient norm = 1", 0, 2)):
             (place / "m.bp").write_text(program.format(clip))
             said = build.succeed([build.bpc, "--explain=fusion", "m.bp"], cwd=place).out
             step = said[: said.index("M_step_finish:")]
