@@ -84,12 +84,19 @@ Buffer *lower_use(Lowering *l, Buffer *buffer) {
     return buffer;
 }
 
+/* Lanes and tiles may pass the last row: room for whole ones, whatever their size (those that tile.c cuts). */
+static int64_t rows_with_tiles(int64_t capacity) {
+    int64_t most = 0;
+    for (int64_t tile = 1; tile <= LANES; tile++)
+        most = (capacity + tile - 1) / tile * tile > most ? (capacity + tile - 1) / tile * tile : most;
+    return most;
+}
+
 void lower_layout(const GraphFunction *function, Buffer *buffer, int64_t capacity) {
     int64_t count = 1;
     for (int i = 0; i < buffer->rank; i++)
         count *= buffer->dims[i];
-    int64_t rows =
-        buffer->per_row ? (capacity + LANES - 1) / LANES * LANES : 1; /* tiles and lanes may pass the last row */
+    int64_t rows = buffer->per_row ? rows_with_tiles(capacity) : 1;
     bool double_function = function && function->is_double;
     buffer->panels = !double_function && buffer->scalar == SCALAR_F32 &&
                      (buffer->rank == 1 || (buffer->rank == 2 && !buffer->per_row));

@@ -182,7 +182,7 @@ static Partition partition_of(const Schedule *s, const LowerGroup *group) {
     return group->vector && group->rank > 0 ? PARTITION_PANELS : PARTITION_NONE;
 }
 
-static void cut_tile(const Schedule *s, LowerGroup *group, int64_t panels_step) {
+static void cut_tile(const Schedule *s, LowerGroup *group, Partition partition, int64_t panels_step) {
     const Node *product = group->vector ? product_of(group) : NULL;
     group->tile = (Tile){1, 1};
     if (!product)
@@ -191,7 +191,10 @@ static void cut_tile(const Schedule *s, LowerGroup *group, int64_t panels_step) 
     if (panels_step && panels_step < panels)
         panels = panels_step;
     bool small = group->work < SMALL_PRODUCT && s->plan->most_sums > SUMS_ELSEWHERE;
-    group->tile = tile_of_product(s->machine, panels, columns, small ? SUMS_ELSEWHERE : s->plan->most_sums);
+    TileColumns kind = !group->batched                ? TILE_WEIGHTS
+                       : partition == PARTITION_ROWS ? TILE_BLOCK_ROWS
+                                                     : TILE_ALL_ROWS;
+    group->tile = tile_of_product(s->machine, panels, columns, kind, small ? SUMS_ELSEWHERE : s->plan->most_sums);
 }
 
 static bool is_transpose(const LowerGroup *group) {
@@ -354,7 +357,7 @@ static void cut_rounds(Schedule *s, LowerKernel *kernel) {
     for (int i = 0; i < kernel->groups.count; i++) {
         LowerGroup *group = &s->plan->groups.at[kernel->groups.at[i]];
         bool shared = kernel->partition == PARTITION_PANELS && group->axis == 0;
-        cut_tile(s, group, shared ? share : 0);
+        cut_tile(s, group, kernel->partition, shared ? share : 0);
         if (shared && group->tile.panels > kernel->step)
             kernel->step = group->tile.panels;
     }
