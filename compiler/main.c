@@ -26,6 +26,8 @@ static const char help[] =
     "  --no-cache        run: what LLVM made before, under XDG_CACHE_HOME, is neither read nor written\n"
     "  --threads=WHEN    auto (where worth it), never or always: which kernels use threads\n"
     "  --explain=fusion  which values share a kernel, what rides on what, what is stored\n"
+    "  --tune            with -o: build it in several ways, keep the fastest here, say how it was made:\n"
+    "  --tiles=N --spread=BYTES   at most N sums in a tile; weights that every thread reads in full\n"
     "  --dump=STAGE      print a stage to stderr on the way: ast checked graph gradient kernel c\n"
     "  --time            how long each stage took\n"
     "  --verify          check every stage's invariants\n"
@@ -52,9 +54,9 @@ static bool emit_named(const char *name, Emit *emit) {
     static const struct {
         const char *name;
         Emit emit;
-    } known[] = {{"ast", EMIT_AST}, {"graph", EMIT_GRAPH},     {"gradient", EMIT_GRADIENT}, {"kernel", EMIT_KERNEL},
-                 {"c", EMIT_C},     {"dot", EMIT_DOT},         {"mermaid", EMIT_MERMAID},
-                 {"llvm", EMIT_LLVM}, {"asm", EMIT_ASSEMBLY},  {"header", EMIT_HEADER}};
+    } known[] = {{"ast", EMIT_AST},      {"graph", EMIT_GRAPH},  {"gradient", EMIT_GRADIENT}, {"kernel", EMIT_KERNEL},
+                 {"c", EMIT_C},          {"dot", EMIT_DOT},      {"mermaid", EMIT_MERMAID},   {"llvm", EMIT_LLVM},
+                 {"asm", EMIT_ASSEMBLY}, {"header", EMIT_HEADER}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (!strcmp(known[i].name, name)) {
             *emit = known[i].emit;
@@ -175,6 +177,16 @@ int main(int argc, char **argv) {
                 code = wrong("--threads is auto, never or always, not '%s'", rest);
         } else if (begins(word, "--march=", &rest)) {
             options.native.march = rest;
+        } else if (!strcmp(word, "--tune")) {
+            options.tune = true;
+        } else if (begins(word, "--tiles=", &rest)) {
+            options.lower.tuning.sums = atoi(rest);
+            if (options.lower.tuning.sums < 1 || options.lower.tuning.sums > 24)
+                code = wrong("--tiles is a number of sums from 1 to 24, not '%s'", rest);
+        } else if (begins(word, "--spread=", &rest)) {
+            options.lower.tuning.spread = atoll(rest);
+            if (options.lower.tuning.spread < 1)
+                code = wrong("--spread is a number of bytes, not '%s'", rest);
         } else if (!strcmp(word, "--time")) {
             options.time = true;
         } else if (!strcmp(word, "--verify")) {
@@ -222,8 +234,10 @@ int main(int argc, char **argv) {
         code = wrong("where to? say %s", "-o FILE.o");
     if (code < 0 && options.emit == EMIT_RUN)
         name_program(arena, &options);
+    if (code < 0 && options.tune && (options.emit != EMIT_PROGRAM || !strcmp(options.input, "-")))
+        code = wrong("--tune needs %s", "FILE.bp -o PROGRAM");
     if (code < 0)
-        code = compile(&options);
+        code = options.tune ? tune(&options) : compile(&options);
     arena_free(arena);
     return code;
 }

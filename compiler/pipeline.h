@@ -35,6 +35,7 @@ typedef struct CompileOptions {
     NativeOptions native;
     bool by_llvm;  /* EMIT_PROGRAM: code by LLVM, the C compiler only links */
     bool by_c;     /* EMIT_OBJECT: code by the C compiler */
+    bool tune;     /* search for the fastest */
     bool no_cache; /* of objects that LLVM made before */
     int run_argc;  /* EMIT_RUN: the program's command line */
     char **run_argv;
@@ -45,5 +46,7 @@ extern const char *const stage_names[STAGE_COUNT];
 
 /* Reads, checks, builds, lowers, writes. Returns the exit code: 0, or 1 where the input was wrong (and said so). */
 int compile(const CompileOptions *options);
+/* The same for a program with `output`, in the fastest of several ways, timed here. */
+int tune(const CompileOptions *options);
 
 #endif

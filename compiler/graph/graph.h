@@ -317,9 +317,16 @@ void graph_verify(const Graph *graph);
 
 /* ---- to kernels: kernel/lower.c and kernel/plan.c (they read the graph, so they are declared here) --------------- */
 /* One kernel function for each function of the graph; buffers have no offsets yet. */
+/* What may be tried when tuning: speed alone depends on it. 0: as lowering thinks best. */
+typedef struct Tuning {
+    int sums;       /* in a tile of a training step's products, at most */
+    int64_t spread; /* bytes of weights that every thread may read in full, so that rows are shared out, not outputs */
+} Tuning;
+
 typedef struct LowerOptions {
     enum { LOWER_THREADS_WHERE_WORTH, LOWER_THREADS_NEVER, LOWER_THREADS_ALWAYS } threads;
     const Machine *machine; /* NULL: this one */
+    Tuning tuning;
     Text *explain;          /* where to say what was fused, or NULL */
 } LowerOptions;
 Module *lower(Arena *arena, GraphProgram *program, const LowerOptions *options);

@@ -266,13 +266,13 @@ static void lower_copies(Lowering *l) {
 }
 
 /* The step runs most of the time; a trace runs once, and ends the program. */
-static int sums_worth(const GraphProgram *program, const GraphFunction *function) {
+static int sums_worth(const GraphProgram *program, const GraphFunction *function, const LowerOptions *options) {
     for (int i = 0; i < program->trains.count; i++) {
         const GraphTrain *train = program->trains.at[i];
         if (function == train->trace)
             return SUMS_OF_TRACE;
         if (train->training.passes.count && function == train->training.passes.at[0].accumulate)
-            return SUMS_OF_STEP;
+            return options->tuning.sums ? options->tuning.sums : SUMS_OF_STEP;
     }
     return SUMS_ELSEWHERE;
 }
@@ -282,7 +282,7 @@ static void lower_function(Arena *arena, GraphProgram *program, Module *module, 
     Lowering l = {.program = program, .function = function, .real = function->is_double ? SCALAR_F64 : SCALAR_F32};
     l.b.arena = arena;
     l.b.module = module;
-    l.plan = lower_plan(arena, program, function, sums_worth(program, function), options);
+    l.plan = lower_plan(arena, program, function, sums_worth(program, function, options), options);
     if (options->explain && !function->is_double)
         lower_explain(&l, options->explain);
     l.target = arena_new_of(arena, Function);

@@ -37,6 +37,7 @@ typedef struct Schedule {
     int *kernel;  /* by group: which */
     bool always;  /* every loop is parallel */
     bool threads; /* the function is worth threads */
+    int64_t spread; /* bytes of weights that every thread may read */
 } Schedule;
 
 static void walk(Schedule *s, Node *node, bool same_row, const int *axis);
@@ -170,7 +171,7 @@ static int64_t panels_of(int64_t extent) {
 static bool prefers_panels(const Schedule *s, const LowerGroup *group, const Node *product) {
     const Node *w = product->args[0];
     int64_t panels = panels_of(group->dims[0]);
-    if (node_elements(w) * 4 <= SMALL_WEIGHTS)
+    if (node_elements(w) * 4 <= s->spread)
         return false;
     return !s->threads || panels >= s->machine->cores;
 }
@@ -390,6 +391,7 @@ void lower_schedule(LowerPlan *plan, Graph *graph, const LowerOptions *options) 
     s.done = arena_array(plan->arena, bool, plan->groups.count + 1);
     s.kernel = arena_array(plan->arena, int, plan->groups.count + 1);
     s.always = options->threads == LOWER_THREADS_ALWAYS;
+    s.spread = options->tuning.spread ? options->tuning.spread : SMALL_WEIGHTS;
     double cycles = 0;
     for (int i = 0; i < plan->groups.count; i++) {
         plan->groups.at[i].work = group_cycles(&s, &plan->groups.at[i]);

@@ -347,6 +347,23 @@ save M to "m.safetensors"
         train(build, place, "pasted.bp")
 
 
+def tuned_is_the_same(build):
+    """--tune keeps a program that gives the bits of any other, says how it was made, and leaves nothing else behind."""
+    with copied(IRIS) as place:
+        before = {path.name for path in place.iterdir()}
+        outcome = build.succeed([build.bpc, "--tune", "-O0", "iris.bp", "-o", "tuned"], cwd=place)
+        kept = re.search(r"^kept: (--tiles=\d+) (--spread=\d+)$", outcome.err, re.MULTILINE)
+        expect(kept, f"--tune says {outcome.err}")
+        expect({path.name for path in place.iterdir()} - before == {"tuned"}, "--tune leaves something behind")
+        build.succeed([build.bpc, *kept.groups(), "-O0", "iris.bp", "-o", "again"], cwd=place)
+        build.compile("iris.bp", "plain", cwd=place)
+        saved = []
+        for program in ("tuned", "again", "plain"):
+            build.succeed([f"./{program}", "--quiet", "--epochs", "3"], cwd=place)
+            saved.append((place / "iris.safetensors").read_bytes())
+        expect(saved[0] == saved[1] == saved[2], "tuning changes the weights")
+
+
 def fusion_is_explained(build):
     """Where nothing asks for all gradients first, each update rides on its gradient; clipping by global norm stores them."""
     program = """bpc 1
@@ -383,7 +400,7 @@ def tests(build):
         ("xor", xor_learns), ("penguins", penguins_learn), ("digits", digits_learn), ("folds", folds_add_up), ("areas", areas_are_the_predictions), ("predictions", predictions_are_the_checkpoints),
         ("one-row-as-many", one_row_as_many), ("anywhere", runs_anywhere), ("seeds", seeds_differ_in_weights_alone),
         ("resume", resumed_equals_unbroken), ("bench", bench_says_json), ("describe", described_table_compiles),
-        ("stages", stages_print), ("fusion", fusion_is_explained), ("piped-rows", predicts_what_is_piped), ("odd-categories", tables_keep_their_form),
+        ("stages", stages_print), ("fusion", fusion_is_explained), ("tune", tuned_is_the_same), ("piped-rows", predicts_what_is_piped), ("odd-categories", tables_keep_their_form),
     ):
         yield name, functools.partial(function, build)
     for folder in [*examples(), TESTS / "agree"]:
