@@ -128,6 +128,7 @@ typedef struct TrainPlan {
     int64_t accumulate;           /* batches an update, 1 or more */
     Expr *average;                /* decay of the moving average of the weights, NULL: none */
     Span average_span;
+    bool live_statistics;         /* frozen layers go on measuring what they see */
     int64_t epochs, steps, batch_size; /* epochs or steps 0: not given */
     bool shuffle;
     Expr *l1, *l2; /* NULL: none */

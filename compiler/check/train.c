@@ -22,6 +22,7 @@ typedef enum Known {
     KNOWN_CLIP_GRADIENT,
     KNOWN_ACCUMULATE,
     KNOWN_AVERAGE_WEIGHTS,
+    KNOWN_STATISTICS,
     KNOWN_NOW, /* from here on they are not there yet */
 } Known;
 
@@ -42,11 +43,11 @@ static const SettingRule rules[] = {
     {"clip_gradient", false, false},
     {"accumulate", false, false},
     {"average_weights", false, false},
+    {"statistics", false, false},
     {"step", false, true},
     {"augment", false, true},
     {"sample_weight", false, true},
     {"log", false, true},
-    {"statistics", false, true},
 };
 enum { RULE_COUNT = sizeof rules / sizeof rules[0] };
 
@@ -435,6 +436,15 @@ static void read_average(Checker *checker, TrainPlan *plan, const Setting *setti
     plan->average_span = setting->span;
 }
 
+static void read_statistics(TrainPlan *plan, const Setting *setting) {
+    if (!setting || !check_shape(setting, false, NULL))
+        return;
+    plan->live_statistics = true;
+    if (setting->args.count != 1 || setting->args.at[0].name || !is_word(setting->args.at[0].value, "live"))
+        error_at(setting->span,
+                 "write statistics live, for frozen layers that go on measuring what they see, or nothing");
+}
+
 static void read_freeze(TrainPlan *plan, const Setting *setting) {
     if (!setting || !check_formulas(setting, "freeze fc1"))
         return;
@@ -448,6 +458,7 @@ static void read_formulas(Checker *checker, TrainPlan *plan, const Settings *set
         plan->metrics = found[KNOWN_METRICS]->args;
     read_optimizers(checker, plan, settings);
     read_clipping(checker, plan, found[KNOWN_CLIP_GRADIENT]);
+    read_statistics(plan, found[KNOWN_STATISTICS]);
     read_average(checker, plan, found[KNOWN_AVERAGE_WEIGHTS]);
     if (found[KNOWN_L1])
         plan->l1 = only_value(found[KNOWN_L1], "l1 1e-4");

@@ -243,17 +243,15 @@ static struct bp_train train_of(Describe *d, const GraphTrain *from) {
     train.model_count = from->models.count;
     train.state_count = from->states.count;
     train.first_state = from->states.count ? from->states.at[0]->index : 0;
-    int32_t *trainable = arena_array(d->arena, int32_t, from->trainable.count + 1);
-    for (int i = 0; i < from->trainable.count; i++)
-        trainable[i] = from->trainable.at[i]->index;
-    train.trainable = trainable;
-    train.trainable_count = from->trainable.count;
-    if (from->averages.count) {
-        int32_t *averages = arena_array(d->arena, int32_t, from->averages.count);
-        for (int i = 0; i < from->averages.count; i++)
-            averages[i] = from->averages.at[i]->index;
-        train.averages = averages;
+    int count = from->trainable.count, all = count + from->statistics.count;
+    int32_t *trainable = arena_array(d->arena, int32_t, all + 1), *averages = arena_array(d->arena, int32_t, all + 1);
+    for (int i = 0; i < all; i++) {
+        trainable[i] = (i < count ? from->trainable.at[i] : from->statistics.at[i - count])->index;
+        averages[i] = i < from->averages.count ? from->averages.at[i]->index : trainable[i];
     }
+    train.trainable = trainable;
+    train.trainable_count = all;
+    train.averages = from->averages.count ? averages : NULL;
     train.start = function_of(d, from->start);
     train.training = measure_of(d, &from->training);
     train.validation = measure_of(d, &from->validation);

@@ -71,14 +71,23 @@ static void build_parameter_statement(Build *build, const Stmt *stmt) {
     Term *dims = arena_array(build->arena, Term, rank ? rank : 1);
     for (int i = 0; i < rank; i++)
         dims[i] = build_expression(build, stmt->dims.at[i].value);
-    Term term = build_parameter(build, stmt->names.at[0], dims, rank, stmt->value, stmt->span);
+    bool statistic = stmt->kind == STMT_STATE;
+    Term term = build_parameter(build, stmt->names.at[0], dims, rank, stmt->value, statistic, stmt->span);
     scope_bind(build, stmt->names.at[0], stmt->names.spans[0], term);
 }
 
 /* state v = 0, in an optimizer: a tensor of the parameter's shape, one for each parameter and phase */
 static void build_state(Build *build, const Stmt *stmt) {
+    if (!build->updated && build->model) { /* in a block: of the shape that it says */
+        build_parameter_statement(build, stmt);
+        return;
+    }
     if (!build->updated) {
-        build_error(build, stmt->span, "'state' stands only in an optimizer");
+        build_error(build, stmt->span, "'state' stands only in an optimizer or a block");
+        return;
+    }
+    if (stmt->dims.count) {
+        build_error(build, stmt->span, "an optimizer's state has the shape of the parameter");
         return;
     }
     Term first = build_expression(build, stmt->value);
@@ -102,10 +111,34 @@ static void build_state(Build *build, const Stmt *stmt) {
     scope_bind(build, stmt->names.at[0], stmt->names.spans[0], term_node(node_tensor(build->graph, state), stmt->span));
 }
 
+/* running_mean := …, in a block: its value in the next step, where the block learns */
+static void build_statistic(Build *build, const Stmt *stmt, Tensor *tensor) {
+    if (!build_learning(build))
+        return;
+    Term term = build_expression(build, stmt->value);
+    Node *value = term_number(build, &term), *before = node_tensor(build->graph, tensor);
+    if (!value)
+        return;
+    if (value->batched || (value->rank && !node_same_shape(value, before))) {
+        build_error(build, stmt->span, "'%s' is %s, but its new value is %s%s", stmt->names.at[0],
+                    node_shape(build->arena, before), node_shape(build->arena, value),
+                    value->batched ? " for each row: take batch_mean" : "");
+        return;
+    }
+    value = node_expand(build->graph, value, value->rank ? 0 : tensor->rank, tensor->dims);
+    *LIST_ADD(build->arena, &build->statistics) = (Update){tensor, value};
+}
+
 static void build_assign(Build *build, const Stmt *stmt) {
     const Binding *target = scope_find(build, stmt->names.at[0]);
+    const Node *assigned = target && target->term.kind == TERM_NODE ? target->term.node : NULL;
+    if (!build->updated && assigned && assigned->op == OP_TENSOR && assigned->tensor->statistic) {
+        build_statistic(build, stmt, assigned->tensor);
+        return;
+    }
     if (!build->updated) {
-        build_error(build, stmt->span, "':=' changes state, which only an optimizer has; write '=' to name a value");
+        build_error(build, stmt->span,
+                    "':=' changes state, which only an optimizer or a block has; write '=' to name a value");
         return;
     }
     if (!target) {

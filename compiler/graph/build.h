@@ -20,6 +20,7 @@ typedef enum TermKind {
     TERM_STRING,
     TERM_SYMBOL, /* macro, none: a word that an option takes */
     TERM_LIST,   /* [a, b] */
+    TERM_FIRST,  /* a first value given to a block: an expression and its scope, evaluated where the parameter is made */
 } TermKind;
 
 typedef struct Term Term;
@@ -49,6 +50,8 @@ struct Term {
     int count;
     Name *names; /* TUPLE: of a model's outputs, or NULL */
     Name name;   /* SYMBOL, STRING */
+    const Expr *expr; /* FIRST */
+    struct Scope *scope;
 };
 
 typedef struct Binding {
@@ -74,6 +77,15 @@ typedef struct LossUse {
     Node *output, *target;
     const Item *loss;
 } LossUse;
+
+typedef LIST(Name) Paths;
+
+typedef struct Update {
+    Tensor *tensor;
+    Node *value;
+} Update;
+
+typedef LIST(Update) Updates;
 
 struct Build {
     GraphProgram *out;
@@ -109,6 +121,8 @@ struct Build {
     /* in an optimizer: */
     GraphTrain *train;
     Tensor *updated;
+    Updates statistics;  /* next values of the models' statistics, in a training step */
+    const Paths *frozen; /* layers whose statistics stay as they are; NULL: none */
     bool averaged; /* parameters stand for their moving averages, where they have one */
 };
 
@@ -141,7 +155,10 @@ Term build_body(Build *build, const Body *body); /* statements in order; what `r
 Node *build_op(Build *build, Op op, Node **args, int count, Span span);
 
 /* ---- model.c ----------------------------------------------------------------------------------------------------- */
-Term build_parameter(Build *build, Name name, Term *dims, int rank, const Expr *init, Span span);
+/* statistic: a block's state instead. */
+Term build_parameter(Build *build, Name name, Term *dims, int rank, const Expr *init, bool statistic, Span span);
+/* Whether the block in hand learns: in a training step, and not frozen. */
+bool build_learning(Build *build);
 
 /* ---- call.c ------------------------------------------------------------------------------------------------------ */
 Term build_call(Build *build, const Expr *call);
@@ -213,19 +230,12 @@ bool uses_ranking(const Build *build, const Node *node);
 void place_rankings(Build *build, const MeasureRequest *request, GraphPass *pass);
 bool build_measure(Build *build, const MeasureRequest *request, GraphMeasure *measure, Node **loss_sum);
 /* ---- train.c, update.c ----------------------------------------------------------------------------------------------------------- */
-typedef LIST(Name) Paths;
 /* fc1, body[0..9], body[3].fc2, Net.fc1 as path prefixes */
 bool build_layer_paths(Build *build, const GraphTrain *train, const Expr *expr, const char *suffix, Paths *paths);
 /* Whether a layer or parameter begins so; reports "no layer 'x'" and `what` else. */
 bool build_layer_exists(Build *build, const GraphTrain *train, Name prefix, const char *what, Span span);
 bool path_begins(Name path, Name prefix);
 
-typedef struct Update {
-    Tensor *tensor;
-    Node *value;
-} Update;
-
-typedef LIST(Update) Updates;
 /* From train->gradients to the next values of parameters and states. False after an error. */
 bool build_updates(Build *build, GraphTrain *train, Updates *updates);
 

@@ -62,6 +62,13 @@ static Term choose_when_training(Build *build, const Expr *call) {
     return build_expression(build, call->call.args.at[build->training ? 0 : 1].value);
 }
 
+/* when_learning(a, b): a in training steps where the block is not frozen */
+static Term choose_when_learning(Build *build, const Expr *call) {
+    if (call->call.args.count != 2)
+        return build_error(build, call->span, "'when_learning' takes 2 values, not %d", call->call.args.count);
+    return build_expression(build, call->call.args.at[build_learning(build) ? 0 : 1].value);
+}
+
 /* parameter(init = 0), parameter([3], init = 0): weights without a statement of their own */
 static Term choose_parameter(Build *build, const Expr *call) {
     Term shape = {0};
@@ -83,7 +90,7 @@ static Term choose_parameter(Build *build, const Expr *call) {
         *one = shape;
         shape = (Term){.kind = TERM_LIST, .at = one, .count = 1};
     }
-    return build_parameter(build, NULL, shape.at, shape.count, init, call->span);
+    return build_parameter(build, NULL, shape.at, shape.count, init, false, call->span);
 }
 
 /* ---- sums and shapes --------------------------------------------------------------------------------------------- */
@@ -387,6 +394,28 @@ static Term apply_normal(Build *build, Term *args, int count, BoundOption *optio
     return first_draw(build, true, "normal", args, options, option_count, span);
 }
 
+/* fan_in(), fan_out(): of the parameter whose first value is in hand, as torch.nn.init counts: a weight is [out, in] */
+static Term fan(Build *build, const char *who, int axis, Span span) {
+    if (!build->draw_dims)
+        return build_error(build, span, "'%s' is of a parameter's first value: parameter w[3, 4] = …", who);
+    if (build->draw_rank < 2)
+        return build_error(build, span, "'%s' needs a parameter of two axes or more, [out, in]", who);
+    double field = 1;
+    for (int i = 2; i < build->draw_rank; i++)
+        field *= (double)build->draw_dims[i];
+    return term_node(node_constant(build->graph, (double)build->draw_dims[axis] * field), span);
+}
+
+static Term apply_fan_in(Build *build, Term *args, int count, BoundOption *options, int option_count, Span span) {
+    (void)args, (void)count;
+    return no_options(build, "fan_in", options, option_count) ? fan(build, "fan_in", 1, span) : NOTHING;
+}
+
+static Term apply_fan_out(Build *build, Term *args, int count, BoundOption *options, int option_count, Span span) {
+    (void)args, (void)count;
+    return no_options(build, "fan_out", options, option_count) ? fan(build, "fan_out", 0, span) : NOTHING;
+}
+
 /* ---- the table --------------------------------------------------------------------------------------------------- */
 
 #define ELEMENT(name, op, arity)                                                                                       \
@@ -396,6 +425,7 @@ static const Builtin builtins[] = {
     {"where", 3, 3, NULL, choose_where, OP_COUNT},
     {"choose", 2, 99, NULL, choose_choose, OP_COUNT},
     {"when_training", 2, 2, NULL, choose_when_training, OP_COUNT},
+    {"when_learning", 2, 2, NULL, choose_when_learning, OP_COUNT},
     {"parameter", 0, 1, NULL, choose_parameter, OP_COUNT},
     {"sum", 1, 1, apply_sum, NULL, OP_COUNT},
     {"max", 1, 2, apply_max, NULL, OP_COUNT},
@@ -419,6 +449,8 @@ static const Builtin builtins[] = {
     {"draw", 1, 1, apply_draw, NULL, OP_COUNT},
     {"uniform", 2, 2, apply_uniform, NULL, OP_COUNT},
     {"normal", 2, 2, apply_normal, NULL, OP_COUNT},
+    {"fan_in", 0, 0, apply_fan_in, NULL, OP_COUNT},
+    {"fan_out", 0, 0, apply_fan_out, NULL, OP_COUNT},
     ELEMENT("abs", OP_ABSOLUTE, 1),
     ELEMENT("sign", OP_SIGN, 1),
     ELEMENT("sqrt", OP_SQRT, 1),

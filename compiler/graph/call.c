@@ -25,6 +25,8 @@ static bool takes_words(Build *build, const Param *param) {
 Term build_argument(Build *build, const Param *param, const Expr *expr) {
     if (expr->kind == EXPR_NAME && takes_words(build, param) && !scope_find(build, expr->name))
         return (Term){.kind = TERM_SYMBOL, .name = expr->name, .span = expr->span};
+    if (param && param->type && param->type->kind == EXPR_NAME && !strcmp(param->type->name, "first_value"))
+        return (Term){.kind = TERM_FIRST, .expr = expr, .scope = build->scope, .span = expr->span};
     return build_expression(build, expr);
 }
 

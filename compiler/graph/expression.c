@@ -122,8 +122,7 @@ static Term build_matmul(Build *build, Term left, Term right, Span span) {
 
 /* Names that the language has and this compiler does not yet. */
 static bool is_to_come(Name name) {
-    static const char *const names[] = {"log_loss",   "top_k",      "grad",     "linspace",
-                                        "batch_norm", "layer_norm", "rms_norm", "reduce_on_plateau"};
+    static const char *const names[] = {"grad", "linspace", "reduce_on_plateau"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!strcmp(names[i], name))
             return true;
@@ -219,8 +218,21 @@ static Term definition_term(Build *build, const Definition *definition, Span spa
     }
 }
 
+/* uniform(-1, 1) or xavier_normal, given to a block for its weights: evaluated now, where the parameter is known. */
+static Term first_value_of(Build *build, const Term *given) {
+    Scope *before = build->scope;
+    build->scope = given->scope;
+    Term term = build_expression(build, given->expr);
+    if (term.kind == TERM_FUNCTION || term.kind == TERM_BUILTIN)
+        term = build_apply(build, &term, NULL, 0, NULL, 0, given->span);
+    build->scope = before;
+    return term;
+}
+
 static Term build_name(Build *build, const Expr *expr) {
     const Binding *binding = scope_find(build, expr->name);
+    if (binding && binding->term.kind == TERM_FIRST)
+        return first_value_of(build, &binding->term);
     if (binding) {
         Term term = binding->term;
         if (term.kind != TERM_SYMBOL) /* a word stays where the user wrote it */

@@ -72,6 +72,7 @@ struct Tensor {
     Buffer *buffer; /* its place in memory */
     int application; /* the last one of its model that met it */
     int index;      /* among the program's tensors */
+    bool statistic; /* a block's state: what it has seen in training, not what a gradient moves */
     Tensor *average; /* its moving average in the phase at hand, or NULL */
 };
 
@@ -175,6 +176,7 @@ typedef struct GraphTrain {
     LIST(ModelInstance *) models;
     LIST(Tensor *) trainable;
     LIST(Tensor *) states;
+    LIST(Tensor *) statistics; /* those that the phase brings up to date */
     LIST(Tensor *) averages; /* those of the states that are moving averages, one for each parameter of trainable; or none */
     GraphFunction *start;
     GraphMeasure training, validation;

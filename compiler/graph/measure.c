@@ -17,7 +17,8 @@ typedef struct Staging {
     LIST(Reduction) reductions;
     int *depths; /* by node id; -1 unknown */
     int count;
-    int below;          /* replace reductions of smaller depth */
+    bool *inside; /* by node id: of the models themselves, whose sums over a batch (batch_norm's) stay within it */
+    int below;    /* replace reductions of smaller depth */
     Buffer *row_totals; /* element 0: rows of the whole split */
 } Staging;
 
@@ -32,6 +33,8 @@ static bool is_row_count(const Node *node) {
 static int depth_of(Staging *staging, Node *node) {
     if (staging->depths[node->id] >= 0)
         return staging->depths[node->id];
+    if (staging->inside[node->id])
+        return staging->depths[node->id] = 0;
     int depth = is_row_count(node) || ranking_behind(staging->build, node) ? 1 : 0;
     for (int i = 0; i < node->arg_count; i++) {
         int inside = depth_of(staging, node->args[i]);
@@ -58,6 +61,25 @@ static Node *replace_reduction(void *context, Node *node) {
             return node_total(staging->build->graph, reduction->totals, reduction->first, node->rank, node->dims);
     }
     return NULL;
+}
+
+static void mark_inside(Staging *staging, const Node *node) {
+    if (staging->inside[node->id])
+        return;
+    staging->inside[node->id] = true;
+    for (int i = 0; i < node->arg_count; i++)
+        mark_inside(staging, node->args[i]);
+}
+
+static void mark_models(Staging *staging, const Forward *forward) {
+    for (int i = 0; i < forward->outputs.count; i++) {
+        const Term *outputs = &forward->outputs.at[i];
+        if (outputs->kind == TERM_NODE)
+            mark_inside(staging, outputs->node);
+        for (int j = 0; outputs->kind == TERM_TUPLE && j < outputs->count; j++)
+            if (outputs->at[j].kind == TERM_NODE)
+                mark_inside(staging, outputs->at[j].node);
+    }
 }
 
 /* ---- metrics of a request ---------------------------------------------------------------------------------------- */
@@ -376,6 +398,8 @@ bool build_measure(Build *build, const MeasureRequest *request, GraphMeasure *me
     Staging staging = {.build = build, .count = graph_node_count(build->graph)};
     staging.depths = arena_array(build->arena, int, staging.count);
     memset(staging.depths, -1, sizeof(int) * (size_t)staging.count);
+    staging.inside = arena_array(build->arena, bool, staging.count);
+    mark_models(&staging, request->forward);
     int kept = 0;
     for (int i = 0; i < count; i++) {
         int depth = roots[i].value ? depth_of(&staging, roots[i].value) : 1;

@@ -92,7 +92,15 @@ static bool parameter_dims(Build *build, Term *terms, int rank, int64_t *dims, S
     return true;
 }
 
-Term build_parameter(Build *build, Name name, Term *terms, int rank, const Expr *init, Span span) {
+bool build_learning(Build *build) {
+    const char *path = path_join(build, NULL);
+    for (int i = 0; build->frozen && path && i < build->frozen->count; i++)
+        if (path_begins(name_of(path), build->frozen->at[i]))
+            return false;
+    return build->training;
+}
+
+Term build_parameter(Build *build, Name name, Term *terms, int rank, const Expr *init, bool statistic, Span span) {
     int64_t dims[4] = {0};
     if (!build->model)
         return build_error(build, span, "weights belong to a model: call this inside one");
@@ -128,6 +136,7 @@ Term build_parameter(Build *build, Name name, Term *terms, int rank, const Expr 
     tensor = arena_new_of(build->arena, Tensor);
     tensor->name = name_of(path);
     tensor->owner = model->name;
+    tensor->statistic = statistic;
     tensor->rank = rank;
     memcpy(tensor->dims, dims, sizeof dims);
     tensor->span = build->user;
@@ -263,9 +272,11 @@ Term build_model_call(Build *build, ModelInstance *model, Term *args, int count,
         model->broken = error_count() > errors;
     }
     LIST(LossUse) losses;
+    Updates statistics = build->statistics;
     memcpy(&losses, &build->losses, sizeof losses);
     *build = saved;
     memcpy(&build->losses, &losses, sizeof losses);
+    build->statistics = statistics;
     result.span = span;
     return result;
 }

@@ -66,6 +66,8 @@ const char *term_kind_name(const Term *term) {
         return "a word";
     case TERM_LIST:
         return "a list";
+    case TERM_FIRST:
+        return "a first value";
     case TERM_NOTHING:
         break;
     }

@@ -226,21 +226,31 @@ bool build_layer_exists(Build *build, const GraphTrain *train, Name prefix, cons
     return false;
 }
 
-static bool choose_trainable(Build *build, GraphTrain *train) {
-    Paths frozen = {0};
+/* What is frozen, before the layers are known: whether they keep their statistics depends on it. */
+static bool read_frozen(Build *build, const GraphTrain *train, Paths *frozen) {
+    bool ok = true;
+    for (int i = 0; i < train->plan->freeze.count; i++)
+        ok = build_layer_paths(build, train, train->plan->freeze.at[i].value, "", frozen) && ok;
+    return ok;
+}
+
+static bool choose_trainable(Build *build, GraphTrain *train, const Paths *paths) {
+    Paths frozen = *paths;
     bool ok = true;
     for (int i = 0; i < train->plan->freeze.count; i++) {
         const Expr *expr = train->plan->freeze.at[i].value;
-        int before = frozen.count;
-        ok = build_layer_paths(build, train, expr, "", &frozen) && ok;
-        for (int j = before; ok && j < frozen.count; j++)
-            ok = build_layer_exists(build, train, frozen.at[j], " to freeze", expr->span);
+        Paths some = {0};
+        ok = build_layer_paths(build, train, expr, "", &some) && ok;
+        for (int j = 0; ok && j < some.count; j++)
+            ok = build_layer_exists(build, train, some.at[j], " to freeze", expr->span);
     }
     for (int m = 0; m < train->models.count; m++) {
         const ModelInstance *model = train->models.at[m];
         for (int i = 0; i < model->parameters.count; i++) {
             Tensor *tensor = model->parameters.at[i];
             bool cold = false;
+            if (tensor->statistic)
+                continue;
             for (int j = 0; j < frozen.count; j++)
                 cold |= path_begins(tensor->name, frozen.at[j]);
             if (cold)
@@ -514,18 +524,25 @@ void build_train(Build *build, TrainPlan *plan) {
     train->name = unique_train_name(build, plan);
     train->monitor = -1;
     Scope *before = scope_open(build, NULL);
-    Forward forward = build_forward(build, plan->models, plan->model_count, plan->data, true, plan->span);
-    bool ok = forward.ok;
-    for (int i = 0; ok && i < plan->model_count; i++) {
+    for (int i = 0; i < plan->model_count; i++) {
         ModelInstance *model = model_instance(build, plan->models[i].item, plan->models[i].span);
-        model->trained = true;
-        *LIST_ADD(build->arena, &train->models) = model;
+        if (model)
+            *LIST_ADD(build->arena, &train->models) = model;
     }
+    Paths frozen = {0};
+    bool ok = train->models.count == plan->model_count && read_frozen(build, train, &frozen);
+    build->frozen = plan->live_statistics ? NULL : &frozen;
+    build->statistics.count = 0;
+    Forward forward = build_forward(build, plan->models, plan->model_count, plan->data, true, plan->span);
+    build->frozen = NULL;
+    ok = ok && forward.ok;
+    for (int i = 0; ok && i < train->models.count; i++)
+        train->models.at[i]->trained = true;
     if (ok)
         weigh_classes(build, plan);
     Node *loss = ok ? build_loss(build, plan, &forward) : NULL;
     build->weighed = NULL;
-    ok = loss && choose_trainable(build, train);
+    ok = loss && choose_trainable(build, train, &frozen);
     if (ok) {
         learn_roles(build, train, &forward);
         Node *penalty = build_penalty(build, train, &ok);
@@ -541,6 +558,11 @@ void build_train(Build *build, TrainPlan *plan) {
             ok = measure_training(build, train, &forward, loss, penalty, step);
             for (int i = 0; i < updates.count; i++)
                 *LIST_ADD(build->arena, &step->sinks) = (Sink){updates.at[i].value, updates.at[i].tensor, NULL, 0};
+            for (int i = 0; i < build->statistics.count; i++) {
+                const Update *update = &build->statistics.at[i];
+                *LIST_ADD(build->arena, &step->sinks) = (Sink){update->value, update->tensor, NULL, 0};
+                *LIST_ADD(build->arena, &train->statistics) = update->tensor;
+            }
             train->flops_per_row = function_flops(build, step);
             build_start(build, train);
             build_trace(build, train, loss);

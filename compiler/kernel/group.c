@@ -290,14 +290,14 @@ static void form_groups(LowerPlan *plan, Graph *graph, TensorReaders *readers) {
     }
 }
 
-/* A tensor that something reads after its new value is there: the new value waits in a buffer and is copied at the end.
- */
+/* A tensor that something reads after its new value is there, or whose new value is there before the loss is known to be
+   finite: the new value waits in a buffer and is copied at the end. */
 static void delay_updates(LowerPlan *plan, const TensorReaders *readers) {
     for (int id = 0; id < plan->node_count; id++) {
         LowerItem *item = plan->items[id];
         for (int i = 0; item && plan->uses[id] && i < item->sinks.count; i++) {
             const Tensor *tensor = item->sinks.at[i].tensor;
-            bool late = false;
+            bool late = tensor && plan->function->guard && item->group <= plan->guard_group;
             for (int j = 0; tensor && j < readers->count; j++)
                 late |= readers->at[j].tensor == tensor &&
                         (readers->at[j].group > item->group ||

@@ -116,7 +116,7 @@ static void verify_stmt(const Verifier *verifier, const Stmt *stmt) {
     bool lists = stmt->kind == STMT_BIND || stmt->kind == STMT_UPDATE, returns = stmt->kind == STMT_RETURN;
     require(stmt->kind >= STMT_BIND && stmt->kind <= STMT_GRAD, "an unknown kind of statement", span);
     verify_names(verifier, &stmt->names, returns ? 0 : 1, returns ? 0 : lists ? INT32_MAX : 1, span);
-    require(stmt->dims.count == 0 || stmt->kind == STMT_PARAMETER, "a shape where none stands", span);
+    require(stmt->dims.count == 0 || stmt->kind == STMT_PARAMETER || stmt->kind == STMT_STATE, "a shape where none stands", span);
     verify_args(verifier, &stmt->dims, false, span, TOP);
     require((stmt->value != NULL) == !returns, "a value too many or too few", span);
     if (stmt->value)

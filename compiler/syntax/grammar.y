@@ -221,8 +221,9 @@ stmt: names '=' expr    { $$ = one_stmt(parser, stmt_new(parser, STMT_BIND, @$, 
     | PARAMETER NAME dims '=' expr
                         { Stmt *stmt = stmt_new(parser, STMT_PARAMETER, @$, one_name(parser, $2, @2), $5);
                           stmt->dims = args_of($3); $$ = one_stmt(parser, stmt); }
-    | STATE NAME '=' expr
-                        { $$ = one_stmt(parser, stmt_new(parser, STMT_STATE, @$, one_name(parser, $2, @2), $4)); }
+    | STATE NAME dims '=' expr
+                        { Stmt *stmt = stmt_new(parser, STMT_STATE, @$, one_name(parser, $2, @2), $5);
+                          stmt->dims = args_of($3); $$ = one_stmt(parser, stmt); }
     | REPLACE NAME '=' expr
                         { $$ = one_stmt(parser, stmt_new(parser, STMT_REPLACE, @$, one_name(parser, $2, @2), $4)); }
     | RETURN elements   { Stmt *stmt = stmt_new(parser, STMT_RETURN, @$, (NamesList){0}, NULL);

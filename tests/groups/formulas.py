@@ -125,7 +125,81 @@ def loss_is_right(build, number, case):
             golden[f"{number}.gradient"][1], [1.0] * len(points))
 
 
+INITIALISERS = {  # of a [40, 250]: the kind of distribution, its deviation
+    "linear_uniform": ("uniform", math.sqrt(1 / 250 / 3)),
+    "xavier_uniform(gain = 2)": ("uniform", 2 * math.sqrt(2 / 290)),
+    "xavier_normal": ("normal", math.sqrt(2 / 290)),
+    "kaiming_uniform(slope = 0.2)": ("uniform", math.sqrt(2 / (1 + 0.2**2) / 250)),
+    "kaiming_normal": ("normal", math.sqrt(2 / 250)),
+    "kaiming_normal(mode = fan_out)": ("normal", math.sqrt(2 / 40)),
+    "lecun_normal": ("normal", math.sqrt(1 / 250)),
+    "constant(0.25)": ("constant", 0),
+}
+
+
+def first_values_are_right(build, how):
+    """Moments of 10,000 first values, each within five of its own deviations; a uniform one's ends."""
+    kind, deviation = INITIALISERS[how]
+    columns = ", ".join(f"x{i}" for i in range(250))
+    row = ", ".join(["1"] * 250)
+    program = f"""bpc 1
+data one {{ columns {columns}, t; rows [{row}, 0]; input x = x0..x249; target t }}
+model Net(x) {{ fc = dense(x, 40, weight = {how}, bias = constant(3)); y = sum(fc); return y }}
+train Net on one {{ loss Net.y; optimizer sgd(lr = 0); epochs 1 }}
+save Net to "first.safetensors"
+"""
+    with copied() as place:
+        (place / "case.bp").write_text(program)
+        build.compile("case.bp", "case", "-O1", cwd=place)
+        build.succeed(["./case", "--quiet"], cwd=place)
+        tensors = safetensors.read(place / "first.safetensors")[0]
+    values = tensors["fc.weight"][1]
+    expect(tensors["fc.bias"][1] == [3.0] * 40, "the bias is not what it was told to be")
+    if kind == "constant":
+        expect(values == [0.25] * 10000, "the weights are not constant")
+        return
+    n = len(values)
+    mean, square = sum(values) / n, sum(v * v for v in values) / n
+    fourth = sum(v**4 for v in values) / n / deviation**4
+    kurtosis, spread = (3, math.sqrt(96 / n)) if kind == "normal" else (1.8, math.sqrt((25 / 9 - 1.8**2 + 4 * 1.8**2 * 0.2) / n))
+    expect(abs(mean) <= 5 * deviation / math.sqrt(n), f"their mean is {mean}")
+    expect(abs(square / deviation**2 - 1) <= 5 * math.sqrt((kurtosis - 1) / n), f"their deviation is {math.sqrt(square)}, not {deviation}")
+    expect(abs(fourth - kurtosis) <= 5 * spread + 0.05, f"their fourth moment is {fourth}, not {kurtosis}")
+    if kind == "uniform":
+        expect(max(map(abs, values)) <= deviation * math.sqrt(3) * (1 + 1e-6), "some lie beyond the ends")
+
+
+def metrics_are_right(build):
+    """top_k and log_loss of softmax, and log_loss of sigmoid, against their definitions in float64."""
+    draw = __import__("random").Random("metrics")
+    rows = [([draw.randrange(-48, 49) / 16 for _ in range(5)], draw.randrange(5), draw.randrange(2)) for _ in range(70)]
+    table = ", ".join("[" + ", ".join(map(str, [*x, k, b])) + "]" for x, k, b in rows)
+    program = f"""bpc 1
+data all {{ columns a, b, c, d, e, k, s; rows {table}; input x = a, b, c, d, e; target k : category(5); target s : category(2) }}
+model Net(x) {{ scale = parameter(init = 1); y = scale * x; z = scale * x[0]; return y, z }}
+train Net on all {{ loss cross_entropy(Net.y, k) + bce_logits(Net.z, s); optimizer sgd(lr = 0); epochs 1 }}
+evaluate Net on all {{ top_k(Net.y, k, k = 2), log_loss(Net.y, k), log_loss(Net.z, s), accuracy(Net.y, k) }}
+"""
+    share = lambda x, k: math.exp(x[k]) / sum(math.exp(v) for v in x)
+    truth = {
+        "y_top_k": sum(sum(v > x[k] for v in x) < 2 for x, k, _ in rows) / len(rows),
+        "y_log_loss": sum(-math.log(share(x, k)) for x, k, _ in rows) / len(rows),
+        "z_log_loss": sum(math.log1p(math.exp(-(2 * s - 1) * x[0])) for x, _, s in rows) / len(rows),
+        "y_accuracy": sum(x.index(max(x)) == k for x, k, _ in rows) / len(rows),
+    }
+    with copied() as place:
+        (place / "case.bp").write_text(program)
+        build.compile("case.bp", "case", "-O1", cwd=place)
+        build.succeed(["./case", "--quiet", "--log", "log.jsonl"], cwd=place)
+        found = next(e for e in map(json.loads, (place / "log.jsonl").read_text().splitlines()) if e["event"] == "evaluate")
+    for name, theirs in truth.items():
+        expect(abs(found[name] - theirs) <= 1e-6 * max(1, abs(theirs)), f"{name} is {found[name]}, by its definition {theirs}")
+
+
 def tests(build):
+    yield "metrics", functools.partial(metrics_are_right, build)
+    for how in INITIALISERS:
+        yield f"first values of {how}", functools.partial(first_values_are_right, build, how)
     cases = json.loads((FOLDER / "cases.json").read_text())
     for i, function in enumerate(cases["elements"]):
         yield function, functools.partial(element_is_right, build, i, function)
