@@ -362,9 +362,11 @@ static void cut_rounds(Schedule *s, LowerKernel *kernel) {
         if (shared && group->tile.panels > kernel->step)
             kernel->step = group->tile.panels;
     }
-    for (int i = 0; i < kernel->groups.count; i++) { /* a narrower one goes along */
+    for (int i = 0; i < kernel->groups.count; i++) { /* a narrower one goes along where it fits into each round, the last too */
         LowerGroup *group = &s->plan->groups.at[kernel->groups.at[i]];
-        if (kernel->partition == PARTITION_PANELS && group->axis == 0 && kernel->step % group->tile.panels)
+        bool shared = kernel->partition == PARTITION_PANELS && group->axis == 0;
+        int tile = group->tile.panels;
+        if (shared && tile < kernel->step && (kernel->step % tile || panels_of(group->dims[0]) % tile))
             group->tile.panels = 1;
     }
 }

@@ -304,7 +304,8 @@ static void check_statement(Verifier *v, const Statement *statement, bool outerm
              "a condition is a bool");
         int facts = v->facts.count;
         range_assume(v, statement->value, true);
-        check_block(v, &statement->body, false);
+        if (!range_is_never(v, statement->value)) /* `if p < 18` where p is 18 */
+            check_block(v, &statement->body, false);
         v->facts.count = facts;
         break;
     }

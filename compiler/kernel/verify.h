@@ -45,6 +45,7 @@ const char *verify_where(const Verifier *v);
 Range range_of(Verifier *v, const Value *value);
 /* What holds in the body of an `if`. */
 void range_assume(Verifier *v, const Value *condition, bool truth);
+bool range_is_never(Verifier *v, const Value *condition);
 
 /* Notes a load or store of a buffer inside the parallel loop; at the kernel's end no two rounds may have met. */
 void share_note(Verifier *v, const Buffer *buffer, const Value *index, int lanes);

@@ -149,5 +149,15 @@ Range range_of(Verifier *v, const Value *value) {
         if (fact->value == value || (value->kind == VALUE_VARIABLE && fact->loop == value->statement))
             range = intersection(range, fact->range);
     }
+    if (value->kind == VALUE_VARIABLE && range.high >= 0 && is_multiple(value, value->statement->step))
+        range.high = range.high / value->statement->step * value->statement->step; /* p < 19 by twos: 18 at most */
     return range;
+}
+
+/* Whether a condition that was assumed cannot hold beside what was assumed before. */
+bool range_is_never(Verifier *v, const Value *condition) {
+    if (condition->kind != VALUE_OP || (condition->op != OP_INTEGER_LESS && condition->op != OP_INTEGER_EQUAL))
+        return false;
+    Range range = range_of(v, condition->args[0]);
+    return range.low > range.high;
 }
