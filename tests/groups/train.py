@@ -347,6 +347,28 @@ save M to "m.safetensors"
         train(build, place, "pasted.bp")
 
 
+def widths_fit(build):
+    """Whatever the widths and the machine, tiles go into the rounds, and the verifier finds nothing wrong."""
+    with copied() as place:
+        for widths in ((500, 1000, 700, 300), (33, 300, 17, 260, 1), (784, 129, 513, 10), (1, 1, 1), (17, 1040, 16)):
+            layers = "".join(f"    h{i} = dense({f'h{i - 1}' if i > 1 else 'x'}, {width}{', relu' if i < len(widths) - 1 else ''})\n"
+                             for i, width in enumerate(widths) if i)
+            (place / "m.bp").write_text(f"""bpc 1
+data d {{
+    file    "made-up.csv", header = none
+    columns x0..x{widths[0] - 1}, y0..y{widths[-1] - 1}
+    input   inputs = x0..x{widths[0] - 1}
+    target  outputs = y0..y{widths[-1] - 1}
+}}
+model M(x) {{
+{layers}    return h{len(widths) - 1}
+}}
+train M on d {{ loss mse; optimizer adam(lr = 0.01); epochs 1; batch_size 250 }}
+""")
+            for march in ("x86-64", "x86-64-v3", "x86-64-v4", "aarch64"):
+                build.succeed([build.bpc, "--emit=kernel", "--verify", "--threads=always", f"--march={march}", "m.bp"], cwd=place)
+
+
 def tuned_is_the_same(build):
     """--tune keeps a program that gives the bits of any other, says how it was made, and leaves nothing else behind."""
     with copied(IRIS) as place:
@@ -400,7 +422,7 @@ def tests(build):
         ("xor", xor_learns), ("penguins", penguins_learn), ("digits", digits_learn), ("folds", folds_add_up), ("areas", areas_are_the_predictions), ("predictions", predictions_are_the_checkpoints),
         ("one-row-as-many", one_row_as_many), ("anywhere", runs_anywhere), ("seeds", seeds_differ_in_weights_alone),
         ("resume", resumed_equals_unbroken), ("bench", bench_says_json), ("describe", described_table_compiles),
-        ("stages", stages_print), ("fusion", fusion_is_explained), ("tune", tuned_is_the_same), ("piped-rows", predicts_what_is_piped), ("odd-categories", tables_keep_their_form),
+        ("stages", stages_print), ("fusion", fusion_is_explained), ("tune", tuned_is_the_same), ("widths", widths_fit), ("piped-rows", predicts_what_is_piped), ("odd-categories", tables_keep_their_form),
     ):
         yield name, functools.partial(function, build)
     for folder in [*examples(), TESTS / "agree"]:
