@@ -230,9 +230,10 @@ static void print_infix(Printer *p, Text *out, const Value *value, const char *o
 }
 
 static void print_arguments(Printer *p, Text *out, const Value *value) {
+    int first = value_first_argument(value);
     text_add(out, "(");
-    for (int i = 0; i < value->arg_count; i++) {
-        if (i)
+    for (int i = first; i < value->arg_count; i++) {
+        if (i > first)
             text_add(out, ", ");
         print_value(p, out, value->args[i], BIND_ANY);
     }

@@ -274,6 +274,52 @@ static Value *fold_integer(Builder *b, Op op, Value *x, Value *y) {
     return NULL;
 }
 
+/* Whether it is the same as `x` because of what is constant: choices, truth values, bits that change nothing. */
+static Value *fold_choice(Op op, Value *x, Value *y, Value *z) {
+    bool known = x->kind == VALUE_NUMBER;
+    switch (op) {
+    case OP_WHERE:
+        if (known)
+            return x->number.integer ? y : z;
+        return y->kind == VALUE_NUMBER && z->kind == VALUE_NUMBER && y->number.integer == z->number.integer ? y : NULL;
+    case OP_AND:
+    case OP_OR:
+        if (!known && y->kind == VALUE_NUMBER)
+            return fold_choice(op, y, x, NULL);
+        if (!known)
+            return NULL;
+        return (x->number.integer != 0) == (op == OP_AND) ? y : x;
+    case OP_BITS_XOR:
+    case OP_BITS_OR:
+        return y->kind == VALUE_NUMBER && y->number.integer == 0 ? x : NULL;
+    default:
+        return NULL;
+    }
+}
+
+/* Whether fold_integer has it, or it may have no meaning: a float that no integer holds. */
+static bool is_left_alone(const Value *value) {
+    bool index = value->op >= OP_INTEGER_ADD && value->op <= OP_INTEGER_MINIMUM;
+    return op_table[value->op].class == CLASS_MATH || value->op == OP_ZIP_LOW || value->op == OP_ZIP_HIGH ||
+           (index && same_type(value->type, (ValueType){SCALAR_I64, 1})) ||
+           (value->op == OP_CONVERT && !is_float(value->type));
+}
+
+/* An operation on constants alone, worked out as the target would; but a NaN has the sign that its machine likes. */
+static Value *or_folded(Builder *b, Value *value) {
+    if (is_left_alone(value))
+        return value;
+    for (int i = 0; i < value->arg_count; i++)
+        if (value->args[i]->kind != VALUE_NUMBER)
+            return value;
+    Number result = constant_evaluate(value);
+    if (is_float(value->type) && isnan(result.real))
+        return value;
+    Value *folded = value_new(b, VALUE_NUMBER, value->type);
+    folded->number.integer = result.integer;
+    return folded;
+}
+
 Value *value_op(Builder *b, Op op, Value *x, Value *y, Value *z) {
     Value *args[3] = {x, y, z};
     OpClass class = op_table[op].class;
@@ -288,13 +334,17 @@ Value *value_op(Builder *b, Op op, Value *x, Value *y, Value *z) {
         if (folded)
             return folded;
     }
+    Value *folded = fold_choice(op, x, y, z);
+    if (folded)
+        return folded;
     Value *value = value_new(b, VALUE_OP, type);
     value->op = op;
     value->arg_count = op_table[op].arity;
     memcpy(value->args, args, sizeof args);
     if (class == CLASS_MATH)
-        value->function = math_function(b->module, op, type);
-    return value;
+        value->function = op == OP_POWER && x->kind == VALUE_NUMBER ? math_power_of(b->module, x->number.real, type)
+                                                                    : math_function(b->module, op, type);
+    return or_folded(b, value);
 }
 
 static Value *value_of_one(Builder *b, ValueKind kind, ValueType type, Value *x) {
@@ -312,21 +362,21 @@ Value *value_convert(Builder *b, Value *x, Scalar to) {
         BUG("%s: %s as a truth value", kernel_name(b), scalar_name(x->type.scalar));
     if (x->type.scalar == SCALAR_BOOL)
         return value_op(b, OP_WHERE, x, value_number(b, type, 1), value_number(b, type, 0));
-    if (x->kind == VALUE_NUMBER && is_float(x->type) && is_float(type))
-        return value_number(b, type, x->number.real);
     Value *value = value_of_one(b, VALUE_OP, type, x);
     value->op = OP_CONVERT;
-    return value;
+    return or_folded(b, value);
 }
 
 Value *value_bitcast(Builder *b, Value *x, Scalar to) {
     if (x->type.scalar == to)
         return x;
+    if (x->kind == VALUE_OP && x->op == OP_BITCAST && !x->let && x->args[0]->type.scalar == to)
+        return x->args[0];
     if (scalar_bytes(x->type.scalar) != scalar_bytes(to) || to == SCALAR_BOOL)
         BUG("%s: the bits of %s as %s", kernel_name(b), scalar_name(x->type.scalar), scalar_name(to));
     Value *value = value_of_one(b, VALUE_OP, (ValueType){to, x->type.lanes}, x);
     value->op = OP_BITCAST;
-    return value;
+    return or_folded(b, value);
 }
 
 Value *value_load(Builder *b, Buffer *buffer, Value *index, int lanes) {

@@ -239,7 +239,7 @@ static Number evaluate_lane(const Interpreter *m, const Value *value, const Numb
 
 static void evaluate_op(Interpreter *m, const Value *value, const Number (*args)[MOST_LANES], Number *out) {
     if (m->exact && op_table[value->op].class == CLASS_MATH) {
-        run_math(m, value->function, args, out);
+        run_math(m, value->function, args + value_first_argument(value), out);
         return;
     }
     if (value->op == OP_ZIP_LOW || value->op == OP_ZIP_HIGH) {
@@ -444,6 +444,13 @@ void function_evaluate_exact(const Function *function, double **memory, int64_t 
                              uint64_t step) {
     int64_t context[6] = {rows, position, (int64_t)seed, (int64_t)step, 0, 1};
     run_function(function, memory, context, true);
+}
+
+Number constant_evaluate(const Value *value) {
+    Interpreter machine = {.exact = true};
+    Number lanes[MOST_LANES];
+    evaluate_value(&machine, value, lanes);
+    return lanes[0];
 }
 
 void math_evaluate(const MathFunction *function, const Number (*arguments)[16], Number *result) {

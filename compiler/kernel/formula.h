@@ -51,6 +51,7 @@ Value *cosine_near(Formula *f, Value *z);
 
 MathFunction *math_trigonometric(Module *module, Op op, Name name, ValueType type);
 MathFunction *math_power(Module *module, Name name, ValueType type);
+MathFunction *math_power_of_constant(Module *module, double base, Name name, ValueType type);
 
 #define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
 #define POLYNOMIAL(f, x, narrow, wide_one)                                                                             \

@@ -108,8 +108,10 @@ struct Value {
     Buffer *buffer;       /* LOAD */
     Statement *statement; /* VARIABLE: its loop; REGISTER: its VAR */
     ContextField field;
-    MathFunction *function; /* CALL; an OP of class MATH: the function it stands for, made by value_op */
-    Name let;               /* the name it is bound to once a LET has named it, unique in its kernel */
+    MathFunction
+        *function; /* CALL; an OP of class MATH: the function it stands for, made by value_op; it takes the last
+                               of the arguments where the first are constants that it was made for */
+    Name let;      /* the name it is bound to once a LET has named it, unique in its kernel */
 };
 
 /* ---- Statements ------------------------------------------------------------------------------------------------------------ */
@@ -257,6 +259,10 @@ const Machine *machine_named(const char *march);
 /* ---- math.c ---------------------------------------------------------------------------------------------------------------------- */
 /* The function that an op of class MATH stands for, for f32 or f64 in any lanes; made once a module. */
 MathFunction *math_function(Module *module, Op op, ValueType type);
+/* The same for `power` of a constant, a function of the exponent alone: its logarithm is worked out here. */
+MathFunction *math_power_of(Module *module, double base, ValueType type);
+/* The first of a value's arguments that its function takes, if it has one. */
+int value_first_argument(const Value *value);
 /* Random draws by Philox4x32-10. Arguments, all scalar: seed U64, step U64, row I64, element I64, stream U32; lane i of the
    result, f32 in `lanes` lanes, is the draw for element + i, the same that 1 lane gives for it.
    Key: the low and the high word of seed. Counter: (element, row, step, stream'), low words, where
@@ -281,6 +287,8 @@ typedef union Number {
     double real;
     int64_t integer;
 } Number;
+/* An operation, not of class MATH, whose arguments are numbers: its first lane, to the bit. */
+Number constant_evaluate(const Value *value);
 void math_evaluate(const MathFunction *function, const Number (*arguments)[16], Number *result);
 
 #endif

@@ -365,13 +365,31 @@ static const char *about(Op op, bool wide) {
     }
 }
 
+static MathFunction *find_math(const Module *module, Name name) {
+    for (int i = 0; i < module->maths.count; i++)
+        if (module->maths.at[i]->name == name)
+            return module->maths.at[i];
+    return NULL;
+}
+
+MathFunction *math_power_of(Module *module, double base, ValueType type) {
+    Text number = {0};
+    text_number(&number, base);
+    for (char *at = number.at; *at; at++)
+        *at = *at == '-' ? 'm' : *at == '+' ? 'p' : *at == '.' ? '_' : *at;
+    Name name = function_name(module, arena_printf(module->arena, "pow_%s", number.at), type);
+    text_free(&number);
+    MathFunction *found = find_math(module, name);
+    return found ? found : math_power_of_constant(module, base, name, type);
+}
+
 MathFunction *math_function(Module *module, Op op, ValueType type) {
     if (op_table[op].class != CLASS_MATH || (type.scalar != SCALAR_F32 && type.scalar != SCALAR_F64))
         BUG("no math function for '%s' of %s", op_table[op].name, scalar_name(type.scalar));
     Name name = function_name(module, op_table[op].name, type);
-    for (int i = 0; i < module->maths.count; i++)
-        if (module->maths.at[i]->name == name)
-            return module->maths.at[i];
+    MathFunction *found = find_math(module, name);
+    if (found)
+        return found;
     if (op == OP_SIN || op == OP_COS)
         return math_trigonometric(module, op, name, type);
     if (op == OP_POWER)
@@ -392,4 +410,8 @@ MathFunction *math_function(Module *module, Op op, ValueType type) {
     default:
         return formula_end(&f, formula_erf(&f, x));
     }
+}
+
+int value_first_argument(const Value *value) {
+    return value->function ? value->arg_count - value->function->argument_count : 0;
 }

@@ -82,12 +82,7 @@ static Value *power_specials(Formula *f, Value *x, Value *y, Value *a, Value *si
     return choose(f, is_one, number(f, 1), result);
 }
 
-MathFunction *math_power(Module *module, Name name, ValueType type) {
-    Formula start =
-        formula_start(module, name, "exp(y log |x|), the logarithm and the product in two parts; 1.3 ulp seen", type);
-    Formula *f = &start;
-    Value *x = formula_argument(f, "x", type);
-    Value *y = formula_argument(f, "y", type);
+static Value *power(Formula *f, Value *x, Value *y) {
     Value *a = named(f, "a", absolute(f, x));
     Pair log = log_in_two(f, a);
     Value *product = named(f, "product", multiply(f, y, log.high));
@@ -95,5 +90,27 @@ MathFunction *math_power(Module *module, Name name, ValueType type) {
     Value *ordinary = less(f, absolute(f, product), number(f, 1024)); /* else 0 or infinite: the rest would be NaN */
     rest = named(f, "rest", choose(f, ordinary, rest, number(f, 0)));
     Value *bounded = named(f, "bounded", clamp_exp(f, product));
-    return formula_end(f, power_specials(f, x, y, a, exp_bounded(f, bounded, rest)));
+    return power_specials(f, x, y, a, exp_bounded(f, bounded, rest));
+}
+
+MathFunction *math_power(Module *module, Name name, ValueType type) {
+    Formula start =
+        formula_start(module, name, "exp(y log |x|), the logarithm and the product in two parts; 1.3 ulp seen", type);
+    Value *x = formula_argument(&start, "x", type);
+    Value *y = formula_argument(&start, "y", type);
+    return formula_end(&start, power(&start, x, y));
+}
+
+MathFunction *math_power_of_constant(Module *module, double base, Name name, ValueType type) {
+    Text about = {0};
+    text_number(&about, base);
+    Formula start = formula_start(module, name,
+                                  arena_printf(module->arena,
+                                               "%s^y: pow, to the bit, with the logarithm made when "
+                                               "compiling",
+                                               about.at),
+                                  type);
+    text_free(&about);
+    Value *y = formula_argument(&start, "y", type);
+    return formula_end(&start, power(&start, number(&start, base), y));
 }

@@ -88,6 +88,8 @@ static void check_op(const Verifier *v, const Value *value) {
         BROKEN(v, "'%s' of %s", info->name, type_text(v, first));
     if (info->class == CLASS_MATH && (!value->function || !same_type(value->function->result, value->type)))
         BROKEN(v, "'%s' without its math function", info->name);
+    for (int i = 0; info->class == CLASS_MATH && i < value_first_argument(value); i++)
+        want(v, value->args[i]->kind == VALUE_NUMBER, value, "an argument that its math function does not take");
 }
 
 static void check_call(const Verifier *v, const Value *value) {

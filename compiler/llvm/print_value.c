@@ -204,10 +204,11 @@ static LLVMValueRef convert(Ir *ir, LLVMValueRef a, ValueType from, ValueType to
 
 static LLVMValueRef call(Ir *ir, const Value *value) {
     LLVMValueRef args[6], function = ir_math(ir, value->function);
-    for (int i = 0; i < value->arg_count; i++)
-        args[i] = ir_value(ir, value->args[i]);
+    int first = value_first_argument(value), count = value->arg_count - first;
+    for (int i = 0; i < count; i++)
+        args[i] = ir_value(ir, value->args[first + i]);
     LLVMValueRef result =
-        LLVMBuildCall2(ir->builder, LLVMGlobalGetValueType(function), function, args, (unsigned)value->arg_count, "");
+        LLVMBuildCall2(ir->builder, LLVMGlobalGetValueType(function), function, args, (unsigned)count, "");
     LLVMSetInstructionCallConv(result, LLVMGetFunctionCallConv(function));
     return result;
 }

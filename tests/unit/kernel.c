@@ -656,6 +656,33 @@ Test(kernel, power) {
     }
 }
 
+static void check_power_of(double base, double y, ValueType type) {
+    const MathFunction *any = math_function(&module, OP_POWER, type), *of = math_power_of(&module, base, type);
+    Number arguments[2][16], expected[16], result[16];
+    arguments[0][0].real = base;
+    arguments[1][0].real = y;
+    math_evaluate(any, (const Number(*)[16])arguments, expected);
+    math_evaluate(of, (const Number(*)[16])(arguments + 1), result);
+    cr_assert(memcmp(&result[0], &expected[0], sizeof *result) == 0 ||
+                  (isnan(result[0].real) && isnan(expected[0].real)),
+              "%s(%a) is %a, not %a", of->name, y, result[0].real, expected[0].real);
+}
+
+/* What is worked out when compiling is what the machine would work out. */
+Test(kernel, power_of_a_constant) {
+    const float bases[] = {0.9f, 0.999f, 1, 2, 1e-3f, 1.5e30f, 0x1p-140f, 0, -0.0f, -2, INFINITY, -INFINITY, NAN};
+    for (size_t i = 0; i < sizeof bases / sizeof *bases; i++) {
+        for (int j = 0; j < SPECIALS; j++) {
+            check_power_of((double)bases[i], (double)specials[j], F32);
+            check_power_of((double)bases[i], (double)specials[j], F64);
+        }
+        for (int j = 0; j < 50; j++) {
+            check_power_of((double)bases[i], (double)(float)(random_unit() * 200 - 100), F32);
+            check_power_of((double)bases[i] * 1.0000000001, floor(random_unit() * 1e6), F64);
+        }
+    }
+}
+
 /* f64 within 4 units of the last place: under 1e-15. glibc's own error is below 1. */
 static void check_wide(Op op, double most_argument) {
     const MathFunction *function = math_function(&module, op, F64);
