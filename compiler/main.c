@@ -1,5 +1,6 @@
 /* The command line. */
 #include "check/describe.h"
+#include "emit/memory.h"
 #include "pipeline.h"
 
 #include <stdlib.h>
@@ -8,7 +9,7 @@
 static const char help[] =
     "usage: bpc FILE.bp -o PROGRAM          compile to a native program\n"
     "       bpc run FILE.bp [-- OPTIONS]    compile in memory and run, with the program's own options\n"
-    "       bpc --emit=WHAT FILE.bp [-o F]  write a stage: ast graph gradient kernel c llvm asm dot mermaid\n"
+    "       bpc --emit=WHAT FILE.bp [-o F]  write a stage: ast graph gradient kernel memory c llvm asm dot mermaid\n"
     "       bpc -c FILE.bp -o FILE.o        an object file for a host program, by LLVM or --backend=c\n"
     "       bpc --emit=header FILE.bp       what that object declares, for C and C++\n"
     "       bpc check FILE.bp               diagnostics only\n"
@@ -28,6 +29,7 @@ static const char help[] =
     "  --explain=fusion  which values share a kernel, what rides on what, what is stored\n"
     "  --tune            with -o: build it in several ways, keep the fastest here, say how it was made:\n"
     "  --tiles=N --spread=BYTES   at most N sums in a tile; weights that every thread reads in full\n"
+    "  --max-mem SIZE    K, M or G: more than that is an error, which names what takes it\n"
     "  --dump=STAGE      print a stage to stderr on the way: ast checked graph gradient kernel c\n"
     "  --time            how long each stage took\n"
     "  --verify          check every stage's invariants\n"
@@ -56,7 +58,7 @@ static bool emit_named(const char *name, Emit *emit) {
         Emit emit;
     } known[] = {{"ast", EMIT_AST},      {"graph", EMIT_GRAPH},  {"gradient", EMIT_GRADIENT}, {"kernel", EMIT_KERNEL},
                  {"c", EMIT_C},          {"dot", EMIT_DOT},      {"mermaid", EMIT_MERMAID},   {"llvm", EMIT_LLVM},
-                 {"asm", EMIT_ASSEMBLY}, {"header", EMIT_HEADER}};
+                 {"asm", EMIT_ASSEMBLY}, {"header", EMIT_HEADER}, {"memory", EMIT_MEMORY}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (!strcmp(known[i].name, name)) {
             *emit = known[i].emit;
@@ -162,7 +164,7 @@ int main(int argc, char **argv) {
             code = 0;
         } else if (begins(word, "--emit=", &rest)) {
             if (!emit_named(rest, &options.emit))
-                code = wrong("unknown stage '%s': ast graph gradient kernel c llvm asm dot mermaid header", rest);
+                code = wrong("unknown stage '%s': ast graph gradient kernel memory c llvm asm dot mermaid header", rest);
             emit_given = true;
         } else if (begins(word, "--explain=", &rest)) {
             if (strcmp(rest, "fusion") != 0)
@@ -187,6 +189,11 @@ int main(int argc, char **argv) {
             options.lower.tuning.spread = atoll(rest);
             if (options.lower.tuning.spread < 1)
                 code = wrong("--spread is a number of bytes, not '%s'", rest);
+        } else if (begins(word, "--max-mem", &rest) && (*rest == 0 || *rest == '=')) {
+            value = *rest ? rest + 1 : value_of(rest, argc, argv, &i);
+            options.most_memory = value ? memory_parse(value) : 0;
+            if (!options.most_memory)
+                code = wrong("--max-mem needs a size such as 64M, not '%s'", value ? value : "");
         } else if (!strcmp(word, "--time")) {
             options.time = true;
         } else if (!strcmp(word, "--verify")) {

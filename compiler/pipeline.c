@@ -3,6 +3,7 @@
 
 #include "emit/host.h"
 #include "emit/jit.h"
+#include "emit/memory.h"
 #include "emit/program.h"
 
 #include <stdlib.h>
@@ -17,6 +18,7 @@ typedef struct Compilation {
     Ast *ast;
     Program *program;
     GraphProgram *graph;
+    const Machine *machine;
     Module *module;
     const struct bp_program *described;
     Text c, explained;
@@ -115,15 +117,16 @@ static bool build(Compilation *c) {
     return true;
 }
 
-static void make_kernels(Compilation *c) {
+static bool make_kernels(Compilation *c) {
     LowerOptions options = c->options->lower;
-    options.machine = machine_named(c->options->native.march);
+    options.machine = c->machine = machine_named(c->options->native.march);
     options.explain = c->options->emit == EMIT_FUSION ? &c->explained : NULL;
     c->module = lower(c->arena, c->graph, &options);
     plan_memory(c->graph, c->module);
     if (c->options->verify)
         kernel_verify(c->module);
     finish_stage(c, STAGE_KERNEL);
+    return !c->options->most_memory || memory_limit(c->graph, c->module, c->machine, c->options->most_memory);
 }
 
 static void make_c(Compilation *c, CKind kind) {
@@ -173,6 +176,15 @@ static void print_dot(const Compilation *c, Text *out) {
 
 static void print_mermaid(const Compilation *c, Text *out) {
     graph_print_mermaid(c->graph, out);
+}
+
+static void print_plan(const Compilation *c, Text *out) {
+    const char *path = c->options->output;
+    size_t length = path ? strlen(path) : 0;
+    if (length > 4 && strcmp(path + length - 4, ".svg") == 0)
+        draw_memory(c->graph, c->module, c->machine, out);
+    else
+        print_memory(c->graph, c->module, c->machine, out);
 }
 
 /* ---- through LLVM ------------------------------------------------------------------------------------------------ */
@@ -306,7 +318,10 @@ static int run_stages(Compilation *c) {
         error_plain("%s: nothing to do: add a train or finetune block", c->options->input);
         return 1;
     }
-    make_kernels(c);
+    if (!make_kernels(c))
+        return 1;
+    if (emit == EMIT_MEMORY)
+        return write_stage(c, print_plan);
     if (emit == EMIT_NOTHING)
         return 0;
     if (emit == EMIT_KERNEL)

@@ -19,6 +19,7 @@ typedef enum Emit {
     EMIT_PROGRAM, /* a native program: -o */
     EMIT_NOTHING, /* bpc check */
     EMIT_AST, EMIT_GRAPH, EMIT_GRADIENT, EMIT_KERNEL, EMIT_C, EMIT_DOT, EMIT_MERMAID,
+    EMIT_MEMORY, /* the plan of memory: text, or a picture where the output ends in .svg */
     EMIT_RUN, /* bpc run: compiled in memory by LLVM and run at once */
     EMIT_FUSION, /* --explain=fusion */
     EMIT_LLVM, EMIT_ASSEMBLY, EMIT_OBJECT, /* LLVM's text, the machine's, -c */
@@ -36,6 +37,7 @@ typedef struct CompileOptions {
     bool by_llvm;  /* EMIT_PROGRAM: code by LLVM, the C compiler only links */
     bool by_c;     /* EMIT_OBJECT: code by the C compiler */
     bool tune;     /* search for the fastest */
+    uint64_t most_memory; /* --max-mem, bytes; 0: no limit */
     bool no_cache; /* of objects that LLVM made before */
     int run_argc;  /* EMIT_RUN: the program's command line */
     char **run_argv;

@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define BP_ABI      4
+#define BP_ABI      5
 #define BP_MAX_RANK 4
 
 enum bp_type { BP_F32, BP_F64, BP_I32 };
@@ -294,6 +294,7 @@ struct bp_early_stopping {
     int64_t patience; /* epochs without improvement */
     double min_delta;
     int64_t start_from_epoch;
+    int32_t best_in_file; /* the best weights wait in a file: --max-mem of the compiler leaves no room for them */
 };
 
 struct bp_train {

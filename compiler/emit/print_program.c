@@ -476,6 +476,7 @@ static void put_early_stopping(Writer *w, const struct bp_early_stopping *stoppi
     put_integer(w, "patience", stopping->patience);
     put_real(w, "min_delta", stopping->min_delta);
     put_integer(w, "start_from_epoch", stopping->start_from_epoch);
+    put_integer(w, "best_in_file", stopping->best_in_file);
     close_brace(w);
 }
 

@@ -258,8 +258,13 @@ static struct bp_train train_of(Describe *d, const GraphTrain *from) {
     train.epochs = plan->epochs;
     train.batch_size = plan->batch_size;
     train.shuffle = plan->shuffle;
-    train.early_stopping = (struct bp_early_stopping){from->monitor,  from->monitor_training, from->monitor_better,
-                                                      plan->patience, plan->min_delta,        plan->start_from_epoch};
+    train.early_stopping = (struct bp_early_stopping){.metric = from->monitor,
+                                                      .from_training = from->monitor_training,
+                                                      .better = from->monitor_better,
+                                                      .patience = plan->patience,
+                                                      .min_delta = plan->min_delta,
+                                                      .start_from_epoch = plan->start_from_epoch,
+                                                      .best_in_file = from->best_in_file};
     train.checkpoint = plan->checkpoint;
     train.checkpoint_every = plan->checkpoint_every;
     if (plan->class_column >= 0 && plan->class_balanced) {

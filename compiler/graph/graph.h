@@ -192,6 +192,7 @@ typedef struct GraphTrain {
     LIST(Sink) gradients;             /* for --emit=gradient: value is the gradient, tensor its parameter */
     Node *objective;
     int monitor;            /* index of the metric, -1 */
+    bool best_in_file;      /* the best weights wait in a file: --max-mem leaves no room for them */
     bool monitor_training;
     int monitor_better;
     double flops_per_row;

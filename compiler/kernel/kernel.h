@@ -42,7 +42,8 @@ typedef enum BufferRole {
     BUFFER_STATE,     /* optimizer state: persistent */
     BUFFER_FEED,      /* a batch of one slot, filled by the runtime */
     BUFFER_TEMPORARY, /* lives within one call */
-    BUFFER_OUTPUT,    /* read by the runtime after the call: sums, metrics, predictions, gradients */
+    BUFFER_OUTPUT,    /* read by the runtime after the call: sums, metrics, predictions, gradients. Rows' outputs and a trace's at
+                         once, before any function is called or any batch is gathered */
     BUFFER_TOTALS,    /* doubles written by the runtime before a finish function */
     BUFFER_SCRATCH,   /* lives within one round of a kernel: each thread has its own, behind the block */
     BUFFER_ARGUMENT,  /* a pointer given to the kernel by its caller (the `log` service): no offset */
@@ -62,7 +63,8 @@ typedef struct Buffer {
     uint64_t offset;  /* bytes in memory, set by the plan; a multiple of 64 */
     Span span;
     int slot;                /* FEED: of the data set */
-    int first_use, last_use; /* steps of the function: its lifetime, set by the plan */
+    int first_use, last_use; /* its lifetime, set by the plan: steps of the function, barriers not counted; -1: before the first */
+    bool taken_at_once;      /* OUTPUT: it lives to the end of the call, no longer; set by the plan */
 } Buffer;
 
 /* ---- Values ------------------------------------------------------------------------------------------------------------- */
@@ -204,6 +206,7 @@ typedef struct Module {
     LIST(Function *) functions;
     LIST(MathFunction *) maths; /* those used, callees first */
     uint64_t memory_bytes;
+    uint64_t room;          /* where the part of memory begins that functions share, one after another */
     uint64_t scratch_bytes; /* thread t's scratch begins at memory_bytes + t * scratch_bytes */
 } Module;
 
@@ -271,6 +274,10 @@ int value_first_argument(const Value *value);
    sqrt(-2 log(((first >> 8) + 1) 2^-24)) cos(2 pi (second >> 8) 2^-24), at most 5.8 in size. */
 MathFunction *math_uniform(Module *module, int lanes);
 MathFunction *math_normal(Module *module, int lanes);
+
+/* ---- plan.c ----------------------------------------------------------------------------------------------------------------------- */
+uint64_t buffer_bytes(const Buffer *buffer);     /* what it takes in memory, with what lanes may read behind it */
+bool buffer_shares_room(const Buffer *buffer);   /* with other functions', and with those of other lifetimes in its own */
 
 /* ---- the rest ----------------------------------------------------------------------------------------------------------------------- */
 void kernel_verify(const Module *module);           /* BUG() where an invariant is broken */

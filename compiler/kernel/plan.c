@@ -1,10 +1,10 @@
 /* Before: functions whose buffers have no place. After: every buffer has an offset, and barriers stand between kernels
    that touch the same bytes. Requires kernels in their final order.
 
-   Persistent buffers (scalars, parameters, state, totals, outputs that outlive a call) get places of their own;
-   temporaries and feeds of all functions share the room behind them, since one function runs at a time, and within a
-   function a buffer gives its room back after its last use. The double functions of --check-grad live in a block of
-   their own. */
+   Persistent buffers (scalars, parameters, state, totals, sums and metrics) get places of their own; temporaries and
+   feeds of all functions share the room behind them, since one function runs at a time, and within a function a buffer
+   gives its room back after its last use. So do predictions and what a trace shows: the runtime takes them before it
+   calls the next function. The double functions of --check-grad live in a block of their own. */
 #include "../graph/graph.h"
 
 #include <string.h>
@@ -12,7 +12,7 @@
 #define ALIGNMENT   64
 #define SPARE_LANES 16 /* a load of lanes may pass the end of a buffer */
 
-static uint64_t buffer_bytes(const Buffer *buffer) {
+uint64_t buffer_bytes(const Buffer *buffer) {
     uint64_t bytes = ((uint64_t)buffer->elements + SPARE_LANES) * (uint64_t)scalar_bytes(buffer->scalar);
     return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 }
@@ -22,11 +22,22 @@ static uint64_t place(Buffer *buffer, uint64_t at) {
     return at + buffer_bytes(buffer);
 }
 
-/* ---- lifetimes
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- lifetimes --------------------------------------------------------------------------------------------------- */
 
-static bool shares_room(const Buffer *buffer) {
-    return buffer->role == BUFFER_TEMPORARY || buffer->role == BUFFER_FEED;
+bool buffer_shares_room(const Buffer *buffer) {
+    return buffer->role == BUFFER_TEMPORARY || buffer->role == BUFFER_FEED || buffer->taken_at_once;
+}
+
+/* Outputs of rows, and all that a trace writes. */
+static void find_taken_at_once(const GraphProgram *program, Function *function) {
+    bool trace = false;
+    for (int i = 0; i < program->trains.count; i++)
+        trace |= program->trains.at[i]->trace && program->trains.at[i]->trace->kernels == function;
+    for (int i = 0; i < function->buffer_count; i++) {
+        Buffer *buffer = function->buffers[i];
+        if (buffer->role == BUFFER_OUTPUT && !function->is_double)
+            buffer->taken_at_once = trace || buffer->per_row;
+    }
 }
 
 static void find_lifetimes(Function *function) {
@@ -43,6 +54,8 @@ static void find_lifetimes(Function *function) {
                     buffer->last_use = s;
                 }
         }
+        if (buffer->taken_at_once)
+            buffer->last_use = function->step_count;
     }
 }
 
@@ -65,7 +78,7 @@ static uint64_t place_shared(Arena *arena, Function *function, uint64_t base) {
     Buffer **order = arena_array(arena, Buffer *, function->buffer_count + 1);
     int count = 0;
     for (int i = 0; i < function->buffer_count; i++) {
-        if (!shares_room(function->buffers[i]))
+        if (!buffer_shares_room(function->buffers[i]))
             continue;
         int at = count++;
         for (; at > 0 && buffer_bytes(order[at - 1]) < buffer_bytes(function->buffers[i]); at--)
@@ -92,8 +105,7 @@ static uint64_t place_shared(Arena *arena, Function *function, uint64_t base) {
     return end;
 }
 
-/* ---- barriers
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- barriers ---------------------------------------------------------------------------------------------------- */
 
 static bool overlap(const Buffer *a, const Buffer *b) {
     if (a->role == BUFFER_ARGUMENT || b->role == BUFFER_ARGUMENT)
@@ -134,8 +146,7 @@ static void place_barriers(Arena *arena, Function *function) {
     function->step_count = count;
 }
 
-/* ---- the whole
- * ------------------------------------------------------------------------------------------------------------------ */
+/* ---- the whole --------------------------------------------------------------------------------------------------- */
 
 static uint64_t place_persistent(GraphProgram *program, Module *module) {
     uint64_t at = place(program->scalars, 0);
@@ -148,7 +159,7 @@ static uint64_t place_persistent(GraphProgram *program, Module *module) {
         for (int j = 0; j < function->buffer_count; j++) {
             Buffer *buffer = function->buffers[j];
             bool own = buffer->role == BUFFER_OUTPUT || buffer->role == BUFFER_TOTALS;
-            if (own && buffer->offset == 0)
+            if (own && !buffer->taken_at_once && buffer->offset == 0)
                 at = place(buffer, at);
         }
     }
@@ -188,6 +199,8 @@ static void plan_check(GraphProgram *program, GraphTrain *train) {
 }
 
 void plan_memory(GraphProgram *program, Module *module) {
+    for (int i = 0; i < module->functions.count; i++)
+        find_taken_at_once(program, module->functions.at[i]);
     uint64_t at = place_persistent(program, module), end;
     for (int i = 0; i < program->trains.count; i++) {
         at = place_measure(&program->trains.at[i]->training, at);
@@ -195,7 +208,7 @@ void plan_memory(GraphProgram *program, Module *module) {
     }
     for (int i = 0; i < program->evaluates.count; i++)
         at = place_measure(&program->evaluates.at[i]->measure, at);
-    end = at;
+    module->room = end = at;
     for (int i = 0; i < module->functions.count; i++) {
         Function *function = module->functions.at[i];
         if (function->is_double || function->is_map)
