@@ -130,8 +130,8 @@ static int checkpoint_list(struct bp_instance *instance, const struct bp_progres
             return 0;
     if (!checkpoint_add(instance, list, train->first_state, train->state_count, error))
         return 0;
-    if (progress->best && progress->best_epoch > 0) {
-        struct bp_archive_tensor best = {"best", 1, {bp_train_values(program, train)}, progress->best, BP_ROWS};
+    if (bp_best_is_kept(&progress->best) && progress->best_epoch > 0) {
+        struct bp_archive_tensor best = {.name = "best", .rank = 1, .shape = {progress->best.count}, .best = &progress->best};
         list->tensors[list->count++] = best;
     }
     return 1;
@@ -356,11 +356,11 @@ static int checkpoint_tensors(struct checkpoint_reader *reader, const struct bp_
     if (progress->best_epoch == 0)
         return 1;
     const struct bp_archive_entry *best = bp_archive_find(archive, "best");
-    if (!best || !progress->best) {
+    if (!best || !bp_best_is_kept(&progress->best)) {
         bp_text_printf(&reader->problems, "\n  early_stopping: %s", best ? "there, not here" : "here, not there");
         return 1;
     }
-    return bp_archive_read(archive, best, progress->best, bp_train_values(program, train), error);
+    return bp_archive_read_best(archive, best, &progress->best, error);
 }
 
 static int checkpoint_read(struct checkpoint_reader *reader, const struct bp_archive *archive,

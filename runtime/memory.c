@@ -7,32 +7,63 @@
 #endif
 #include "runtime.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
-/* Kernels walk down columns of matrices, a page or more apart: pages of 2 MB save most of the address translation. */
-static size_t memory_alignment(size_t bytes) {
-    return bytes >= (size_t)4 << 20 ? (size_t)2 << 20 : 64;
+enum { MEMORY_LINE = 64, MEMORY_LARGE = 4 << 20, MEMORY_HUGE_PAGE = 2 << 20 };
+
+/* Kernels walk down columns of matrices, a page or more apart: pages of 2 MB save most of the address translation. What does
+   not fill the last one stays in small pages. */
+static void memory_use_huge_pages(void *memory, size_t bytes) {
+#ifdef MADV_HUGEPAGE
+    (void)madvise(memory, bytes / MEMORY_HUGE_PAGE * MEMORY_HUGE_PAGE,
+                  MADV_HUGEPAGE); /* where refused, small pages do */
+#else
+    (void)memory;
+    (void)bytes;
+#endif
 }
 
 void *bp_allocate(size_t bytes, const char *what, struct bp_error *error) {
-    const size_t line = memory_alignment(bytes);
-    size_t rounded = bytes == 0 ? line : bytes;
-    if (rounded > PTRDIFF_MAX - line) {
+    const size_t alignment = bytes >= MEMORY_LARGE ? MEMORY_HUGE_PAGE : MEMORY_LINE;
+    size_t rounded = bytes == 0 ? MEMORY_LINE : bytes;
+    void *memory = NULL;
+    if (rounded > PTRDIFF_MAX - MEMORY_LINE) {
         bp_fail(error, "out of memory: %s would need more than this machine can address", what);
         return NULL;
     }
-    rounded = (rounded + line - 1) / line * line;
-    void *memory = aligned_alloc(line, rounded);
-    if (memory == NULL) {
+    rounded = (rounded + MEMORY_LINE - 1) / MEMORY_LINE * MEMORY_LINE;
+    if (posix_memalign(&memory, alignment, rounded) != 0) {
         bp_fail(error, "out of memory: %s needs %zu bytes", what, bytes);
         return NULL;
     }
-#ifdef MADV_HUGEPAGE
-    if (line > 64)
-        (void)madvise(memory, rounded, MADV_HUGEPAGE); /* where it is refused, small pages do */
-#endif
+    if (bytes >= MEMORY_LARGE)
+        memory_use_huge_pages(memory, rounded);
     memset(memory, 0, rounded);
     return memory;
+}
+
+/* The number that stands alone in a file, or behind `key` at the start of a line; 0 where there is none. */
+unsigned long long bp_memory_read(const char *path, const char *key) {
+    FILE *file = fopen(path, "r");
+    char line[256];
+    unsigned long long number = 0;
+    size_t length = strlen(key);
+    while (file && number == 0 && fgets(line, sizeof line, file))
+        if (strncmp(line, key, length) == 0)
+            number = strtoull(line + length, NULL, 10);
+    if (file)
+        fclose(file);
+    return number;
+}
+
+int bp_memory_is_short(size_t bytes) {
+    unsigned long long available = bp_memory_read("/proc/meminfo", "MemAvailable:") * 1024;
+    unsigned long long most = bp_memory_read("/sys/fs/cgroup/memory.max", ""),
+                       used = bp_memory_read("/sys/fs/cgroup/memory.current", "");
+    if (most > 0 && (available == 0 || most - (used < most ? used : most) < available))
+        available = most - (used < most ? used : most);
+    return available > 0 && bytes > available; /* where nothing is told, the allocation tells */
 }

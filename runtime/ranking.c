@@ -10,9 +10,28 @@ struct ranking_row {
     int32_t positive;
 };
 
-static int ranking_ascending(const void *left, const void *right) {
-    float a = ((const struct ranking_row *)left)->score, b = ((const struct ranking_row *)right)->score;
-    return a < b ? -1 : a > b;
+/* Down into the heap rows[0 .. count), whose root is the greatest. */
+static void ranking_sink(struct ranking_row *rows, int64_t count, int64_t at) {
+    const struct ranking_row row = rows[at];
+    for (int64_t child; (child = 2 * at + 1) < count; at = child) {
+        child += child + 1 < count && rows[child + 1].score > rows[child].score;
+        if (rows[child].score <= row.score)
+            break;
+        rows[at] = rows[child];
+    }
+    rows[at] = row;
+}
+
+/* By ascending score, in place: qsort would allocate in every epoch. Ties may lie in any order. (Williams, Heapsort, 1964) */
+static void ranking_sort(struct ranking_row *rows, int64_t count) {
+    for (int64_t at = count / 2; at-- > 0;)
+        ranking_sink(rows, count, at);
+    while (count-- > 1) {
+        const struct ranking_row greatest = rows[0];
+        rows[0] = rows[count];
+        rows[count] = greatest;
+        ranking_sink(rows, count, 0);
+    }
 }
 
 /* The chance that a positive row has a higher score than a negative one, ties counting half (Mann and Whitney, On a test
@@ -41,12 +60,10 @@ static double ranking_pr(const struct ranking_row *rows, int64_t count, double p
     return area;
 }
 
-double bp_ranking_area(enum bp_ranking_kind kind, const float *scores, const float *truths, int64_t count,
-                       struct bp_error *error) {
-    struct ranking_row *rows = bp_allocate(((size_t)count + 1) * sizeof *rows, "the order of the rows", error);
+/* rows: [count], for the order */
+static double ranking_area(enum bp_ranking_kind kind, const float *scores, const float *truths, int64_t count,
+                           struct ranking_row *rows) {
     double positives = 0, area = (double)NAN;
-    if (rows == NULL)
-        return -1;
     int64_t numbers = 0;
     for (int64_t i = 0; i < count; i++) {
         rows[i] = (struct ranking_row){scores[i], truths[i] > 0.5F};
@@ -54,26 +71,37 @@ double bp_ranking_area(enum bp_ranking_kind kind, const float *scores, const flo
         numbers += !isnan(scores[i]);
     }
     if (numbers == count && positives > 0 && positives < (double)count) {
-        qsort(rows, (size_t)count, sizeof *rows, ranking_ascending);
+        ranking_sort(rows, count);
         area = kind == BP_RANKING_ROC ? ranking_roc(rows, count, positives, (double)count - positives)
                                       : ranking_pr(rows, count, positives);
     }
+    return area;
+}
+
+double bp_ranking_area(enum bp_ranking_kind kind, const float *scores, const float *truths, int64_t count,
+                       struct bp_error *error) {
+    struct ranking_row *rows = bp_allocate(((size_t)count + 1) * sizeof *rows, "the order of the rows", error);
+    double area = rows == NULL ? -1 : ranking_area(kind, scores, truths, count, rows);
     free(rows);
     return area;
 }
 
 /* ---- While a pass runs ------------------------------------------------------------------------------------------- */
-int bp_rankings_start(struct bp_rankings *rankings, struct bp_instance *instance, const struct bp_pass *pass,
+int bp_rankings_start(struct bp_rankings *rankings, struct bp_instance *instance, const struct bp_measure *measure,
                       int64_t rows, struct bp_error *error) {
+    int32_t count = 0;
     memset(rankings, 0, sizeof *rankings);
     rankings->instance = instance;
-    rankings->pass = pass;
     rankings->rows = rows;
-    if (pass->ranking_count == 0)
+    for (int32_t i = 0; i < measure->pass_count; i++)
+        if (measure->passes[i].ranking_count > count)
+            count = measure->passes[i].ranking_count;
+    if (count == 0)
         return 1;
-    rankings->values = bp_allocate((size_t)rows * 2 * (size_t)pass->ranking_count * sizeof *rankings->values,
-                                   "the scores of all rows", error);
-    return rankings->values != NULL;
+    rankings->values =
+        bp_allocate((size_t)rows * 2 * (size_t)count * sizeof *rankings->values, "the scores of all rows", error);
+    rankings->order = bp_allocate(((size_t)rows + 1) * sizeof *rankings->order, "the order of the rows", error);
+    return rankings->values != NULL && rankings->order != NULL;
 }
 
 int bp_rankings_take(void *argument, int64_t place, int64_t rows) {
@@ -87,19 +115,17 @@ int bp_rankings_take(void *argument, int64_t place, int64_t rows) {
     return 1;
 }
 
-int bp_rankings_finish(struct bp_rankings *rankings, double *totals, struct bp_error *error) {
+void bp_rankings_finish(struct bp_rankings *rankings, double *totals) {
     for (int32_t i = 0; i < rankings->pass->ranking_count; i++) {
         const struct bp_ranking *ranking = &rankings->pass->rankings[i];
         const float *scores = rankings->values + 2 * i * rankings->rows;
-        double area = bp_ranking_area(ranking->kind, scores, scores + rankings->rows, rankings->rows, error);
-        if (area < 0)
-            return 0;
-        totals[ranking->total] = area;
+        totals[ranking->total] =
+            ranking_area(ranking->kind, scores, scores + rankings->rows, rankings->rows, rankings->order);
     }
-    return 1;
 }
 
 void bp_rankings_free(struct bp_rankings *rankings) {
     free(rankings->values);
-    rankings->values = NULL;
+    free(rankings->order);
+    memset(rankings, 0, sizeof *rankings);
 }

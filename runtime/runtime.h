@@ -19,6 +19,9 @@ int bp_fail(struct bp_error *error, const char *format, ...); /* returns 0 */
 
 /* ---- memory.c: allocation that fails with a message -------------------------------------------------------------- */
 void *bp_allocate(size_t bytes, const char *what, struct bp_error *error); /* zeroed, aligned to 64; NULL on failure; free() */
+/* The number behind `key` at the start of a line of a file, 0 where there is none: what the system tells of memory. */
+unsigned long long bp_memory_read(const char *path, const char *key);
+int bp_memory_is_short(size_t bytes); /* whether so many more are not to be had, as far as the system tells */
 
 /* ---- text.c ------------------------------------------------------------------------------------------------------ */
 struct bp_text { /* a growing buffer, NUL-terminated once anything was added; `failed` is set when memory ran out */
@@ -189,6 +192,7 @@ struct bp_archive_entry {
     int64_t shape[8];
     uint64_t begin, end; /* within the data, bytes */
 };
+struct bp_best;
 struct bp_archive {
     const char *path;
     struct bp_archive_entry *entries; /* in file order */
@@ -213,11 +217,34 @@ struct bp_archive_tensor { /* one tensor to write: row-major in the file, `layou
     const char *name;
     int32_t rank;
     int64_t shape[BP_MAX_RANK];
-    const float *values;
+    const float *values; /* NULL: they are in `best`, row-major */
     enum bp_layout layout;
+    const struct bp_best *best;
 };
+/* The same, exactly best->count elements, to `best`. */
+int bp_archive_read_best(const struct bp_archive *archive, const struct bp_archive_entry *entry, struct bp_best *best,
+                         struct bp_error *error);
 int bp_archive_write(const char *path, const struct bp_archive_tensor *tensors, int32_t count, const char *const *keys,
                      const char *const *values, int32_t metadata_count, struct bp_error *error);
+
+/* ---- best.c: the best weights of a phase so far, in memory, or in a file where memory is short ------------------ */
+struct bp_best { /* `count` numbers, row-major, one tensor after another as a checkpoint holds them */
+    int64_t count;
+    float *values;  /* NULL: none are kept, or they are in the file */
+    int in_file;    /* the file has no name: nothing is left of it, however the program ends */
+    int descriptor;
+};
+/* Asked for, or where memory does not suffice: in a file in the working directory. Free even after a failure. */
+int bp_best_start(struct bp_best *best, int64_t count, int in_file, struct bp_error *error);
+int bp_best_is_kept(const struct bp_best *best);
+void bp_best_free(struct bp_best *best);
+int bp_best_put(struct bp_best *best, int64_t first, int64_t count, const float *values, struct bp_error *error);
+int bp_best_get(const struct bp_best *best, int64_t first, int64_t count, float *values, struct bp_error *error);
+/* A tensor's elements, from element `first` of the best, out of its layout or into it. */
+int bp_best_put_tensor(struct bp_best *best, int64_t first, const struct bp_tensor *tensor, const float *stored,
+                       struct bp_error *error);
+int bp_best_get_tensor(const struct bp_best *best, int64_t first, const struct bp_tensor *tensor, float *stored,
+                       struct bp_error *error);
 
 /* ---- threads.c: the one parallel region -------------------------------------------------------------------------- */
 typedef void bp_task(void *argument, int32_t thread, int32_t threads, struct bp_team *team);
@@ -360,21 +387,35 @@ void bp_call(struct bp_instance *instance, const struct bp_function *function);
 int64_t bp_measure_values(const struct bp_measure *measure); /* how many numbers its metrics are, together */
 void bp_measure_finish(struct bp_instance *instance, const struct bp_pass *pass, const double *totals, int64_t rows);
 void bp_measure_copy(const struct bp_instance *instance, const struct bp_measure *measure, double *values);
-/* Measures over order[0 .. rows): values [bp_measure_values]. 1 done, 0 error, -1 interrupted. */
 /* ranking.c: the area under a curve; NaN where it has none, -1 after an error. */
 double bp_ranking_area(enum bp_ranking_kind kind, const float *scores, const float *truths, int64_t count,
                        struct bp_error *error);
+struct ranking_row;
 struct bp_rankings { /* while a pass goes over the rows */
     struct bp_instance *instance;
     const struct bp_pass *pass;
     int64_t rows;
     float *values; /* [ranking_count][scores, truths][rows] */
+    struct ranking_row *order; /* [rows] */
 };
-int bp_rankings_start(struct bp_rankings *rankings, struct bp_instance *instance, const struct bp_pass *pass,
+int bp_rankings_start(struct bp_rankings *rankings, struct bp_instance *instance, const struct bp_measure *measure,
                       int64_t rows, struct bp_error *error);
 int bp_rankings_take(void *argument, int64_t place, int64_t rows); /* a sweep's `after` */
-int bp_rankings_finish(struct bp_rankings *rankings, double *totals, struct bp_error *error);
+void bp_rankings_finish(struct bp_rankings *rankings, double *totals);
 void bp_rankings_free(struct bp_rankings *rankings);
+/* What measuring needs besides the block, for as many times as it is done over so many rows. Free even after a failure. */
+struct bp_measuring {
+    double *totals;
+    size_t totals_bytes;
+    struct bp_rankings rankings;
+};
+int bp_measuring_start(struct bp_measuring *measuring, struct bp_instance *instance, const struct bp_measure *measure,
+                       int64_t rows, struct bp_error *error);
+void bp_measuring_free(struct bp_measuring *measuring);
+/* Measures over order[0 .. rows): values [bp_measure_values]. Allocates nothing. 1 done, 0 interrupted. */
+int bp_measure_again(struct bp_instance *instance, const struct bp_measure *measure, struct bp_measuring *measuring,
+                     int32_t data, const int64_t *order, int64_t rows, double *values);
+/* The same once. 1 done, 0 error, -1 interrupted. */
 int bp_measure_run(struct bp_instance *instance, const struct bp_measure *measure, int32_t data, const int64_t *order,
                    int64_t rows, double *values, struct bp_error *error);
 
@@ -389,8 +430,7 @@ struct bp_progress {
     int64_t best_epoch; /* from 1; 0: none yet */
     double best_value;
     int64_t waited; /* epochs without improvement */
-    float *best;    /* values of the phase's trainable tensors at the best epoch, one after another, each row-major whatever
-                       its layout (a checkpoint holds them); NULL: none kept */
+    struct bp_best best; /* values of the phase's trainable tensors at the best epoch */
 };
 int64_t bp_train_values(const struct bp_program *program,
                         const struct bp_train *train); /* elements of its trainable tensors */

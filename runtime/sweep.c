@@ -192,38 +192,47 @@ void bp_measure_finish(struct bp_instance *instance, const struct bp_pass *pass,
     bp_call(instance, &pass->finish);
 }
 
+int bp_measuring_start(struct bp_measuring *measuring, struct bp_instance *instance, const struct bp_measure *measure,
+                       int64_t rows, struct bp_error *error) {
+    size_t most = 1;
+    memset(measuring, 0, sizeof *measuring);
+    for (int32_t i = 0; i < measure->pass_count; i++) {
+        size_t totals = (size_t)measure->passes[i].sum_count + (size_t)measure->passes[i].ranking_count + 1;
+        most = totals > most ? totals : most;
+    }
+    measuring->totals_bytes = most * sizeof *measuring->totals;
+    measuring->totals = bp_allocate(measuring->totals_bytes, "sums", error);
+    return measuring->totals && bp_rankings_start(&measuring->rankings, instance, measure, rows, error);
+}
+
+void bp_measuring_free(struct bp_measuring *measuring) {
+    free(measuring->totals);
+    bp_rankings_free(&measuring->rankings);
+    memset(measuring, 0, sizeof *measuring);
+}
+
 static int sweep_pass(struct bp_instance *instance, const struct bp_pass *pass, struct bp_sweep *sweep,
-                      struct bp_error *error) {
+                      struct bp_measuring *measuring) {
     sweep->function = &pass->accumulate;
     sweep->batch = pass->accumulate.capacity;
     sweep->last = (sweep->rows + sweep->batch - 1) / sweep->batch;
     sweep->sums_offset = pass->sums_offset;
     sweep->sum_count = pass->sum_count;
-    struct bp_rankings rankings;
-    size_t totals = (size_t)pass->sum_count + (size_t)pass->ranking_count + 1;
-    sweep->totals = bp_allocate(totals * sizeof *sweep->totals, "sums", error);
-    int done = sweep->totals && bp_rankings_start(&rankings, instance, pass, sweep->rows, error) ? 1 : 0;
-    if (!done) {
-        free(sweep->totals);
-        return 0;
-    }
+    sweep->totals = measuring->totals;
+    memset(measuring->totals, 0, measuring->totals_bytes);
+    measuring->rankings.pass = pass;
     sweep->after = pass->ranking_count > 0 ? bp_rankings_take : NULL;
-    sweep->argument = &rankings;
+    sweep->argument = &measuring->rankings;
     bp_sweep_run(sweep);
     if (sweep->end != BP_SWEEP_DONE)
-        done = -1;
-    else if (!bp_rankings_finish(&rankings, sweep->totals, error))
-        done = 0;
-    else
-        bp_measure_finish(instance, pass, sweep->totals, sweep->rows);
-    sweep->after = NULL;
-    bp_rankings_free(&rankings);
-    free(sweep->totals);
-    return done;
+        return 0;
+    bp_rankings_finish(&measuring->rankings, sweep->totals);
+    bp_measure_finish(instance, pass, sweep->totals, sweep->rows);
+    return 1;
 }
 
-int bp_measure_run(struct bp_instance *instance, const struct bp_measure *measure, int32_t data, const int64_t *order,
-                   int64_t rows, double *values, struct bp_error *error) {
+int bp_measure_again(struct bp_instance *instance, const struct bp_measure *measure, struct bp_measuring *measuring,
+                     int32_t data, const int64_t *order, int64_t rows, double *values) {
     struct bp_sweep sweep = {0};
     sweep.instance = instance;
     sweep.memory = instance->memory;
@@ -231,11 +240,19 @@ int bp_measure_run(struct bp_instance *instance, const struct bp_measure *measur
     sweep.order = order;
     sweep.rows = rows;
     sweep.ascending_by_one = order[rows - 1] - order[0] == rows - 1; /* parts are ascending */
-    for (int32_t i = 0; i < measure->pass_count; i++) {
-        int ended = sweep_pass(instance, &measure->passes[i], &sweep, error);
-        if (ended != 1)
-            return ended;
-    }
+    for (int32_t i = 0; i < measure->pass_count; i++)
+        if (!sweep_pass(instance, &measure->passes[i], &sweep, measuring))
+            return 0;
     bp_measure_copy(instance, measure, values);
     return 1;
+}
+
+int bp_measure_run(struct bp_instance *instance, const struct bp_measure *measure, int32_t data, const int64_t *order,
+                   int64_t rows, double *values, struct bp_error *error) {
+    struct bp_measuring measuring;
+    int done = 0;
+    if (bp_measuring_start(&measuring, instance, measure, rows, error))
+        done = bp_measure_again(instance, measure, &measuring, data, order, rows, values) ? 1 : -1;
+    bp_measuring_free(&measuring);
+    return done;
 }

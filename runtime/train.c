@@ -19,6 +19,8 @@ struct train_run {
     int64_t validation_count;
     double *training, *validation; /* the epoch's metrics */
     double *last_sums;
+    struct bp_measuring measuring; /* of the validation part */
+    struct bp_text line;           /* the epoch's, for people: one buffer for all epochs */
     double started;
 };
 
@@ -42,10 +44,9 @@ int bp_progress_start(struct bp_progress *progress, const struct bp_program *pro
     const struct bp_train *train = &program->trains[progress->train];
     progress->sum_count = train->training.passes[0].sum_count;
     progress->totals = bp_allocate(((size_t)progress->sum_count + 1) * sizeof(double), "sums", error);
-    if (train->early_stopping.metric >= 0)
-        progress->best =
-            bp_allocate(((size_t)bp_train_values(program, train) + 1) * sizeof(float), "the best weights", error);
-    if (progress->totals && (progress->best || train->early_stopping.metric < 0))
+    if (progress->totals &&
+        (train->early_stopping.metric < 0 ||
+         bp_best_start(&progress->best, bp_train_values(program, train), train->early_stopping.best_in_file, error)))
         return 1;
     bp_progress_free(progress);
     return 0;
@@ -53,23 +54,22 @@ int bp_progress_start(struct bp_progress *progress, const struct bp_program *pro
 
 void bp_progress_free(struct bp_progress *progress) {
     free(progress->totals);
-    free(progress->best);
+    bp_best_free(&progress->best);
     memset(progress, 0, sizeof *progress);
 }
 
-static void train_copy_best(struct train_run *run, int restore) {
-    float *best = run->progress.best;
+static int train_copy_best(struct train_run *run, int restore, struct bp_error *error) {
     const int32_t *kept = !restore && run->train->averages ? run->train->averages : run->train->trainable;
-    for (int32_t i = 0; i < run->train->trainable_count; i++) {
-        const struct bp_tensor *tensor = &run->instance->program->tensors[kept[i]];
-        int64_t count = bp_tensor_count(tensor);
+    int64_t first = 0;
+    int ok = 1;
+    for (int32_t i = 0; ok && i < run->train->trainable_count; i++) {
+        const struct bp_tensor *tensor = &run->instance->program->tensors[run->train->trainable[i]];
         float *values = bp_tensor_values(run->instance, kept[i]);
-        if (restore)
-            bp_tensor_put(tensor, values, 0, count, best);
-        else
-            bp_tensor_get(tensor, values, 0, count, best);
-        best += count;
+        ok = restore ? bp_best_get_tensor(&run->progress.best, first, tensor, values, error)
+                     : bp_best_put_tensor(&run->progress.best, first, tensor, values, error);
+        first += bp_tensor_count(tensor);
     }
+    return ok;
 }
 
 /* Which of the data set's folds it is, where it has any. */
@@ -130,7 +130,8 @@ static int train_prepare(struct train_run *run, struct bp_error *error) {
     run->validation =
         bp_allocate(((size_t)bp_measure_values(&train->validation) + 1) * sizeof(double), "metrics", error);
     run->last_sums = bp_allocate(((size_t)train_pass(run)->sum_count + 1) * sizeof(double), "sums", error);
-    return run->order && run->training && run->validation && run->last_sums;
+    return run->order && run->training && run->validation && run->last_sums &&
+           bp_measuring_start(&run->measuring, instance, &train->validation, run->validation_count, error);
 }
 
 static int train_begin(struct train_run *run, int resumed, struct bp_error *error) {
@@ -145,6 +146,8 @@ static int train_begin(struct train_run *run, int resumed, struct bp_error *erro
     train_scalars(run);
     if (!resumed)
         bp_call(run->instance, &run->train->start);
+    if (run->progress.best.in_file)
+        bp_say(run->instance->log, "the best weights of %s are kept in a file\n", run->train->name);
     if (run->instance->program->train_count > 1)
         bp_say(run->instance->log, "%s: %lld rows, %lld steps an epoch\n", run->train->name, (long long)run->row_count,
                (long long)batches);
@@ -240,10 +243,9 @@ static enum bp_outcome train_epoch(struct train_run *run, struct bp_error *error
     bp_measure_finish(run->instance, train_pass(run), progress->totals, run->row_count);
     bp_measure_copy(run->instance, &run->train->training, run->training);
     if (run->train->validation.pass_count > 0) {
-        int measured = bp_measure_run(run->instance, &run->train->validation, run->train->data, run->validation_rows,
-                                      run->validation_count, run->validation, error);
-        if (measured != 1)
-            return measured < 0 ? BP_INTERRUPTED : BP_FAILED;
+        if (!bp_measure_again(run->instance, &run->train->validation, &run->measuring, run->train->data,
+                              run->validation_rows, run->validation_count, run->validation))
+            return BP_INTERRUPTED;
     }
     progress->epoch++;
     run->instance->epochs_done++;
@@ -264,13 +266,13 @@ static void train_monitored_name(const struct bp_train *train, char name[128]) {
 
 /* As Keras counts: an epoch is better when it gains more than min_delta on the best; epochs before start_from_epoch
    (from 0) are not looked at. A NaN is never better. */
-static void train_early_stopping(struct train_run *run) {
+static int train_early_stopping(struct train_run *run, struct bp_error *error) {
     const struct bp_early_stopping *early = &run->train->early_stopping;
     const struct bp_measure *measure = train_monitored(run->train);
     const double *values = early->from_training ? run->training : run->validation;
     struct bp_progress *progress = &run->progress;
     if (early->metric < 0 || progress->epoch - 1 < early->start_from_epoch)
-        return;
+        return 1;
     for (int32_t i = 0; i < early->metric; i++)
         values += (int64_t)measure->metrics[i].rows * measure->metrics[i].columns;
     double gain = early->better > 0 ? *values - progress->best_value : progress->best_value - *values;
@@ -278,11 +280,11 @@ static void train_early_stopping(struct train_run *run) {
         progress->best_value = *values;
         progress->best_epoch = progress->epoch;
         progress->waited = 0;
-        train_copy_best(run, 0);
-        return;
+        return train_copy_best(run, 0, error);
     }
     progress->waited++;
     progress->stopped = progress->waited >= early->patience;
+    return 1;
 }
 
 /* The best weights come back, and the run says so. */
@@ -297,8 +299,9 @@ static int train_restore(struct train_run *run, struct bp_error *error) {
         bp_say(log, "stopped after epoch %lld: %s has not improved for %lld epoch%s", (long long)progress->epoch,
                metric, (long long)progress->waited, progress->waited == 1 ? "" : "s");
     int restore = progress->best_epoch > 0 && progress->best_epoch != progress->epoch;
+    if (restore && !train_copy_best(run, 1, error))
+        return 0;
     if (restore) {
-        train_copy_best(run, 1);
         bp_say(log,
                progress->stopped ? "; weights of epoch %lld restored\n"
                                  : "weights of epoch %lld restored: its %s is the best\n",
@@ -340,18 +343,20 @@ static int train_tell(struct train_run *run, struct bp_error *error) {
     double seconds = bp_seconds() - run->started;
     long long epoch = (long long)run->progress.epoch;
     if (!run->instance->log->quiet) {
-        struct bp_text line = {0};
+        struct bp_text *line = &run->line;
         int width = snprintf(NULL, 0, "%lld", (long long)run->epochs);
-        bp_text_printf(&line, "epoch %*lld/%lld", width, epoch, (long long)run->epochs);
-        train_say_metrics(&line, &run->train->training, run->training, "");
+        line->length = 0;
+        bp_text_printf(line, "epoch %*lld/%lld", width, epoch, (long long)run->epochs);
+        train_say_metrics(line, &run->train->training, run->training, "");
         if (run->train->validation.pass_count > 0)
-            train_say_metrics(&line, &run->train->validation, run->validation, "val_");
+            train_say_metrics(line, &run->train->validation, run->validation, "val_");
         long long hundredths = (long long)(seconds * 100 + 0.5);
-        bp_text_printf(&line, "  %lld.%02lld s\n", hundredths / 100, hundredths % 100);
-        if (!line.failed)
-            bp_say(run->instance->log, "%s", line.at);
-        bp_text_free(&line);
+        bp_text_printf(line, "  %lld.%02lld s\n", hundredths / 100, hundredths % 100);
+        if (!line->failed)
+            bp_say(run->instance->log, "%s", line->at);
     }
+    if (!run->instance->log->file)
+        return 1;
     struct bp_text json = {0};
     bp_text_printf(&json, "{\"event\":\"epoch\",\"phase\":");
     bp_text_json(&json, run->train->name);
@@ -391,7 +396,8 @@ static enum bp_outcome train_interrupted(struct train_run *run, struct bp_error 
     } else {
         bp_say(run->instance->log, "interrupted in epoch %lld\n", (long long)run->progress.epoch + 1);
         if (run->progress.best_epoch > 0) { /* as where the phase ends by itself */
-            train_copy_best(run, 1);
+            if (!train_copy_best(run, 1, error))
+                return BP_FAILED;
             bp_say(run->instance->log, "weights of epoch %lld restored\n", (long long)run->progress.best_epoch);
         }
     }
@@ -423,8 +429,7 @@ static enum bp_outcome train_epochs(struct train_run *run, struct bp_error *erro
             train_tell_stop(run, "not_finite", error->text, &ignored);
             return outcome;
         }
-        train_early_stopping(run);
-        if (!train_tell(run, error))
+        if (!train_early_stopping(run, error) || !train_tell(run, error))
             return BP_FAILED;
         int last = progress->epoch == run->epochs || progress->stopped;
         int due = run->train->checkpoint_every > 0 && progress->epoch % run->train->checkpoint_every == 0;
@@ -456,5 +461,7 @@ enum bp_outcome bp_train_run(struct bp_instance *instance, int32_t statement, st
     free(run.training);
     free(run.validation);
     free(run.last_sums);
+    bp_measuring_free(&run.measuring);
+    bp_text_free(&run.line);
     return outcome;
 }

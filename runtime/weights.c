@@ -264,25 +264,61 @@ int bp_archive_read(const struct bp_archive *archive, const struct bp_archive_en
     return bp_archive_read_tensor(archive, entry, &tensor, out, error);
 }
 
+static int weights_read_best(FILE *file, struct bp_best *best, int is_double, struct bp_error *error) {
+    float chunk[WEIGHTS_CHUNK];
+    for (int64_t first = 0, n; first < best->count; first += n) {
+        n = best->count - first < WEIGHTS_CHUNK ? best->count - first : WEIGHTS_CHUNK;
+        if (!weights_read_floats(file, chunk, n, is_double) || !bp_best_put(best, first, n, chunk, error))
+            return 0;
+    }
+    return 1;
+}
+
+/* At its first element. The error then already says what reading it to its end may meet. */
+static FILE *weights_open_entry(const struct bp_archive *archive, const struct bp_archive_entry *entry, int64_t count,
+                                struct bp_error *error) {
+    int is_double = strcmp(entry->dtype, "F64") == 0;
+    if (!is_double && strcmp(entry->dtype, "F32") != 0) {
+        bp_fail(error, "%s: '%s' is %s; F32 or F64 is needed", archive->path, entry->name, entry->dtype);
+        return NULL;
+    }
+    uint64_t there = (entry->end - entry->begin) / (is_double ? 8 : 4);
+    if (count < 0 || there != (uint64_t)count) {
+        bp_fail(error, "%s: '%s' has %llu elements, %lld are needed", archive->path, entry->name,
+                (unsigned long long)there, (long long)count);
+        return NULL;
+    }
+    FILE *file = fopen(archive->path, "rb");
+    if (!file) {
+        bp_fail(error, "%s: cannot be opened: %s", archive->path, strerror(errno));
+        return NULL;
+    }
+    bp_fail(error, "%s: '%s' cannot be read: the file ends early or the disk fails", archive->path, entry->name);
+    if (fseeko(file, (off_t)(archive->data_start + entry->begin), SEEK_SET) == 0)
+        return file;
+    fclose(file);
+    return NULL;
+}
+
 int bp_archive_read_tensor(const struct bp_archive *archive, const struct bp_archive_entry *entry,
                            const struct bp_tensor *tensor, float *stored, struct bp_error *error) {
     int is_double = strcmp(entry->dtype, "F64") == 0;
     int64_t count = bp_tensor_count(tensor);
-    if (!is_double && strcmp(entry->dtype, "F32") != 0)
-        return bp_fail(error, "%s: '%s' is %s; F32 or F64 is needed", archive->path, entry->name, entry->dtype);
-    uint64_t there = (entry->end - entry->begin) / (is_double ? 8 : 4);
-    if (count < 0 || there != (uint64_t)count)
-        return bp_fail(error, "%s: '%s' has %llu elements, %lld are needed", archive->path, entry->name,
-                       (unsigned long long)there, (long long)count);
-    FILE *file = fopen(archive->path, "rb");
+    FILE *file = weights_open_entry(archive, entry, count, error);
     if (!file)
-        return bp_fail(error, "%s: cannot be opened: %s", archive->path, strerror(errno));
-    int ok = fseeko(file, (off_t)(archive->data_start + entry->begin), SEEK_SET) == 0;
-    if (ok)
-        ok = tensor->layout == BP_ROWS ? weights_read_floats(file, stored, count, is_double)
+        return 0;
+    int ok = tensor->layout == BP_ROWS ? weights_read_floats(file, stored, count, is_double)
                                        : weights_read_panels(file, tensor, stored, is_double);
-    if (!ok)
-        bp_fail(error, "%s: '%s' cannot be read: the file ends early or the disk fails", archive->path, entry->name);
+    fclose(file);
+    return ok;
+}
+
+int bp_archive_read_best(const struct bp_archive *archive, const struct bp_archive_entry *entry, struct bp_best *best,
+                         struct bp_error *error) {
+    FILE *file = weights_open_entry(archive, entry, best->count, error);
+    if (!file)
+        return 0;
+    int ok = weights_read_best(file, best, strcmp(entry->dtype, "F64") == 0, error);
     fclose(file);
     return ok;
 }
@@ -331,9 +367,11 @@ static int weights_put_tensor(struct bp_writer *writer, const struct bp_archive_
     float chunk[WEIGHTS_CHUNK];
     int64_t count = bp_tensor_count(&tensor);
     for (int64_t first = 0, n; first < count; first += n) {
-        const float *at = from->values + first;
+        const float *at = from->best ? chunk : from->values + first;
         n = count - first < WEIGHTS_CHUNK ? count - first : WEIGHTS_CHUNK;
-        if (tensor.layout != BP_ROWS) {
+        if (from->best && !bp_best_get(from->best, first, n, chunk, error))
+            return 0;
+        if (!from->best && tensor.layout != BP_ROWS) {
             bp_tensor_get(&tensor, from->values, first, n, chunk);
             at = chunk;
         }

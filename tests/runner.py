@@ -13,6 +13,7 @@ Tests are named group/name; a pattern picks those whose name holds it. Groups:
     docs     every program in README.md and docs/*.md
     jit      bpc run, and what LLVM makes: the bits of the native program
     host     a program inside another one, through --emit=header and -c
+    memory   the plan, the peak, --max-mem, and that nothing is allocated while training
 --rewrite puts what is said now into the .err files of `reject`, to be read with git diff before it is believed.
 """
 import argparse
@@ -23,10 +24,10 @@ import traceback
 
 sys.dont_write_bytecode = True  # no __pycache__ in the tree
 from commands import ROOT, Build, Failure, Skipped  # noqa: E402
-from groups import agree, docs, formulas, golden, host, jit, reject, train, unit  # noqa: E402
+from groups import agree, docs, formulas, golden, host, jit, memory, reject, train, unit  # noqa: E402
 
 GROUPS = {"unit": unit, "reject": reject, "golden": golden, "formulas": formulas, "agree": agree, "train": train,
-          "docs": docs, "jit": jit, "host": host}
+          "docs": docs, "jit": jit, "host": host, "memory": memory}
 
 
 def run_one(function):

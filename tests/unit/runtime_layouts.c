@@ -162,7 +162,7 @@ static void expect_same_file(const char *a, const char *b) {
 }
 
 static void write_tensor(const char *path, const struct bp_tensor *tensor, const float *stored) {
-    struct bp_archive_tensor out = {"t", tensor->rank, {tensor->shape[0], tensor->shape[1]}, stored, tensor->layout};
+    struct bp_archive_tensor out = {"t", tensor->rank, {tensor->shape[0], tensor->shape[1]}, stored, tensor->layout, NULL};
     struct bp_error error;
     cr_assert(bp_archive_write(path, &out, 1, NULL, NULL, 0, &error), "%s", error.text);
 }
@@ -733,7 +733,7 @@ Test(layout_programs, messages_name_the_row_major_element) {
 
 Test(layout_programs, loaded_weights_are_checked_by_element) {
     float w[OUT * IN] = {0}, b[OUT] = {0};
-    struct bp_archive_tensor tensors[2] = {{"w", 2, {OUT, IN}, w, BP_ROWS}, {"b", 1, {OUT}, b, BP_ROWS}};
+    struct bp_archive_tensor tensors[2] = {{"w", 2, {OUT, IN}, w, BP_ROWS, NULL}, {"b", 1, {OUT}, b, BP_ROWS, NULL}};
     struct bp_error error;
     w[4] = w[5] = INFINITY; /* in panels [1, 0] lies before [0, 4] */
     cr_assert(bp_archive_write("w", tensors, 2, NULL, NULL, 0, &error), "%s", error.text);

@@ -632,8 +632,8 @@ Test(program, a_checkpoint_of_another_run_is_refused) {
 /* ---- Weights from a file ----------------------------------------------------------------------------------------- */
 static void write_weights(const char *path, int64_t rows, int64_t columns, int with_bias) {
     static const float values[3] = {7, 8, 9};
-    struct bp_archive_tensor tensors[2] = {{"fc.weight", 2, {rows, columns}, values, BP_ROWS},
-                                           {"fc.bias", 1, {1}, values + 2, BP_ROWS}};
+    struct bp_archive_tensor tensors[2] = {{"fc.weight", 2, {rows, columns}, values, BP_ROWS, NULL},
+                                           {"fc.bias", 1, {1}, values + 2, BP_ROWS, NULL}};
     struct bp_error error;
     cr_assert(bp_archive_write(path, tensors, with_bias ? 2 : 1, NULL, NULL, 0, &error), "%s", error.text);
 }
@@ -647,10 +647,10 @@ Test(program, weights_that_do_not_fit_are_all_told) {
     expect_in(errors, "'fc.weight' has the shape [2, 1], needed is [1, 2]: it is transposed");
     expect_in(errors, "'fc.bias' is missing: [1]");
     static const float value = 1;
-    const struct bp_archive_tensor more[4] = {{"fc.weight", 2, {1, 2}, (const float[2]){1, 2}, BP_ROWS},
-                                              {"fc.bias", 1, {1}, &value, BP_ROWS},
-                                              {"bn.num_batches_tracked", 0, {0}, &value, BP_ROWS},
-                                              {"fc2.bias", 1, {1}, &value, BP_ROWS}};
+    const struct bp_archive_tensor more[4] = {{"fc.weight", 2, {1, 2}, (const float[2]){1, 2}, BP_ROWS, NULL},
+                                              {"fc.bias", 1, {1}, &value, BP_ROWS, NULL},
+                                              {"bn.num_batches_tracked", 0, {0}, &value, BP_ROWS, NULL},
+                                              {"fc2.bias", 1, {1}, &value, BP_ROWS, NULL}};
     struct bp_error error;
     cr_assert(bp_archive_write("w", more, 4, NULL, NULL, 0, &error));
     expect_run(1, "predict --weights w new.csv");

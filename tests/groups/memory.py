@@ -1,0 +1,218 @@
+"""Memory is planned when compiling: the plan is no larger than a sum by hand, a program's peak is the plan, and nothing is
+allocated once it trains."""
+import functools
+import json
+import re
+import subprocess
+import xml.etree.ElementTree
+
+from commands import ROOT, TESTS, Skipped, copied, expect
+
+IRIS = ROOT / "examples" / "iris"
+MEMORY = TESTS / "memory"
+LANES = 16
+
+
+# ---- The plan against a sum by hand ---------------------------------------------------------------------------------
+
+
+def padded(width):
+    return (width + LANES - 1) // LANES * LANES
+
+
+def program(body, widths, batch, settings):
+    """Rows are never read: the plan depends on shapes alone."""
+    inputs, outputs = widths[0], widths[-1]
+    return f"""bpc 1
+data rows {{
+    file "made-up.csv", header = none
+    columns x0..x{inputs - 1}, y0..y{outputs - 1}
+    input x0..x{inputs - 1}
+    target y0..y{outputs - 1}
+    split train = 0.8, validation = 0.2
+}}
+model Net(x) {{
+{body}
+}}
+train Net on rows {{
+    loss mse
+    epochs 2
+    batch_size {batch}
+{settings}
+}}
+"""
+
+
+def layers(widths):
+    lines = [f"    fc{i} = dense({f'fc{i - 1}' if i > 1 else 'x'}, {width}{', relu' if i + 1 < len(widths) else ''})"
+             for i, width in enumerate(widths) if i]
+    return "\n".join([*lines, f"    return fc{len(widths) - 1}"])
+
+
+def weights(fan_in, width):
+    return 4 * padded(width) * (fan_in + 1)
+
+
+def rows_of(batch, *widths):
+    return sum(4 * batch * padded(width) for width in widths)
+
+
+# Alive at the widest place, kernel by kernel. In a chain that is the gradient of the loss: rows, targets, what the way back
+# will read, the output and d_output.
+CHAIN = [500, 1000, 700, 300]
+CHAIN_WEIGHTS = [weights(a, b) for a, b in zip(CHAIN, CHAIN[1:])]
+RESIDUAL = """    fc1 = dense(x, 640, relu)
+    fc2 = dense(fc1, 640, relu)
+    sum = fc1 + fc2
+    fc3 = dense(sum, 128)
+    return fc3"""
+CASES = {  # name: program, parameters of a copy each, how many copies, kept bytes, what is alive
+    "momentum": (program(layers(CHAIN), CHAIN, 250, "    optimizer sgd(lr = 0.1, momentum = 0.9)"),
+                 sum(CHAIN_WEIGHTS) * 2, 0, rows_of(250, *CHAIN, 300, 300)),
+    "adam": (program(layers(CHAIN), CHAIN, 250, "    optimizer adam(lr = 0.001)"),
+             sum(CHAIN_WEIGHTS) * 3, 0, rows_of(250, *CHAIN, 300, 300)),
+    "kept": (program(layers(CHAIN), CHAIN, 250, "    optimizer adam(lr = 0.001)\n    early_stopping val_loss, patience = 3"),
+             sum(CHAIN_WEIGHTS) * 3, 4 * sum((a + 1) * b for a, b in zip(CHAIN, CHAIN[1:])), rows_of(250, *CHAIN, 300, 300)),
+    "residual": (program(RESIDUAL, [512, 128], 200, "    optimizer adam(lr = 0.001)"),
+                 (weights(512, 640) + weights(640, 640) + weights(640, 128)) * 3, 0,
+                 # the kernel behind fc3 reads rows, fc1, fc2, sum and d_fc3, and makes d_sum and d_fc2
+                 rows_of(200, 512, 640, 640, 640, 128, 640, 640)),
+}
+
+
+def table(text):
+    """The sizes at the head of --emit=memory."""
+    return {name.strip(): int(size) for name, size in re.findall(r"^  (\S.*?) +(\d+) +[\d.]+ [KMGT]?B\b", text, re.MULTILINE)}
+
+
+def plan_is_small(build, name):
+    text, persistent, kept, alive = CASES[name]
+    with copied() as place:
+        (place / "program.bp").write_text(text)
+        said = table(build.succeed([build.bpc, "--emit=memory", "--verify", "program.bp"], cwd=place).out)
+        by_hand = persistent + kept + alive
+        planned = said["the block"] + said.get("best weights", 0)
+        expect(planned <= by_hand * 1.05 + 65536, f"planned are {planned} bytes, by hand {by_hand}: {said}")
+        expect(said["the block"] >= persistent, f"the block of {said['the block']} bytes cannot hold {persistent} bytes of weights")
+        expect(said.get("best weights", 0) == kept, f"the best weights take {said.get('best weights')} bytes, by hand {kept}")
+        parts = ("scalars", "parameters", "optimizer state", "sums and metrics", "shared by functions")
+        expect(said["the block"] == sum(said[part] for part in parts), f"the parts are not the block: {said}")
+
+
+def life_rows(text):
+    """(function, name, bytes, offset, first, last) of every buffer in the shared room."""
+    function, rows = None, []
+    for line in text.splitlines():
+        found = re.match(r"(\w+): up to ", line)
+        function = found[1] if found else function
+        found = re.match(r"  (\S+) +\[.*?\] +\w+ +(\d+) +(\d+) +(\d+)-(\d+) +[#.]+$", line)
+        if found:
+            rows.append((function, found[1], *map(int, found.groups()[1:])))
+    return rows
+
+
+def nothing_overlaps(build, source):
+    """No two buffers that live at once share a byte; the picture shows each."""
+    with copied(source.parent) as place:
+        text = build.succeed([build.bpc, "--emit=memory", source.name], cwd=place).out
+        rows = life_rows(text)
+        expect(len(rows) > 3, f"{len(rows)} buffers are listed")
+        for i, (function, name, size, offset, first, last) in enumerate(rows):
+            for other, its_name, its_size, its_offset, its_first, its_last in rows[:i]:
+                together = other == function and first <= its_last and its_first <= last
+                expect(not together or offset >= its_offset + its_size or its_offset >= offset + size,
+                       f"{function}: '{name}' and '{its_name}' share bytes")
+        build.succeed([build.bpc, "--emit=memory", source.name, "-o", "plan.svg"], cwd=place)
+        picture = xml.etree.ElementTree.parse(place / "plan.svg").getroot()
+        titles = [title.text for title in picture.iter("{http://www.w3.org/2000/svg}title")]
+        largest = rows[0][0]
+        for function, name, size, offset, *_ in rows:
+            shown = any(title.startswith(f"{name} ") and f" {size} bytes at {offset}," in title for title in titles)
+            expect(function != largest or shown, f"the picture lacks '{name}' of {function}")
+
+
+# ---- The program against the plan ----------------------------------------------------------------------------------
+
+
+def peak_is_the_plan(build, name):
+    if build.sanitized:
+        raise Skipped("the sanitizers' own memory is in the peak")
+    with copied(TESTS / "bench") as place:
+        build.compile(f"{name}.bp", name, cwd=place)
+        said = table(build.succeed([build.bpc, "--emit=memory", f"{name}.bp"], cwd=place).out)
+        for threads in (1, 2):
+            told = json.loads(build.succeed([f"./{name}", "--bench", "1", "--threads", threads], cwd=place).out)
+            planned, peak = told["bytes_planned"], told["bytes_peak"]
+            expect(peak <= planned * 1.05 + (8 << 20), f"{threads} threads: planned are {planned} bytes, the peak is {peak}")
+            expect(planned >= said["the block"], f"--bench plans {planned} bytes, the compiler {said['the block']}")
+
+
+def counted(build, place, command):
+    build.succeed(["env", f"LD_PRELOAD={place}/count.so", f"COUNT_FILE={place}/count", *command], cwd=place)
+    return int((place / "count").read_text())
+
+
+def nothing_is_allocated(build):
+    """Ten epochs more cost no allocation more: not for shuffling, measuring, areas under curves, the best weights, the lines
+    printed, nor in the threads. (A line of --log, a checkpoint may allocate.)"""
+    if build.sanitized:
+        raise Skipped("the sanitizers bring their own malloc")
+    with copied(MEMORY, IRIS) as place:
+        done = subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", "count.so", "count.c"], cwd=place, capture_output=True)
+        if done.returncode != 0:
+            raise Skipped("no shared library can be built here")
+        build.compile("areas.bp", "areas", "--threads=always", cwd=place)
+        for options in (["--quiet"], [], ["--threads", "2"]):
+            few, many = (counted(build, place, ["./areas", *options, "--epochs", n]) for n in (3, 13))
+            expect(few > 10, f"{few} allocations are counted: the counter does not work")
+            expect(few == many, f"{' '.join(options)}: {few} allocations in 3 epochs, {many} in 13")
+
+
+# ---- --max-mem -------------------------------------------------------------------------------------------------------
+
+
+def nothing_is_written(build):
+    with copied(IRIS) as place:
+        before = sorted(place.iterdir())
+        for words in (["-o", "iris"], ["--emit=c", "-o", "iris.c"], ["--emit=memory", "-o", "iris.svg"]):
+            outcome = build.run([build.bpc, "iris.bp", "--max-mem", "1K", *words], cwd=place)
+            expect(outcome.code == 1 and "--max-mem allows 1.0 KB" in outcome.err, f"{words}: {outcome.err[:200]}")
+            expect(sorted(place.iterdir()) == before, f"{words}: something is written even so")
+        for size in ("", "0", "64Q", "many", "-1M", "1e99G"):
+            outcome = build.run([build.bpc, "check", "iris.bp", f"--max-mem={size}"], cwd=place)
+            expect(outcome.code == 2, f"--max-mem={size} is taken for a size")
+        build.succeed([build.bpc, "check", "iris.bp", "--max-mem", "0.5G"], cwd=place)
+
+
+def best_weights_in_a_file(build):
+    """Where --max-mem leaves no room for them; the run, and one that is resumed, end with the same weights to the bit."""
+    with copied(MEMORY, IRIS) as place:
+        source = (place / "areas.bp").read_text().replace("patience = 1000", 'patience = 3\n    checkpoint "run.state", every = 1')
+        (place / "net.bp").write_text(source.replace("lr = 1e-4", "lr = 0.3").replace("dropout(fc1, 0.1)", "relu(fc1)"))
+        said = table(build.succeed([build.bpc, "--emit=memory", "net.bp"], cwd=place).out)
+        room = said["the block"] + said["scratch"] if "scratch" in said else said["the block"]
+        files = {}
+        for name, options in (("memory", []), ("file", [f"--max-mem={room}"])):
+            build.compile("net.bp", name, *options, cwd=place)
+            told = build.succeed([f"./{name}", "--epochs", "40"], cwd=place).out
+            expect("restored" in told, f"{name}: no weights are restored, the test says nothing: {told[-300:]}")
+            expect(("best weights of Net are kept in a file" in told) == (name == "file"), f"{name}: {told[:200]}")
+            files[name] = (place / "net.safetensors").read_bytes()
+        expect(files["memory"] == files["file"], "best weights from a file are others")
+        build.succeed(["./file", "--quiet", "--epochs", "4"], cwd=place)
+        build.succeed(["./file", "--quiet", "--epochs", "40", "--resume", "run.state"], cwd=place)
+        expect((place / "net.safetensors").read_bytes() == files["memory"], "a resumed run ends with other weights")
+        left = [path.name for path in place.iterdir() if "bpc-best" in path.name]
+        expect(not left, f"{left} is left behind")
+
+
+def tests(build):
+    for name in CASES:
+        yield f"plan-{name}", functools.partial(plan_is_small, build, name)
+    for source in (IRIS / "iris.bp", ROOT / "examples" / "digits" / "digits.bp", TESTS / "bench" / "w6.bp", TESTS / "agree" / "branches.bp"):
+        yield f"overlap-{source.stem}", functools.partial(nothing_overlaps, build, source)
+    for name in ("w6", "w7", "w8"):
+        yield f"peak-{name}", functools.partial(peak_is_the_plan, build, name)
+    yield "allocations", functools.partial(nothing_is_allocated, build)
+    yield "nothing-written", functools.partial(nothing_is_written, build)
+    yield "best-in-file", functools.partial(best_weights_in_a_file, build)
