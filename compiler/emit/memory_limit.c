@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_NAMED = 6 };
+enum { MOST_NAMED = 6, TILE_ROWS = 16 };
 
 uint64_t memory_parse(const char *text) {
     char *end = NULL;
@@ -112,23 +112,50 @@ static const GraphTrain *widest_phase(const GraphProgram *program, const MemoryU
     return NULL;
 }
 
-static void say_remedy(const GraphProgram *program, const MemoryUse *use, uint64_t most, Span span) {
+/* A function that needs more than is left however few rows a batch of the phase has, or NULL. */
+static const Function *stays_too_wide(Arena *arena, const Module *module, const GraphTrain *phase, uint64_t left) {
+    MemoryMap *maps;
+    int count = memory_maps(arena, module, &maps);
+    for (int i = 0; i < count; i++)
+        if (maps[i].needs > left && maps[i].function->capacity != phase->plan->batch_size)
+            return maps[i].function;
+    return NULL;
+}
+
+/* A little less than division says: a batch is stored with room for whole tiles, each buffer has some bytes of its own, and
+   tiles and scratch are cut anew for another batch. */
+static void say_batch(Arena *arena, const Module *module, const MemoryUse *use, const GraphTrain *phase,
+                      uint64_t left) {
+    MemoryMap map = memory_map(arena, module, use->widest);
+    uint64_t row = use->room / (uint64_t)use->widest->capacity + 1, own = (uint64_t)map.life_count * 128;
+    uint64_t rows = left > own ? (left - own) / row : 0;
+    rows -= rows / 32;
+    if (rows > TILE_ROWS)
+        note_at(phase->plan->span, "what depends on the batch does not fit: batch_size %" PRIu64 " would",
+                rows - TILE_ROWS);
+    else
+        note_at(phase->plan->span, "what depends on the batch does not fit: %s",
+                rows > 0 ? "a batch_size of a few rows may" : "smaller layers would help");
+}
+
+static void say_remedy(Arena *arena, const GraphProgram *program, const Module *module, const MemoryUse *use,
+                       uint64_t most, Span span) {
     const GraphTrain *phase = widest_phase(program, use);
-    uint64_t parameters = use->scalars + use->parameters + use->results + use->scratch;
-    if (parameters > most)
+    uint64_t for_good = use->scalars + use->parameters + use->results + use->scratch;
+    if (for_good > most) {
         note_at(span, "the parameters alone do not fit: smaller layers would help, a smaller batch_size would not");
-    else if (use->states && parameters + use->states > most)
+        return;
+    }
+    if (use->states && for_good + use->states > most) {
         note_at(span, "parameters and optimizer state do not fit: sgd without momentum keeps no state");
-    else if (phase) {
-        uint64_t left = most - parameters - use->states, row = use->room / (uint64_t)use->widest->capacity + 1;
-        uint64_t rows = left / row;
-        if (rows > 0)
-            note_at(phase->plan->span,
-                    "what depends on the batch does not fit: batch_size %" PRIu64 " would, or about that", rows);
-        else
-            note_at(phase->plan->span, "not even a batch of one row fits: smaller layers would help");
-    } else
-        note_at(span, "what %s computes for its rows does not fit: smaller layers would help", use->widest->name);
+        return;
+    }
+    uint64_t left = most - for_good - use->states;
+    const Function *wide = phase ? stays_too_wide(arena, module, phase, left) : use->widest;
+    if (wide)
+        note_at(span, "what %s computes for its rows does not fit: smaller layers would help", wide->name);
+    else
+        say_batch(arena, module, use, phase, left);
 }
 
 static Span program_span(const GraphProgram *program) {
@@ -155,7 +182,7 @@ bool memory_limit(const GraphProgram *program, const Module *module, const Machi
     error_at(span, "the program needs %s of memory besides its rows, and --max-mem allows %s", needs.at, allowed.at);
     for (int i = 0; i < count && i < MOST_NAMED; i++)
         name_taker(&takers[i], &use);
-    say_remedy(program, &use, most, span);
+    say_remedy(arena, program, module, &use, most, span);
     text_free(&needs);
     text_free(&allowed);
     arena_free(arena);
