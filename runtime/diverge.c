@@ -66,13 +66,21 @@ static int diverge_parameters(struct bp_instance *instance, const struct bp_trai
     return 0;
 }
 
-static int diverge_trace(const struct bp_sweep *failed, const struct bp_train *train, const struct diverge_place *place,
-                         struct bp_error *error) {
+/* Element `at` of a batch, in row-major order. */
+static float diverge_value(const struct bp_trace_point *point, const char *memory, int64_t at) {
+    const float *values = (const float *)(const void *)(memory + point->offset);
+    int64_t row = at / point->count, i = at % point->count;
+    if (point->layout == BP_ROWS)
+        return values[at];
+    return values[(i / BP_PANEL_LANES * point->stride + row) * BP_PANEL_LANES + i % BP_PANEL_LANES];
+}
+
+/* Computes the forward pass up to a stop. That is done again and again: only the last values are sure to be there. */
+static void diverge_run(const struct bp_sweep *failed, const struct bp_train *train, int32_t stop) {
     struct bp_sweep sweep = *failed;
-    int64_t first_row = failed->done * failed->batch;
-    int64_t rows = failed->rows - first_row < failed->batch ? failed->rows - first_row : failed->batch;
-    if (!train->trace.code || train->trace.capacity < rows)
-        return 0;
+    double *stops = (double *)(void *)(sweep.memory + train->trace_stops);
+    for (int32_t i = 0; i <= stop; i++)
+        stops[i] = i < stop ? 0 : NAN;
     sweep.function = &train->trace;
     sweep.step = failed->step + (uint64_t)(failed->done - failed->first);
     sweep.first = failed->done;
@@ -81,20 +89,30 @@ static int diverge_trace(const struct bp_sweep *failed, const struct bp_train *t
     sweep.last_sums = NULL;
     sweep.after = NULL;
     bp_sweep_run(&sweep);
+}
+
+static int diverge_trace(const struct bp_sweep *failed, const struct bp_train *train, const struct diverge_place *place,
+                         struct bp_error *error) {
+    int64_t first_row = failed->done * failed->batch;
+    int64_t rows = failed->rows - first_row < failed->batch ? failed->rows - first_row : failed->batch;
+    if (!train->trace.code || train->trace.capacity < rows)
+        return 0;
     for (int32_t i = 0; i < train->trace_point_count; i++) {
         const struct bp_trace_point *point = &train->trace_points[i];
-        const float *values = (const float *)(const void *)(sweep.memory + point->offset);
-        int64_t count = point->per_row ? point->count * rows : point->count, at = bp_finite_prefix(values, count);
-        if (at == count)
-            continue;
-        char row[128] = "";
-        if (point->per_row)
-            snprintf(row, sizeof row, ", row %lld of data '%.60s' (from 1)",
-                     (long long)failed->order[first_row + at / point->count] + 1, failed->table->data->name);
-        bp_fail(error, "%s\n%s:%d: the first value that is not finite is in '%s', element %lld%s: %s", place->text,
-                place->source, (int)point->line, point->name, (long long)(at % point->count), row,
-                diverge_word(values[at]));
-        return 1;
+        if (i == 0 || point->stop != point[-1].stop)
+            diverge_run(failed, train, point->stop);
+        for (int64_t at = 0; at < rows * point->count; at++) {
+            float value = diverge_value(point, failed->memory, at);
+            if (isfinite(value))
+                continue;
+            bp_fail(error,
+                    "%s\n%s:%d: the first value that is not finite is in '%s', element %lld, row %lld of data '%.60s' "
+                    "(from 1): %s",
+                    place->text, place->source, (int)point->line, point->name, (long long)(at % point->count),
+                    (long long)failed->order[first_row + at / point->count] + 1, failed->table->data->name,
+                    diverge_word(value));
+            return 1;
+        }
     }
     bp_fail(error, "%s; every value before the loss is finite", place->text);
     return 1;

@@ -272,13 +272,15 @@ struct bp_check {
     int32_t tensor_count;
 };
 
-/* Where a value that is not finite came from: a forward pass that keeps each named tensor. */
+/* Where a value that is not finite came from: a named value of the forward pass. */
 struct bp_trace_point {
     const char *name;
     int32_t line;
-    uint64_t offset; /* BP_F32 [rows][count], or [count] where per_row is 0 */
+    uint64_t offset;       /* BP_F32 [rows][count] */
+    enum bp_layout layout; /* BP_PANELS: as a feed's */
+    int64_t stride;
     int64_t count;
-    int32_t per_row;
+    int32_t stop; /* the value is there when the trace ends at this stop, and perhaps no longer at the next */
 };
 
 /* Doubles that the runtime writes before the phase: rows / (classes with rows * rows of the class), over the training part. */
@@ -320,9 +322,10 @@ struct bp_train {
     const struct bp_class_weights *class_weights; /* `class_weight balanced` */
     int32_t class_weight_count;
     double flops_per_row; /* multiply and add counted apart: for gflops in --bench */
-    struct bp_function trace;
-    const struct bp_trace_point *trace_points;
+    struct bp_function trace; /* the forward pass; it ends at stop i where the double i at trace_stops is not finite */
+    const struct bp_trace_point *trace_points; /* in the order of their stops */
     int32_t trace_point_count;
+    uint64_t trace_stops;
     struct bp_check check;
 };
 

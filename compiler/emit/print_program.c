@@ -461,8 +461,10 @@ static void write_trace_point(Writer *w, const struct bp_trace_point *point) {
     put_string(w, "name", point->name);
     put_integer(w, "line", point->line);
     put_unsigned(w, "offset", point->offset);
+    put_layout(w, point->layout);
+    put_integer(w, "stride", point->stride);
     put_integer(w, "count", point->count);
-    put_integer(w, "per_row", point->per_row);
+    put_integer(w, "stop", point->stop);
     close_brace(w);
 }
 
@@ -517,6 +519,7 @@ static void write_train(Writer *w, const struct bp_train *train) {
     PUT_LIST(w, "trace_points", bp_trace_point, train->trace_points, train->trace_point_count, false,
              write_trace_point);
     put_integer(w, "trace_point_count", train->trace_point_count);
+    put_unsigned(w, "trace_stops", train->trace_stops);
     put_check(w, &train->check);
     close_brace(w);
 }

@@ -233,6 +233,28 @@ static struct bp_check check_of(Describe *d, const GraphTrain *from) {
     return check;
 }
 
+/* In the order in which the kernels make them. */
+static void describe_trace(Describe *d, const GraphFunction *trace, struct bp_train *train) {
+    struct bp_trace_point *points = arena_array(d->arena, struct bp_trace_point, trace->sinks.count + 1);
+    int count = 0;
+    for (int32_t stop = 0; stop < trace->sinks.count; stop++)
+        for (int i = 0; i < trace->sinks.count; i++) {
+            const Sink *sink = &trace->sinks.at[i];
+            const Buffer *buffer = sink->buffer;
+            if (buffer && sink->first == stop)
+                points[count++] = (struct bp_trace_point){.name = sink->value->label,
+                                                          .line = line_of(sink->value->span),
+                                                          .offset = buffer->offset,
+                                                          .layout = buffer->panels ? BP_PANELS : BP_ROWS,
+                                                          .stride = buffer->stride,
+                                                          .count = node_elements(sink->value),
+                                                          .stop = stop};
+        }
+    train->trace_points = points;
+    train->trace_point_count = count;
+    train->trace_stops = trace->stops->offset;
+}
+
 static struct bp_train train_of(Describe *d, const GraphTrain *from) {
     const TrainPlan *plan = from->plan;
     struct bp_train train = {.name = plan->name, .line = line_of(plan->span), .data = plan->data->index};
@@ -276,15 +298,7 @@ static struct bp_train train_of(Describe *d, const GraphTrain *from) {
     }
     train.flops_per_row = from->flops_per_row;
     train.trace = function_of(d, from->trace);
-    struct bp_trace_point *points = arena_array(d->arena, struct bp_trace_point, from->trace_points.count + 1);
-    for (int i = 0; i < from->trace_points.count; i++) {
-        const Buffer *buffer = from->trace_points.at[i].buffer;
-        const Node *node = from->trace_points.at[i].value;
-        points[i] = (struct bp_trace_point){node->label, line_of(node->span), buffer->offset, node_elements(node),
-                                            buffer->per_row};
-    }
-    train.trace_points = points;
-    train.trace_point_count = from->trace_points.count;
+    describe_trace(d, from->trace, &train);
     train.check = check_of(d, from);
     return train;
 }

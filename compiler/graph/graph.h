@@ -81,7 +81,7 @@ typedef struct Sink {
     Node *value;
     Tensor *tensor; /* its next value, or NULL */
     Buffer *buffer; /* an output for the runtime, or NULL */
-    int64_t first;  /* element of the buffer where it goes */
+    int64_t first;  /* element of the buffer where it goes; in a function with stops: its stop */
 } Sink;
 
 typedef struct GraphFunction {
@@ -90,6 +90,9 @@ typedef struct GraphFunction {
     Span span;
     LIST(Sink) sinks;
     Node *guard; /* where this is not finite no tensor changes; NULL: none */
+    /* F64 [sinks]: the sinks name neither tensor nor buffer. Each value stays where it is computed; lowering says where
+       (buffer) and when it may be read (first): the function ends at stop i where stops[i] is not finite. NULL: not so */
+    Buffer *stops;
     int64_t capacity;
     bool is_double;         /* for --check-grad: REAL is double, tensors are the check's copies */
     struct GraphTrain *check; /* the phase whose copies they are */
@@ -181,7 +184,6 @@ typedef struct GraphTrain {
     GraphFunction *start;
     GraphMeasure training, validation;
     GraphFunction *trace;
-    LIST(Sink) trace_points; /* as sinks of trace, with names in their nodes' labels */
     GraphFunction *check_loss, *check_gradient;
     Buffer *check_loss_buffer;
     uint64_t check_bytes; /* of the check's block, set by the plan */

@@ -526,7 +526,7 @@ static void print_value(const Sheet *sheet, const Node *node, Text *out) {
 static void print_sink(const Sheet *sheet, const Sink *sink, Text *out) {
     size_t start = out->length;
     text_add(out, "    ");
-    add_name(out, sink->tensor ? sink->tensor->name : sink->buffer ? sink->buffer->shown : "?");
+    add_name(out, sink->tensor ? sink->tensor->name : sink->buffer ? sink->buffer->shown : sink->value->label);
     if (!sink->tensor && node_elements(sink->value) == 1 && sink->buffer && sink->buffer->elements > 1 &&
         !sink->value->batched)
         text_printf(out, "[%lld]", (long long)sink->first);

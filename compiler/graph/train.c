@@ -345,11 +345,12 @@ static void mark_reachable(const Node *node, bool *seen) {
         mark_reachable(node->args[i], seen);
 }
 
-/* Every value of the forward pass that the .bp file names, kept. */
+/* Every value of the forward pass that the .bp file names, to be looked at when it is there. None is kept longer than the
+   next needs it: a trace must not ask for more memory than the step does. */
 static void build_trace(Build *build, GraphTrain *train, Node *loss) {
-    train->trace =
-        function_new(build, function_name(build, train, "trace"), "the forward pass with every named value kept",
-                     train->plan->span, train->plan->batch_size);
+    train->trace = function_new(build, function_name(build, train, "trace"),
+                                "the forward pass, up to any of the values that have a name", train->plan->span,
+                                train->plan->batch_size);
     bool *seen = arena_array(build->arena, bool, graph_node_count(build->graph));
     mark_reachable(loss, seen);
     for (int id = 0; id <= loss->id; id++) {
@@ -357,12 +358,10 @@ static void build_trace(Build *build, GraphTrain *train, Node *loss) {
         if (!seen[id] || !node->label || node->type != TYPE_REAL || !node->arg_count || !node->batched ||
             node->op == OP_CUSTOM)
             continue;
-        Buffer *buffer = buffer_new(build->arena, arena_printf(build->arena, "trace_%s", node->label), BUFFER_OUTPUT,
-                                    SCALAR_F32, train->plan->batch_size, node->rank, node->dims, node->span);
-        Sink sink = {node, NULL, buffer, 0};
-        *LIST_ADD(build->arena, &train->trace->sinks) = sink;
-        *LIST_ADD(build->arena, &train->trace_points) = sink;
+        *LIST_ADD(build->arena, &train->trace->sinks) = (Sink){node, NULL, NULL, 0};
     }
+    int64_t count = train->trace->sinks.count;
+    train->trace->stops = buffer_new(build->arena, "stops", BUFFER_TOTALS, SCALAR_F64, 0, 1, &count, train->plan->span);
 }
 
 static void build_check(Build *build, GraphTrain *train) {

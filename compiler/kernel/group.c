@@ -155,8 +155,13 @@ static void choose_items(LowerPlan *plan, Graph *graph) {
     for (int i = 0; i < plan->function->sinks.count; i++) {
         Sink *sink = &plan->function->sinks.at[i];
         Node *node = lower_behind(sink->value);
+        if (plan->function->stops && is_leaf(node))
+            continue; /* an input under another name is where it was */
         make_item(plan, node);
-        *LIST_ADD(plan->arena, &plan->items[node->id]->sinks) = *sink;
+        if (plan->function->stops)
+            plan->items[node->id]->read_outside = true;
+        else
+            *LIST_ADD(plan->arena, &plan->items[node->id]->sinks) = *sink;
     }
 }
 

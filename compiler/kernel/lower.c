@@ -200,6 +200,23 @@ static void add_guard(Lowering *l) {
     BUG("%s: the guarded value goes nowhere", l->function->name);
 }
 
+/* What this kernel leaves for others to look at, and where the function may end. */
+static void add_stop(Lowering *l, const LowerKernel *plan) {
+    bool any = false;
+    for (int i = 0; i < l->function->sinks.count; i++) {
+        Sink *sink = &l->function->sinks.at[i];
+        const LowerItem *item = l->plan->items[lower_behind(sink->value)->id];
+        for (int j = 0; item && item->buffer && j < plan->groups.count; j++)
+            if (item->group == plan->groups.at[j]) {
+                sink->buffer = item->buffer;
+                sink->first = l->stops;
+                any = true;
+            }
+    }
+    if (any)
+        add_step(l, (Step){STEP_GUARD, NULL, lower_use(l, l->function->stops), l->stops++});
+}
+
 /* Opens the outermost loop: a round is `step` rows or panels. */
 static Block *open_rounds(Lowering *l, const LowerKernel *plan, Round *round) {
     bool rows = plan->partition == PARTITION_ROWS;
@@ -244,6 +261,8 @@ static void lower_kernel(Lowering *l, int number) {
     for (int i = 0; i < plan->groups.count; i++)
         if (plan->groups.at[i] == l->plan->guard_group && l->function->guard)
             add_guard(l);
+    if (l->function->stops)
+        add_stop(l, plan);
 }
 
 /* New values that waited in a buffer go to their tensors. */

@@ -99,6 +99,7 @@ typedef struct Lowering {
     Builder b;
     Scalar real;
     Value *round; /* the first panel of the round in hand, where a round is some panels */
+    int stops;    /* guards that a trace has so far */
 } Lowering;
 
 /* Where a value is wanted: the row, and an index for each axis of the domain. Values of I64, named or variables. */

@@ -3,14 +3,16 @@
 
    Persistent buffers (scalars, parameters, state, totals, sums and metrics) get places of their own; temporaries and
    feeds of all functions share the room behind them, since one function runs at a time, and within a function a buffer
-   gives its room back after its last use. So do predictions and what a trace shows: the runtime takes them before it
-   calls the next function. The double functions of --check-grad live in a block of their own. */
+   gives its room back after its last use. So do predictions: the runtime takes them before it calls the next
+   function. The double functions of --check-grad live in a block of their own. */
 #include "../graph/graph.h"
 
 #include <string.h>
 
 #define ALIGNMENT   64
 #define SPARE_LANES 16 /* a load of lanes may pass the end of a buffer */
+
+enum { ORDERS_TRIED = 40 };
 
 uint64_t buffer_bytes(const Buffer *buffer) {
     uint64_t bytes = ((uint64_t)buffer->elements + SPARE_LANES) * (uint64_t)scalar_bytes(buffer->scalar);
@@ -28,15 +30,10 @@ bool buffer_shares_room(const Buffer *buffer) {
     return buffer->role == BUFFER_TEMPORARY || buffer->role == BUFFER_FEED || buffer->taken_at_once;
 }
 
-/* Outputs of rows, and all that a trace writes. */
-static void find_taken_at_once(const GraphProgram *program, Function *function) {
-    bool trace = false;
-    for (int i = 0; i < program->trains.count; i++)
-        trace |= program->trains.at[i]->trace && program->trains.at[i]->trace->kernels == function;
+static void find_taken_at_once(Function *function) {
     for (int i = 0; i < function->buffer_count; i++) {
         Buffer *buffer = function->buffers[i];
-        if (buffer->role == BUFFER_OUTPUT && !function->is_double)
-            buffer->taken_at_once = trace || buffer->per_row;
+        buffer->taken_at_once = buffer->role == BUFFER_OUTPUT && buffer->per_row && !function->is_double;
     }
 }
 
@@ -72,19 +69,8 @@ static bool alive_together(const Buffer *a, const Buffer *b) {
     return a->first_use <= b->last_use && b->first_use <= a->last_use;
 }
 
-/* First fit, the largest first: each shared buffer at the lowest place free during its life. Returns where the room
- * ends. */
-static uint64_t place_shared(Arena *arena, Function *function, uint64_t base) {
-    Buffer **order = arena_array(arena, Buffer *, function->buffer_count + 1);
-    int count = 0;
-    for (int i = 0; i < function->buffer_count; i++) {
-        if (!buffer_shares_room(function->buffers[i]))
-            continue;
-        int at = count++;
-        for (; at > 0 && buffer_bytes(order[at - 1]) < buffer_bytes(function->buffers[i]); at--)
-            order[at] = order[at - 1];
-        order[at] = function->buffers[i];
-    }
+/* First fit: each in turn at the lowest place that is free during its life. Returns where the room ends. */
+static uint64_t place_in_order(Buffer **order, int count, uint64_t base) {
     uint64_t end = base;
     for (int i = 0; i < count; i++) {
         uint64_t at = base;
@@ -103,6 +89,55 @@ static uint64_t place_shared(Arena *arena, Function *function, uint64_t base) {
         end = buffer_end > end ? buffer_end : end;
     }
     return end;
+}
+
+/* What lives at the fullest moment: no plan needs less. Something begins to live then. */
+static uint64_t alive_at_once(Buffer *const *buffers, int count) {
+    uint64_t most = 0;
+    for (int i = 0; i < count; i++) {
+        uint64_t alive = 0;
+        for (int j = 0; j < count; j++)
+            if (buffers[j]->first_use <= buffers[i]->first_use && buffers[i]->first_use <= buffers[j]->last_use)
+                alive += buffer_bytes(buffers[j]);
+        most = alive > most ? alive : most;
+    }
+    return most;
+}
+
+/* The buffer that ends last is placed before half of those that it waited for. */
+static void place_earlier(Buffer **order, int count) {
+    int last = 0;
+    for (int i = 1; i < count; i++)
+        if (order[i]->offset + buffer_bytes(order[i]) > order[last]->offset + buffer_bytes(order[last]))
+            last = i;
+    Buffer *buffer = order[last];
+    memmove(order + last / 2 + 1, order + last / 2, sizeof *order * (size_t)(last - last / 2));
+    order[last / 2] = buffer;
+}
+
+/* The largest first; as long as that leaves holes, other orders are tried. Returns where the room ends. */
+static uint64_t place_shared(Arena *arena, Function *function, uint64_t base) {
+    Buffer **order = arena_array(arena, Buffer *, function->buffer_count + 1);
+    Buffer **best = arena_array(arena, Buffer *, function->buffer_count + 1);
+    int count = 0;
+    for (int i = 0; i < function->buffer_count; i++) {
+        if (!buffer_shares_room(function->buffers[i]))
+            continue;
+        int at = count++;
+        for (; at > 0 && buffer_bytes(order[at - 1]) < buffer_bytes(function->buffers[i]); at--)
+            order[at] = order[at - 1];
+        order[at] = function->buffers[i];
+    }
+    uint64_t least = base + alive_at_once(order, count), end = UINT64_MAX;
+    for (int i = 0; i < ORDERS_TRIED && end > least; i++) {
+        uint64_t now = place_in_order(order, count, base);
+        if (now < end) {
+            memcpy(best, order, sizeof *order * (size_t)count);
+            end = now;
+        }
+        place_earlier(order, count);
+    }
+    return place_in_order(best, count, base);
 }
 
 /* ---- barriers ---------------------------------------------------------------------------------------------------- */
@@ -200,7 +235,7 @@ static void plan_check(GraphProgram *program, GraphTrain *train) {
 
 void plan_memory(GraphProgram *program, Module *module) {
     for (int i = 0; i < module->functions.count; i++)
-        find_taken_at_once(program, module->functions.at[i]);
+        find_taken_at_once(module->functions.at[i]);
     uint64_t at = place_persistent(program, module), end;
     for (int i = 0; i < program->trains.count; i++) {
         at = place_measure(&program->trains.at[i]->training, at);

@@ -57,8 +57,8 @@ def rows_of(batch, *widths):
     return sum(4 * batch * padded(width) for width in widths)
 
 
-# Alive at the widest place, kernel by kernel. In a chain that is the gradient of the loss: rows, targets, what the way back
-# will read, the output and d_output.
+# Alive at the widest place, kernel by kernel. In a chain that is where the gradient of the last hidden layer is made: rows,
+# what the way back will read, d_output, and what is made.
 CHAIN = [500, 1000, 700, 300]
 CHAIN_WEIGHTS = [weights(a, b) for a, b in zip(CHAIN, CHAIN[1:])]
 RESIDUAL = """    fc1 = dense(x, 640, relu)
@@ -67,12 +67,17 @@ RESIDUAL = """    fc1 = dense(x, 640, relu)
     fc3 = dense(sum, 128)
     return fc3"""
 CASES = {  # name: program, parameters of a copy each, how many copies, kept bytes, what is alive
+    "sgd": (program(layers(CHAIN), CHAIN, 250, "    optimizer sgd(lr = 0.1)"),
+            sum(CHAIN_WEIGHTS), 0, rows_of(250, *CHAIN, 700)),
     "momentum": (program(layers(CHAIN), CHAIN, 250, "    optimizer sgd(lr = 0.1, momentum = 0.9)"),
-                 sum(CHAIN_WEIGHTS) * 2, 0, rows_of(250, *CHAIN, 300, 300)),
+                 sum(CHAIN_WEIGHTS) * 2, 0, rows_of(250, *CHAIN, 700)),
     "adam": (program(layers(CHAIN), CHAIN, 250, "    optimizer adam(lr = 0.001)"),
-             sum(CHAIN_WEIGHTS) * 3, 0, rows_of(250, *CHAIN, 300, 300)),
+             sum(CHAIN_WEIGHTS) * 3, 0, rows_of(250, *CHAIN, 700)),
     "kept": (program(layers(CHAIN), CHAIN, 250, "    optimizer adam(lr = 0.001)\n    early_stopping val_loss, patience = 3"),
-             sum(CHAIN_WEIGHTS) * 3, 4 * sum((a + 1) * b for a, b in zip(CHAIN, CHAIN[1:])), rows_of(250, *CHAIN, 300, 300)),
+             sum(CHAIN_WEIGHTS) * 3, 4 * sum((a + 1) * b for a, b in zip(CHAIN, CHAIN[1:])), rows_of(250, *CHAIN, 700)),
+    # the trunk keeps nothing: widest is the way from the rows to fc1 and on to fc2, while the targets wait
+    "frozen": (program(layers(CHAIN), CHAIN, 250, "    freeze fc1, fc2\n    optimizer adam(lr = 0.001)"),
+               sum(CHAIN_WEIGHTS) + CHAIN_WEIGHTS[-1] * 2, 0, rows_of(250, 1000, 700, 300)),
     "residual": (program(RESIDUAL, [512, 128], 200, "    optimizer adam(lr = 0.001)"),
                  (weights(512, 640) + weights(640, 640) + weights(640, 128)) * 3, 0,
                  # the kernel behind fc3 reads rows, fc1, fc2, sum and d_fc3, and makes d_sum and d_fc2
@@ -168,6 +173,49 @@ def nothing_is_allocated(build):
             expect(few == many, f"{' '.join(options)}: {few} allocations in 3 epochs, {many} in 13")
 
 
+FINITE = """bpc 1
+data rows {
+    file "rows.csv"
+    input x0..x299
+    target y
+}
+model Net(x) {
+    logs = log(x)
+    fc1 = dense(logs, 300, tanh)
+    fc2 = dense(fc1, 300, tanh)
+    fc3 = dense(fc2, 1)
+    return fc3
+}
+train Net on rows {
+    loss mse
+    optimizer sgd(lr = 0.0001)
+    epochs 1
+    batch_size 40
+}
+"""
+
+
+def first_that_is_not_finite(build):
+    """The trace keeps no value longer than the next needs it, and finds the first all the same: the one negative number, of
+    which the logarithm is taken, stands in row 57, element 217."""
+    with copied() as place:
+        table_of = [[1 + (7 * row + 3 * i) % 11 / 11 for i in range(300)] + [0.5] for row in range(100)]
+        table_of[56][217] = -5
+        names = [f"x{i}" for i in range(300)] + ["y"]
+        (place / "rows.csv").write_text("\n".join(",".join(map(str, row)) for row in [names, *table_of]) + "\n")
+        (place / "net.bp").write_text(FINITE)
+        memory = build.succeed([build.bpc, "--emit=memory", "net.bp"], cwd=place).out
+        trace = {name: (offset, size) for function, name, size, offset, *_ in life_rows(memory) if function == "Net_trace"}
+        at, size = trace["logs"]
+        reused = [name for name in ("fc1", "fc2", "fc3") if trace[name][0] < at + size and at < sum(trace[name])]
+        expect(reused, f"no value takes the place of 'logs': the test says nothing: {trace}")
+        build.compile("net.bp", "net", "--threads=always", cwd=place)
+        for threads in (1, 2):
+            outcome = build.run(["./net", "--quiet", "--threads", threads], cwd=place)
+            expect(outcome.code == 1 and "net.bp:8: the first value that is not finite is in 'logs', element 217, row 57 of data"
+                   in outcome.err and outcome.err.rstrip().endswith("nan"), f"{threads} threads: {outcome.err}")
+
+
 # ---- --max-mem -------------------------------------------------------------------------------------------------------
 
 
@@ -182,6 +230,22 @@ def nothing_is_written(build):
             outcome = build.run([build.bpc, "check", "iris.bp", f"--max-mem={size}"], cwd=place)
             expect(outcome.code == 2, f"--max-mem={size} is taken for a size")
         build.succeed([build.bpc, "check", "iris.bp", "--max-mem", "0.5G"], cwd=place)
+
+
+def the_advice_is_true(build):
+    """The batch_size that --max-mem's error names does fit, and one a third larger does not."""
+    with copied() as place:
+        for most in ("9500K", "13M", "30M"):
+            for large in (5000, 20001):
+                text = program(layers(CHAIN), CHAIN, large, "    optimizer sgd(lr = 0.1)")
+                (place / "net.bp").write_text(text)
+                command = [build.bpc, "check", "net.bp", f"--max-mem={most}"]
+                named = re.search(r"batch_size (\d+) would", build.run(command, cwd=place).err)
+                expect(named, f"{most}: no batch_size is named")
+                for rows, code in ((int(named[1]), 0), (int(named[1]) * 4 // 3 + 40, 1)):
+                    (place / "net.bp").write_text(text.replace(f"batch_size {large}", f"batch_size {rows}"))
+                    outcome = build.run(command, cwd=place)
+                    expect(outcome.code == code, f"{most}: a batch_size of {rows} ends with {outcome.code}: {outcome.err[:200]}")
 
 
 def best_weights_in_a_file(build):
@@ -214,5 +278,7 @@ def tests(build):
     for name in ("w6", "w7", "w8"):
         yield f"peak-{name}", functools.partial(peak_is_the_plan, build, name)
     yield "allocations", functools.partial(nothing_is_allocated, build)
+    yield "first-not-finite", functools.partial(first_that_is_not_finite, build)
+    yield "advice", functools.partial(the_advice_is_true, build)
     yield "nothing-written", functools.partial(nothing_is_written, build)
     yield "best-in-file", functools.partial(best_weights_in_a_file, build)

@@ -25,7 +25,7 @@ enum {
     AT_Y = 448,
     AT_E = 512
 };
-enum { AT_SUMS = 576, AT_TOTALS = 640, AT_METRICS = 704, AT_P = 768, LINE_BYTES = 1024 };
+enum { AT_SUMS = 576, AT_TOTALS = 640, AT_METRICS = 704, AT_P = 768, AT_STOPS = 832, LINE_BYTES = 1024 };
 enum { CHECK_W = 128, CHECK_B = 192, CHECK_GW = 256, CHECK_GB = 320, CHECK_X = 384, CHECK_Y = 512, CHECK_LOSS = 576 };
 
 static struct {
@@ -195,7 +195,8 @@ static const struct bp_pass line_training = {
     {"step", line_step, 1, CAPACITY, line_feeds, 2}, LINE_FINISH, AT_SUMS, AT_TOTALS, 2, NULL, 0};
 static const struct bp_pass line_validation = {
     {"measure", line_measure, 1, CAPACITY, line_feeds, 2}, LINE_FINISH, AT_SUMS, AT_TOTALS, 2, NULL, 0};
-static const struct bp_trace_point line_trace[2] = {{"x", 4, AT_X, 2, 1}, {"fc", 9, AT_P, 1, 1}};
+static const struct bp_trace_point line_trace[2] = {{"x", 4, AT_X, BP_ROWS, 0, 2, 0},
+                                                    {"fc", 9, AT_P, BP_ROWS, 0, 1, 1}};
 static const int32_t line_checked[2] = {0, 1};
 static const uint64_t line_check_parameters[2] = {CHECK_W, CHECK_B}, line_check_gradients[2] = {CHECK_GW, UINT64_MAX};
 static const struct bp_param line_param = {"lr", 0.05};
@@ -245,6 +246,7 @@ static void line_setup(void) {
                                    .trace = {"trace", line_predict, 1, CAPACITY, line_feeds, 1},
                                    .trace_points = line_trace,
                                    .trace_point_count = 2,
+                                   .trace_stops = AT_STOPS,
                                    .check = {{"loss", line_check_loss, 0, CAPACITY, line_check_feeds, 2},
                                              {"gradient", line_check_gradient, 0, CAPACITY, line_check_feeds, 2},
                                              640,
