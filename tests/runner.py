@@ -14,6 +14,7 @@ Tests are named group/name; a pattern picks those whose name holds it. Groups:
     jit      bpc run, and what LLVM makes: the bits of the native program
     host     a program inside another one, through --emit=header and -c
     memory   the plan, the peak, --max-mem, and that nothing is allocated while training
+    large    tensors and batches of more than 2^32 elements
 --rewrite puts what is said now into the .err files of `reject`, to be read with git diff before it is believed.
 """
 import argparse
@@ -24,10 +25,10 @@ import traceback
 
 sys.dont_write_bytecode = True  # no __pycache__ in the tree
 from commands import ROOT, Build, Failure, Skipped  # noqa: E402
-from groups import agree, docs, formulas, golden, host, jit, memory, reject, train, unit  # noqa: E402
+from groups import agree, docs, formulas, golden, host, jit, large, memory, reject, train, unit  # noqa: E402
 
 GROUPS = {"unit": unit, "reject": reject, "golden": golden, "formulas": formulas, "agree": agree, "train": train,
-          "docs": docs, "jit": jit, "host": host, "memory": memory}
+          "docs": docs, "jit": jit, "host": host, "memory": memory, "large": large}
 
 
 def run_one(function):
