@@ -2,6 +2,7 @@
 allocated once it trains."""
 import functools
 import json
+import os
 import re
 import subprocess
 import xml.etree.ElementTree
@@ -152,6 +153,64 @@ def peak_is_the_plan(build, name):
             expect(planned >= said["the block"], f"--bench plans {planned} bytes, the compiler {said['the block']}")
 
 
+MIDDLE = """bpc 1
+data rows {
+    columns x0..x7, y
+    input   x0..x7
+    target  y
+    rows    [1, 2, 3, 4, 5, 6, 7, 8, 1], [8, 7, 6, 5, 4, 3, 2, 1, 0], [0, 1, 0, 1, 0, 1, 0, 1, 1], [1, 1, 1, 1, 0, 0, 0, 0, 0]
+    split   train = 0.5, validation = 0.5
+}
+model Net(x) {
+    fc1 = dense(x, 2000, tanh)
+    fc2 = dense(fc1, 2000, tanh)
+    fc3 = dense(fc2, 2000, tanh)
+    fc4 = dense(fc3, 1)
+    return fc4
+}
+train Net on rows {
+    loss       mse
+    optimizer  adam(lr = 0.0001)
+    epochs     1
+    batch_size 2
+    early_stopping val_loss, patience = 9
+    checkpoint "run.state", every = 1
+}
+save Net to "net.safetensors"
+"""
+
+
+def peak_of(command, place):
+    """Bytes: the most that the process had."""
+    process = subprocess.Popen(command, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    err = process.stderr.read().decode()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    process.stderr.close()
+    expect(process.returncode == 0, f"{' '.join(command)}: exit code {process.returncode}: {err[-200:]}")
+    return usage.ru_maxrss * 1024
+
+
+def files_are_streams(build):
+    """Saving, resuming and loading need no more than the plan: checkpoints are converted piece by piece. 8 million weights take
+    32 MB, so a copy of them would be seen."""
+    if build.sanitized:
+        raise Skipped("the sanitizers' own memory is in the peak")
+    with copied() as place:
+        (place / "net.bp").write_text(MIDDLE)
+        build.compile("net.bp", "net", cwd=place)
+        said = table(build.succeed([build.bpc, "--emit=memory", "net.bp"], cwd=place).out)
+        planned = said["the block"] + said.get("scratch", 0) + said["best weights"]
+        (place / "rows.csv").write_text(",".join(f"x{i}" for i in range(8)) + "\n" + "1,2,3,4,5,6,7,8\n")
+        for words in (["--quiet"], ["--quiet", "--resume", "run.state", "--epochs", "2"]):
+            peak = peak_of(["./net", *words], place)
+            expect(peak <= planned * 1.05 + (8 << 20), f"{' '.join(words)}: planned are {planned} bytes, the peak is {peak}")
+        expect(json.loads(build.succeed(["./net", "--bench", "1"], cwd=place).out)["bytes_planned"] <= planned, "the plan is another")
+        planned = said["the block"] + said.get("scratch", 0)
+        peak = peak_of(["./net", "predict", "--weights", "net.safetensors", "rows.csv"], place)
+        expect(peak <= planned * 1.05 + (8 << 20), f"predict: planned are {planned} bytes, the peak is {peak}")
+
+
 def counted(build, place, command):
     build.succeed(["env", f"LD_PRELOAD={place}/count.so", f"COUNT_FILE={place}/count", *command], cwd=place)
     return int((place / "count").read_text())
@@ -277,6 +336,7 @@ def tests(build):
         yield f"overlap-{source.stem}", functools.partial(nothing_overlaps, build, source)
     for name in ("w6", "w7", "w8"):
         yield f"peak-{name}", functools.partial(peak_is_the_plan, build, name)
+    yield "streams", functools.partial(files_are_streams, build)
     yield "allocations", functools.partial(nothing_is_allocated, build)
     yield "first-not-finite", functools.partial(first_that_is_not_finite, build)
     yield "advice", functools.partial(the_advice_is_true, build)
