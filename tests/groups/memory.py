@@ -79,6 +79,8 @@ CASES = {  # name: program, parameters of a copy each, how many copies, kept byt
     # the trunk keeps nothing: widest is the way from the rows to fc1 and on to fc2, while the targets wait
     "frozen": (program(layers(CHAIN), CHAIN, 250, "    freeze fc1, fc2\n    optimizer adam(lr = 0.001)"),
                sum(CHAIN_WEIGHTS) + CHAIN_WEIGHTS[-1] * 2, 0, rows_of(250, 1000, 700, 300)),
+    # predictions, of 128 rows at once, are wider than a step of 16
+    "billion": ((TESTS / "bench" / "billion.bp").read_text(), weights(16384, 16384) * 4 * 3, 0, rows_of(128, 16384, 16384)),
     "residual": (program(RESIDUAL, [512, 128], 200, "    optimizer adam(lr = 0.001)"),
                  (weights(512, 640) + weights(640, 640) + weights(640, 128)) * 3, 0,
                  # the kernel behind fc3 reads rows, fc1, fc2, sum and d_fc3, and makes d_sum and d_fc2
