@@ -128,7 +128,7 @@ static const struct bp_train *bench_phase(struct bp_instance *instance) {
 
 static int64_t bench_rows(const struct bp_train *train, const struct bp_data *data) {
     int64_t bytes = 0;
-    for (int32_t i = 0; i < data->slot_count; i++)
+    for (int32_t i = 0; data && i < data->slot_count; i++)
         bytes += (int64_t)data->slots[i].width * 4 * train->batch_size;
     return bytes * BENCH_BATCHES <= BENCH_BYTES ? train->batch_size * BENCH_BATCHES : train->batch_size;
 }
@@ -166,18 +166,19 @@ static enum bp_outcome bench_time(struct bp_instance *instance, const struct bp_
 static enum bp_outcome bench_train(struct bp_instance *instance, struct bp_error *error) {
     const struct bp_program *program = instance->program;
     const struct bp_train *train = bench_phase(instance);
-    if (!train || train->data < 0) {
-        bp_fail(error, "this program trains nothing on data");
+    if (!train) {
+        bp_fail(error, "this program trains nothing");
         return BP_FAILED;
     }
     const struct bp_pass *pass = &train->training.passes[0];
+    const struct bp_data *data = train->data < 0 ? NULL : &program->data[train->data];
     struct bp_table table;
     struct bp_sweep sweep = {0};
-    int64_t rows = bench_rows(train, &program->data[train->data]);
-    int64_t *order = bench_table(&table, &program->data[train->data], rows, instance->seed, error);
+    int64_t rows = bench_rows(train, data);
+    int64_t *order = data ? bench_table(&table, data, rows, instance->seed, error) : NULL;
     sweep.totals = bp_allocate(((size_t)pass->sum_count + 1) * sizeof(double), "sums", error);
     enum bp_outcome outcome = BP_FAILED;
-    if (order && sweep.totals && bench_fitted(instance, train->data, error)) {
+    if ((order || !data) && sweep.totals && (!data || bench_fitted(instance, train->data, error))) {
         double *scalars = bp_scalars(instance);
         for (int32_t i = 0; i < train->model_count; i++)
             bp_model_init(instance, train->models[i]);

@@ -87,7 +87,7 @@ static int check_tell(struct check_run *run, const char *name, int64_t checked, 
     snprintf(digits, sizeof digits, "%.1e", worst);
     bp_point(digits);
     if (frozen)
-        bp_say(log, "  %-32s %8s %12s  frozen\n", name, "-", "-");
+        bp_say(log, "  %-32s %8s %12s  %s\n", name, "-", "-", run->check->name ? "not updated" : "frozen");
     else
         bp_say(log, "  %-32s %8lld %12s  %s\n", name, (long long)checked, digits, ok ? "ok" : "WRONG");
     bp_text_printf(&json, "{\"event\":\"check\",\"phase\":");
@@ -98,6 +98,19 @@ static int check_tell(struct check_run *run, const char *name, int64_t checked, 
     bp_log_number(&json, worst);
     bp_text_printf(&json, ",\"ok\":%s}", ok ? "true" : "false");
     return bp_log_line(run->instance->log, &json, error);
+}
+
+/* "fc1.weight"; "G.fc1.weight" where the phase has several models. */
+static void check_name(const struct check_run *run, int32_t tensor, char *name, size_t size) {
+    const struct bp_program *program = run->instance->program;
+    for (int32_t i = 0; i < run->train->model_count && run->train->model_count > 1; i++) {
+        const struct bp_model *model = &program->models[run->train->models[i]];
+        if (tensor < model->first_tensor || tensor >= model->first_tensor + model->tensor_count)
+            continue;
+        snprintf(name, size, "%s.%s", model->name, program->tensors[tensor].name);
+        return;
+    }
+    snprintf(name, size, "%s", program->tensors[tensor].name);
 }
 
 /* 1 right or frozen, 0 wrong, -1 the log cannot be written. */
@@ -113,7 +126,9 @@ static int check_tensor(struct check_run *run, int32_t index, const double *grad
         worst = fmax(worst, check_coordinate(run, &parameters[at], gradient[at]));
     }
     int ok = worst <= check_tolerance;
-    return check_tell(run, tensor->name, frozen ? 0 : checked, worst, frozen, ok, error) ? ok : -1;
+    char name[256];
+    check_name(run, tensor_index, name, sizeof name);
+    return check_tell(run, name, frozen ? 0 : checked, worst, frozen, ok, error) ? ok : -1;
 }
 
 /* The gradient is copied out of the block: the loss may use its memory. */
@@ -166,8 +181,8 @@ static enum bp_outcome check_tensors(struct check_run *run, int *wrong, struct b
     char loss[40];
     snprintf(loss, sizeof loss, "%.9g", run->base);
     bp_point(loss);
-    bp_say(run->instance->log, "%s: loss %s over %lld rows\n  %-32s %8s %12s\n", run->train->name, loss,
-           (long long)run->sweep.rows, "tensor", "checked", "error");
+    bp_say(run->instance->log, "%s: %s %s over %lld rows\n  %-32s %8s %12s\n", run->train->name,
+           check->name ? check->name : "loss", loss, (long long)run->sweep.rows, "tensor", "checked", "error");
     for (int32_t i = 0; outcome == BP_OK && i < check->tensor_count; i++) {
         int right = check_tensor(run, i, gradients[i], error);
         *wrong += right == 0;
@@ -179,33 +194,33 @@ static enum bp_outcome check_tensors(struct check_run *run, int *wrong, struct b
     return outcome;
 }
 
-static enum bp_outcome check_phase(struct bp_instance *instance, const struct bp_train *train, int *wrong,
-                                   struct bp_error *error) {
+static enum bp_outcome check_phase(struct bp_instance *instance, const struct bp_train *train,
+                                   const struct bp_check *check, int *wrong, struct bp_error *error) {
     struct check_run run = {0};
-    const int64_t *order;
-    int64_t rows;
+    const int64_t *order = NULL;
+    int64_t rows = train->batch_size;
     for (int32_t i = 0; i < train->model_count; i++)
         if (!bp_model_ready(instance, train->models[i], error))
             return BP_FAILED;
-    if (!bp_instance_table(instance, train->data, error) ||
-        !bp_instance_part(instance, train->data, BP_TRAIN, &order, &rows, error))
+    if (train->data >= 0 && (!bp_instance_table(instance, train->data, error) ||
+                             !bp_instance_part(instance, train->data, BP_TRAIN, &order, &rows, error)))
         return BP_FAILED;
     bp_class_weights_set(instance, train, order, rows);
     run.instance = instance;
     run.train = train;
-    run.check = &train->check;
-    run.memory = bp_allocate((size_t)train->check.memory_bytes, "the check", error);
+    run.check = check;
+    run.memory = bp_allocate((size_t)check->memory_bytes, "the check", error);
     if (!run.memory)
         return BP_FAILED;
-    rows = check_least(check_least(rows, train->batch_size),
-                       check_least(train->check.loss.capacity, train->check.gradient.capacity));
+    rows =
+        check_least(check_least(rows, train->batch_size), check_least(check->loss.capacity, check->gradient.capacity));
     double *scalars = bp_scalars(instance);
     scalars[BP_SCALAR_STEPS] = scalars[BP_SCALAR_STEPS_PER_EPOCH] = 1;
     scalars[BP_SCALAR_ROWS] = (double)rows;
     check_head(&run);
     run.sweep.instance = instance;
     run.sweep.memory = run.memory;
-    run.sweep.table = &instance->tables[train->data];
+    run.sweep.table = train->data < 0 ? NULL : &instance->tables[train->data];
     run.sweep.order = order;
     run.sweep.rows = run.sweep.batch = rows;
     run.sweep.last = 1;
@@ -222,12 +237,14 @@ enum bp_outcome bp_check_run(struct bp_instance *instance, struct bp_error *erro
         const struct bp_train *train = &program->trains[i];
         if (instance->options->phase && strcmp(instance->options->phase, train->name) != 0)
             continue;
-        if (!train->check.loss.code || !train->check.gradient.code || train->data < 0)
-            continue;
-        enum bp_outcome outcome = check_phase(instance, train, &wrong, error);
-        if (outcome != BP_OK)
-            return outcome;
-        checked++;
+        for (int32_t j = 0; j < train->check_count; j++) {
+            if (!train->checks[j].loss.code || !train->checks[j].gradient.code)
+                continue;
+            enum bp_outcome outcome = check_phase(instance, train, &train->checks[j], &wrong, error);
+            if (outcome != BP_OK)
+                return outcome;
+            checked++;
+        }
     }
     if (checked == 0)
         bp_fail(error, "this program holds no gradient to check");

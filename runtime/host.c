@@ -341,7 +341,7 @@ static int host_rows(struct bp_host *host, int32_t data, const void *x, const vo
                      struct bp_error *error) {
     struct bp_raw *raw = &host->data[data].raw;
     raw->rows = rows;
-    return host_take(raw, x, 0, first, error) && host_fill(host, data, 0, error) &&
+    return (!x || (host_take(raw, x, 0, first, error) && host_fill(host, data, 0, error))) &&
            (!y || (host_take(raw, y, 1, first, error) && host_fill(host, data, 1, error)));
 }
 
@@ -353,11 +353,19 @@ static void host_know(struct bp_host *host, int32_t data, const double *fitted) 
     host->data[data].known = 1;
 }
 
+/* Rows without inputs or without targets have no structs for them. */
+static int host_lacks(const struct bp_data *data, const void *structs, int targets) {
+    for (int32_t i = 0; i < data->slot_count; i++)
+        if (data->slots[i].is_target == targets)
+            return structs == NULL;
+    return 0;
+}
+
 int bp_host_fit(struct bp_host *host, int32_t data, const void *x, const void *y, int64_t rows) {
     const struct bp_data *described = &host->instance.program->data[data];
     struct bp_raw raw;
     struct bp_table table = {.data = described};
-    if (!x || !y || rows < 1)
+    if (host_lacks(described, x, 0) || host_lacks(described, y, 1) || rows < 1)
         return host_outcome(bp_fail(&host_error, "there are no rows to fit on"));
     if (rows > PTRDIFF_MAX / 16)
         return host_outcome(bp_fail(&host_error, "%lld rows are too many", (long long)rows));
@@ -368,8 +376,8 @@ int bp_host_fit(struct bp_host *host, int32_t data, const void *x, const void *y
         order[row] = row;
     table.parts[BP_TRAIN] = order;
     table.part_rows[BP_TRAIN] = rows;
-    int done = order && host_take(&raw, x, 0, 0, &host_error) && host_take(&raw, y, 1, 0, &host_error) &&
-               bp_fit_columns(&raw, &table, NULL, &host_error);
+    int done = order && (!x || host_take(&raw, x, 0, 0, &host_error)) &&
+               (!y || host_take(&raw, y, 1, 0, &host_error)) && bp_fit_columns(&raw, &table, NULL, &host_error);
     if (done)
         host_know(host, data, table.fitted);
     free(table.fitted);
@@ -464,7 +472,8 @@ static int host_train(struct bp_host *host, int32_t train, const void *x, const 
                       struct bp_error *error) {
     const struct bp_train *described = &host->instance.program->trains[train];
     struct host_phase *phase = &host->phases[train];
-    if (!x || !y || rows < 1)
+    const struct bp_data *data = &host->instance.program->data[described->data];
+    if (host_lacks(data, x, 0) || host_lacks(data, y, 1) || rows < 1)
         return bp_fail(error, "there are no rows to train on");
     if (!host_train_ready(host, train, error))
         return 0;

@@ -407,9 +407,11 @@ void bp_options_help(const struct bp_program *program, FILE *out) {
         fprintf(out, "%s%s (%s)", i ? ", " : "\ndata sets: ", data->name,
                 data->file_count > 0 ? data->files[0].name : "rows of the program");
     }
-    for (int32_t i = 0; i < program->train_count; i++)
-        fprintf(out, "%s%s (%lld epochs)", i ? ", " : "\nphases: ", program->trains[i].name,
-                (long long)program->trains[i].epochs);
+    for (int32_t i = 0; i < program->train_count; i++) {
+        const struct bp_train *train = &program->trains[i];
+        fprintf(out, "%s%s (%lld %s)", i ? ", " : "\nphases: ", train->name,
+                (long long)(train->steps ? train->steps : train->epochs), train->steps ? "steps" : "epochs");
+    }
     for (int32_t i = 0; i < program->param_count; i++) {
         struct bp_text value = {0};
         bp_text_number(&value, program->params[i].value);

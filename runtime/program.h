@@ -233,7 +233,7 @@ struct bp_metric {
 /* One sweep over the rows. `accumulate` writes the batch's sums, BP_F32 [sum_count] at sums_offset; the runtime adds them
    up in double over the batches in order, writes the totals, BP_F64 [sum_count] at totals_offset, with the number of rows in
    BP_SCALAR_ROWS, and calls `finish` (serial, no feeds), which makes values for the next pass or the metrics. */
-enum bp_ranking_kind { BP_RANKING_ROC, BP_RANKING_PR };
+enum bp_ranking_kind { BP_RANKING_ROC, BP_RANKING_PR, BP_RANKING_GREATEST /* score of all; its truths are not read */ };
 
 /* What only the order of all rows tells: the runtime keeps each row's score and truth, and puts the area under the
    curve (ROC: ties count half; PR: average precision) among the totals before it calls `finish`. NaN where all rows
@@ -263,6 +263,7 @@ struct bp_measure {
 /* `--check-grad`: the phase's loss and gradient once more in double, plain and slow, in a block of their own.
    It begins as the program's does: scalars, params, fitted values, at the same offsets. */
 struct bp_check {
+    const char *name;            /* which of the phase's losses it is, NULL: the only one */
     struct bp_function loss;     /* writes the batch's loss (its mean and the penalties), BP_F64 at loss_offset */
     struct bp_function gradient; /* writes one gradient for each checked tensor */
     uint64_t memory_bytes, loss_offset;
@@ -302,7 +303,7 @@ struct bp_early_stopping {
 struct bp_train {
     const char *name; /* the phase: its label, or the model's name */
     int32_t line;
-    int32_t data;
+    int32_t data; /* -1: a batch is rows of nothing, whose values are drawn */
     const int32_t *models;
     int32_t model_count;
     int32_t first_state, state_count; /* optimizer state, among the tensors */
@@ -312,9 +313,12 @@ struct bp_train {
                                 stopping keeps and the end of the phase makes the weights; NULL: none */
     struct bp_function start;   /* sets the optimizer's state, once at the phase's start */
     struct bp_measure training; /* one pass; accumulate is the step: forward, backward, update, and sums. Where the loss is
-                                   not finite it changes no parameter. metrics[0] is the loss */
-    struct bp_measure validation; /* pass_count 0: no validation part. metrics[0] is the loss */
-    int64_t epochs, batch_size;
+                                   not finite it changes no parameter. The first metrics are losses */
+    int32_t first_loss, loss_count; /* where their sums stand among those of the pass; at least 1 */
+    struct bp_measure validation; /* pass_count 0: no validation part. The first metrics are the losses */
+    int64_t epochs;               /* 0: `steps` says */
+    int64_t steps;                /* updates in all; without data (-1) an epoch is BP_STEPS_WITHOUT_DATA of them */
+    int64_t batch_size;
     int32_t shuffle; /* 1: a new order each epoch */
     struct bp_early_stopping early_stopping;
     const char *checkpoint; /* --resume's file, NULL: none is written */
@@ -326,7 +330,8 @@ struct bp_train {
     const struct bp_trace_point *trace_points; /* in the order of their stops */
     int32_t trace_point_count;
     uint64_t trace_stops;
-    struct bp_check check;
+    const struct bp_check *checks; /* one for each loss */
+    int32_t check_count;
 };
 
 struct bp_evaluate {
@@ -343,6 +348,8 @@ struct bp_save {
     const int32_t *models; /* several: each name is prefixed by the model's and a dot */
     int32_t model_count;
 };
+
+#define BP_STEPS_WITHOUT_DATA 1000
 
 enum bp_statement_kind { BP_DO_TRAIN, BP_DO_EVALUATE, BP_DO_SAVE };
 

@@ -1,4 +1,4 @@
-/* Areas under curves: what only all rows together tell. */
+/* Areas under curves and greatest values: what no sum over the rows tells. */
 #include "runtime.h"
 
 #include <math.h>
@@ -86,6 +86,15 @@ double bp_ranking_area(enum bp_ranking_kind kind, const float *scores, const flo
     return area;
 }
 
+/* NaN where one is, or where there are none. */
+static double ranking_greatest(const float *scores, int64_t count) {
+    double greatest = count ? (double)scores[0] : (double)NAN;
+    for (int64_t i = 1; i < count && !isnan(greatest); i++)
+        if (isnan(scores[i]) || (double)scores[i] > greatest)
+            greatest = (double)scores[i];
+    return greatest;
+}
+
 /* ---- While a pass runs ------------------------------------------------------------------------------------------- */
 int bp_rankings_start(struct bp_rankings *rankings, struct bp_instance *instance, const struct bp_measure *measure,
                       int64_t rows, struct bp_error *error) {
@@ -120,7 +129,9 @@ void bp_rankings_finish(struct bp_rankings *rankings, double *totals) {
         const struct bp_ranking *ranking = &rankings->pass->rankings[i];
         const float *scores = rankings->values + 2 * i * rankings->rows;
         totals[ranking->total] =
-            ranking_area(ranking->kind, scores, scores + rankings->rows, rankings->rows, rankings->order);
+            ranking->kind == BP_RANKING_GREATEST
+                ? ranking_greatest(scores, rankings->rows)
+                : ranking_area(ranking->kind, scores, scores + rankings->rows, rankings->rows, rankings->order);
     }
 }
 

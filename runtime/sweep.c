@@ -44,6 +44,8 @@ static void sweep_widen(const int64_t *order, const float *from, double *to, int
 /* This thread's share of the batch's rows, into the feeds. */
 static void sweep_gather(const struct sweep_run *run, int32_t thread, int32_t threads) {
     const struct bp_sweep *sweep = run->sweep;
+    if (sweep->function->feed_count == 0)
+        return;
     int64_t rows = run->context.rows, low = 0, high = rows;
     const int64_t *order = sweep->order + run->place;
     if (threads > 1) {

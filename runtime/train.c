@@ -15,6 +15,7 @@ struct train_run {
     const int64_t *rows; /* of the training part, ascending */
     int64_t *order;      /* the same, in this epoch's order */
     int64_t row_count, epochs;
+    int64_t steps; /* in all; the last epoch may end early */
     const int64_t *validation_rows;
     int64_t validation_count;
     double *training, *validation; /* the epoch's metrics */
@@ -74,7 +75,7 @@ static int train_copy_best(struct train_run *run, int restore, struct bp_error *
 
 /* Which of the data set's folds it is, where it has any. */
 static void train_fold(const struct train_run *run, struct bp_text *json) {
-    if (run->instance->program->data[run->train->data].folds > 0)
+    if (run->train->data >= 0 && run->instance->program->data[run->train->data].folds > 0)
         bp_text_printf(json, ",\"fold\":%d", (int)run->instance->fold + 1);
 }
 
@@ -100,7 +101,7 @@ static void train_scalars(struct train_run *run) {
     int64_t batches = run->progress.batches;
     scalars[BP_SCALAR_STEP] = (double)(run->progress.epoch * batches + run->progress.batch);
     scalars[BP_SCALAR_EPOCH] = (double)run->progress.epoch;
-    scalars[BP_SCALAR_STEPS] = (double)(run->epochs * batches);
+    scalars[BP_SCALAR_STEPS] = (double)run->steps;
     scalars[BP_SCALAR_STEPS_PER_EPOCH] = (double)batches;
     scalars[BP_SCALAR_ROWS] =
         (double)(run->row_count < run->train->batch_size ? run->row_count : run->train->batch_size);
@@ -112,20 +113,21 @@ static int train_prepare(struct train_run *run, struct bp_error *error) {
     if (train->batch_size < 1 || train->batch_size > train_pass(run)->accumulate.capacity)
         return bp_fail(error, "%s:%d: phase '%s': batch_size %lld is more than was compiled", instance->program->source,
                        (int)train->line, train->name, (long long)train->batch_size);
-    if (train->data < 0)
-        return bp_fail(error, "%s:%d: phase '%s' has no data", instance->program->source, (int)train->line,
-                       train->name);
     for (int32_t i = 0; i < train->model_count; i++)
         if (!bp_model_ready(instance, train->models[i], error))
             return 0;
-    if (!bp_instance_table(instance, train->data, error) ||
-        !bp_instance_part(instance, train->data, BP_TRAIN, &run->rows, &run->row_count, error))
+    int64_t most = train->steps > 0 && train->steps < BP_STEPS_WITHOUT_DATA ? train->steps : BP_STEPS_WITHOUT_DATA;
+    if (train->data < 0)
+        run->row_count = most * train->batch_size;
+    else if (!bp_instance_table(instance, train->data, error) ||
+             !bp_instance_part(instance, train->data, BP_TRAIN, &run->rows, &run->row_count, error))
         return 0;
     bp_class_weights_set(instance, train, run->rows, run->row_count);
     if (train->validation.pass_count > 0 &&
         !bp_instance_part(instance, train->data, BP_VALIDATION, &run->validation_rows, &run->validation_count, error))
         return 0;
-    run->order = bp_allocate((size_t)run->row_count * sizeof *run->order, "the order of rows", error);
+    run->order = bp_allocate(((size_t)(train->data < 0 ? 0 : run->row_count) + 1) * sizeof *run->order,
+                             "the order of rows", error);
     run->training = bp_allocate(((size_t)bp_measure_values(&train->training) + 1) * sizeof(double), "metrics", error);
     run->validation =
         bp_allocate(((size_t)bp_measure_values(&train->validation) + 1) * sizeof(double), "metrics", error);
@@ -136,6 +138,8 @@ static int train_prepare(struct train_run *run, struct bp_error *error) {
 
 static int train_begin(struct train_run *run, int resumed, struct bp_error *error) {
     int64_t batches = (run->row_count + run->train->batch_size - 1) / run->train->batch_size;
+    run->steps = run->epochs > 0 ? run->epochs * batches : run->train->steps;
+    run->epochs = (run->steps + batches - 1) / batches;
     if (resumed && run->progress.epoch > run->epochs)
         return bp_fail(error, "the checkpoint has %lld epochs of '%s' done, this run would have %lld",
                        (long long)run->progress.epoch, run->train->name, (long long)run->epochs);
@@ -157,18 +161,20 @@ static int train_begin(struct train_run *run, int resumed, struct bp_error *erro
 /* ---- One epoch --------------------------------------------------------------------------------------------------- */
 /* Keyed by the epoch (and the phase), not by what came before: a resumed run has the same order. */
 static void train_shuffle(struct train_run *run) {
+    if (run->train->data < 0)
+        return;
     memcpy(run->order, run->rows, (size_t)run->row_count * sizeof *run->order);
     if (run->train->shuffle)
         bp_shuffle(run->order, run->row_count, run->instance->seed, BP_STREAM_SHUFFLE,
                    (uint64_t)run->progress.epoch | (uint64_t)run->progress.train << 40);
 }
 
-/* A sum is not finite. Is it the loss? The batch's sums alone make the loss of the batch. */
-static int train_loss_is_finite(struct train_run *run, const struct bp_sweep *sweep) {
-    int64_t place = sweep->done * sweep->batch, rows = sweep->rows - place;
-    bp_measure_finish(run->instance, train_pass(run), run->last_sums, rows < sweep->batch ? rows : sweep->batch);
-    bp_measure_copy(run->instance, &run->train->training, run->training);
-    return isfinite(run->training[0]);
+/* A sum is not finite. Is it one of a loss? */
+static int train_loss_is_finite(const struct train_run *run) {
+    for (int32_t i = 0; i < run->train->loss_count; i++)
+        if (!isfinite(run->last_sums[run->train->first_loss + i]))
+            return 0;
+    return 1;
 }
 
 /* --log-steps: the loss of the batch that is done. */
@@ -182,10 +188,21 @@ static int train_tell_step(void *argument, int64_t place, int64_t rows) {
     bp_text_json(&json, run->train->name);
     train_fold(run, &json);
     long long before = (long long)(run->progress.epoch * run->progress.batches);
-    bp_text_printf(&json, ",\"step\":%lld,\"loss\":", before + (long long)(place / run->train->batch_size) + 1);
-    bp_log_number(&json, run->training[0]);
+    bp_text_printf(&json, ",\"step\":%lld", before + (long long)(place / run->train->batch_size) + 1);
+    for (int32_t i = 0; i < run->train->loss_count; i++) {
+        bp_text_add(&json, ",", 1);
+        bp_text_json(&json, run->train->training.metrics[i].name);
+        bp_text_add(&json, ":", 1);
+        bp_log_number(&json, run->training[i]);
+    }
     bp_text_add(&json, "}", 1);
     return bp_log_line(run->instance->log, &json, &ignored);
+}
+
+/* Of the epoch in hand: the last may be a part of one. */
+static int64_t train_epoch_steps(const struct train_run *run) {
+    int64_t left = run->steps - run->progress.epoch * run->progress.batches;
+    return left < run->progress.batches ? left : run->progress.batches;
 }
 
 static enum bp_outcome train_batches(struct train_run *run, struct bp_error *error) {
@@ -194,12 +211,13 @@ static enum bp_outcome train_batches(struct train_run *run, struct bp_error *err
     sweep.instance = run->instance;
     sweep.function = &train_pass(run)->accumulate;
     sweep.memory = run->instance->memory;
-    sweep.table = &run->instance->tables[run->train->data];
+    sweep.table = run->train->data < 0 ? NULL : &run->instance->tables[run->train->data];
     sweep.order = run->order;
-    sweep.ascending_by_one = !run->train->shuffle && run->rows[run->row_count - 1] - run->rows[0] == run->row_count - 1;
+    sweep.ascending_by_one =
+        run->rows && !run->train->shuffle && run->rows[run->row_count - 1] - run->rows[0] == run->row_count - 1;
     sweep.rows = run->row_count;
     sweep.batch = run->train->batch_size;
-    sweep.last = progress->batches;
+    sweep.last = train_epoch_steps(run);
     sweep.training = 1;
     sweep.sums_offset = train_pass(run)->sums_offset;
     sweep.sum_count = progress->sum_count;
@@ -222,13 +240,15 @@ static enum bp_outcome train_batches(struct train_run *run, struct bp_error *err
             bp_fail(error, "cannot write %s", run->instance->log->path);
             return BP_FAILED;
         }
-        if (!train_loss_is_finite(run, &sweep)) {
+        if (!train_loss_is_finite(run)) {
             bp_train_explain(run->instance, &sweep, run->train, progress->epoch, error);
             return BP_FAILED;
         }
         for (int32_t i = 0; i < progress->sum_count; i++)
             progress->totals[i] += run->last_sums[i];
         progress->batch++;
+        if (progress->batch >= sweep.last)
+            return BP_OK;
     }
 }
 
@@ -240,7 +260,9 @@ static enum bp_outcome train_epoch(struct train_run *run, struct bp_error *error
     enum bp_outcome outcome = train_batches(run, error);
     if (outcome != BP_OK)
         return outcome;
-    bp_measure_finish(run->instance, train_pass(run), progress->totals, run->row_count);
+    int64_t rows = train_epoch_steps(run) * run->train->batch_size;
+    rows = rows < run->row_count ? rows : run->row_count;
+    bp_measure_finish(run->instance, train_pass(run), progress->totals, rows);
     bp_measure_copy(run->instance, &run->train->training, run->training);
     if (run->train->validation.pass_count > 0) {
         if (!bp_measure_again(run->instance, &run->train->validation, &run->measuring, run->train->data,

@@ -146,6 +146,8 @@ typedef struct TrainPlan {
     const char *checkpoint;
     int64_t checkpoint_every;
     Setting *step; /* the general form, or NULL */
+    Args log;      /* names of its values */
+    bool from_host; /* its rows come from a program in C */
 } TrainPlan;
 
 typedef struct EvaluatePlan {

@@ -216,6 +216,8 @@ void check_folded(Checker *checker);
 bool check_output_path(const Expr *path, const char *what);
 /* The data set that a name means, NULL after an error. */
 DataSet *find_data(Checker *checker, Name name, Span span);
+/* host_rows.c: the data set that a step's parameters stand for, as an item; NULL where there are none, or after errors. */
+Item *host_rows(Checker *checker, Item *train, const Setting *step);
 /* False where an error was reported, so that what uses it stays silent. */
 bool data_is_good(const Checker *checker, const DataSet *data);
 void data_is_told(Checker *checker, const DataSet *data); /* its error was reported: it is BAD from now on */

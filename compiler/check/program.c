@@ -335,6 +335,19 @@ static void check_action(Checker *checker, Item *item) {
     }
 }
 
+/* The data of a step whose rows a host brings. */
+static void find_host_rows(Checker *checker, Item *item) {
+    for (int i = 0; i < item->settings.count && (item->kind == ITEM_TRAIN || item->kind == ITEM_FINETUNE); i++) {
+        Setting *step = item->settings.at[i];
+        Item *rows = step->is_step && step->step_params.count && !item->on ? host_rows(checker, item, step) : NULL;
+        if (!rows)
+            continue;
+        define(checker, rows, false);
+        item->on = arena_new_of(checker->arena, Expr);
+        *item->on = (Expr){.kind = EXPR_NAME, .height = 1, .span = step->keyword_span, .name = rows->name};
+    }
+}
+
 Program *check_program(Arena *arena, Ast *ast, const CheckOptions *options) {
     int errors = error_count();
     Program *program = arena_new_of(arena, Program);
@@ -347,6 +360,8 @@ Program *check_program(Arena *arena, Ast *ast, const CheckOptions *options) {
     collect(&checker, ast, true, 0);
     check_constants(&checker);
     check_params(&checker);
+    for (int i = 0; i < checker.items.count; i++)
+        find_host_rows(&checker, checker.items.at[i]);
     for (int i = 0; i < program->definitions.count; i++)
         if (program->definitions.at[i].item->kind == ITEM_DERIVED)
             check_derived(&checker, program->definitions.at[i].item);

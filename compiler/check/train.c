@@ -23,6 +23,8 @@ typedef enum Known {
     KNOWN_ACCUMULATE,
     KNOWN_AVERAGE_WEIGHTS,
     KNOWN_STATISTICS,
+    KNOWN_STEP,
+    KNOWN_LOG,
     KNOWN_NOW, /* from here on they are not there yet */
 } Known;
 
@@ -44,10 +46,10 @@ static const SettingRule rules[] = {
     {"accumulate", false, false},
     {"average_weights", false, false},
     {"statistics", false, false},
-    {"step", false, true},
+    {"step", false, false},
+    {"log", false, false},
     {"augment", false, true},
     {"sample_weight", false, true},
-    {"log", false, true},
 };
 enum { RULE_COUNT = sizeof rules / sizeof rules[0] };
 
@@ -155,10 +157,19 @@ static void read_length(Checker *checker, TrainPlan *plan, Setting *const *found
     plan->accumulate = found[KNOWN_ACCUMULATE] ? read_count(checker, found[KNOWN_ACCUMULATE], "accumulate 4") : 1;
     if (plan->batch_size > BATCH_SIZE_MAX)
         error_at(batch->args.at[0].value->span, "'batch_size' is at most %d", BATCH_SIZE_MAX);
-    if (steps)
-        not_there_yet(steps->keyword_span, "steps");
-    else if (!epochs)
+    plan->steps = read_count(checker, steps, "steps 5000");
+    if (steps && epochs) {
+        error_at(steps->keyword_span, "epochs and steps both say how long to train; one of them is enough");
+        note_at(epochs->keyword_span, "epochs stands here");
+    } else if (!plan->data && !plan->step && !steps && !epochs) {
         error_at(span, "this says not how long to train; add epochs 100, or another number");
+    } else if (!plan->data && plan->step && epochs) {
+        error_at(epochs->keyword_span, "an epoch is a pass over data, which this phase has not; write steps 5000, or "
+                                       "another number");
+    } else if (!steps && !epochs && !plan->from_host) {
+        error_at(span, plan->data ? "this says not how long to train; add epochs 100, or another number"
+                                  : "this says not how long to train; add steps 5000, or another number");
+    }
 }
 
 static void read_shuffle(TrainPlan *plan, const Setting *setting) {
@@ -196,7 +207,7 @@ static Name name_called(const Expr *expr) {
 }
 
 static bool is_measured(const Checker *checker, const TrainPlan *plan, Name name) {
-    if (strcmp(name, "loss") == 0)
+    if (strcmp(name, "loss") == 0 || plan->step) /* what a step measures is known when it is built */
         return true;
     for (int i = 0; i < plan->metrics.count; i++)
         if (name_called(plan->metrics.at[i].value) == name)
@@ -207,7 +218,7 @@ static bool is_measured(const Checker *checker, const TrainPlan *plan, Name name
 
 /* What is watched is measured, whether `metrics` names it or not. */
 static void measure_monitor(const Checker *checker, TrainPlan *plan, Name name) {
-    if (strcmp(name, "loss") == 0)
+    if (strcmp(name, "loss") == 0 || plan->step)
         return;
     for (int i = 0; i < plan->metrics.count; i++)
         if (name_called(plan->metrics.at[i].value) == name)
@@ -399,7 +410,7 @@ static void read_optimizers(Checker *checker, TrainPlan *plan, const Settings *s
             plan->optimizer = setting->args.at[0].value;
         }
     }
-    if (!general && good)
+    if (!general && good && !plan->step)
         error_at(plan->span, groups ? "there is no optimizer for the other layers; add one, such as optimizer "
                                       "adam(lr = 1e-3), and freeze what is not trained"
                                     : "there is no optimizer; add one, such as optimizer adam(lr = 1e-3)");
@@ -452,8 +463,39 @@ static void read_freeze(TrainPlan *plan, const Setting *setting) {
     plan->freeze = setting->args;
 }
 
+/* What a step says itself has no place beside it. */
+static void read_step(Checker *checker, TrainPlan *plan, Setting *const *found) {
+    static const struct {
+        Known setting;
+        const char *remedy;
+    } others[] = {{KNOWN_LOSS, "write what is minimized behind `minimizing`"},
+                  {KNOWN_OPTIMIZER, "write it into the update: update M with adam(1e-3) minimizing …"},
+                  {KNOWN_METRICS, "name values in the step, and `log` them"},
+                  {KNOWN_L1, "add the penalty to what is minimized"},
+                  {KNOWN_L2, "add the penalty to what is minimized"},
+                  {KNOWN_CLASS_WEIGHT, "weigh what is minimized"},
+                  {KNOWN_ACCUMULATE, "an update uses the batch at hand"}};
+    plan->step = found[KNOWN_STEP];
+    if (found[KNOWN_LOG] && !plan->step)
+        error_at(found[KNOWN_LOG]->keyword_span, "log names values of a step; without one, write metrics");
+    for (size_t i = 0; plan->step && i < sizeof others / sizeof *others; i++)
+        if (found[others[i].setting])
+            error_at(found[others[i].setting]->keyword_span, "'%s' goes not with step: %s",
+                     found[others[i].setting]->keyword, others[i].remedy);
+    if (!found[KNOWN_LOG] || !plan->step || !check_formulas(found[KNOWN_LOG], "log d_loss, g_loss"))
+        return;
+    plan->log = found[KNOWN_LOG]->args;
+    for (int i = 0; i < plan->log.count; i++)
+        if (plan->log.at[i].value->kind != EXPR_NAME) {
+            error_at(plan->log.at[i].value->span, "log takes names: give the value a name in the step");
+            plan->log.count = 0;
+        }
+    (void)checker;
+}
+
 static void read_formulas(Checker *checker, TrainPlan *plan, const Settings *settings, Setting *const *found) {
-    read_loss(checker, plan, found[KNOWN_LOSS]);
+    if (!plan->step)
+        read_loss(checker, plan, found[KNOWN_LOSS]);
     if (found[KNOWN_METRICS] && check_formulas(found[KNOWN_METRICS], "metrics accuracy"))
         plan->metrics = found[KNOWN_METRICS]->args;
     read_optimizers(checker, plan, settings);
@@ -469,6 +511,8 @@ static void read_formulas(Checker *checker, TrainPlan *plan, const Settings *set
 
 /* ---- The phase --------------------------------------------------------------------------------------------------- */
 static bool find_training_data(Checker *checker, TrainPlan *plan, const Item *item) {
+    if (!item->on && plan->step)
+        return true; /* what it needs is drawn */
     if (!item->on) {
         error_at(plan->span, "this has no data; write train %s on and the name of a data set",
                  plan->models[0].item->name);
@@ -514,19 +558,28 @@ void check_train(Checker *checker, Item *item) {
     plan->name = item->label ? item->label : item->models.at[0];
     plan->span = item->label ? item->label_span : heading(item);
     bool sorted = sort_settings(checker->arena, &item->settings, rules, RULE_COUNT, "train", found);
-    for (int i = 0; i < item->settings.count; i++)
-        if (item->settings.at[i]->is_step)
-            return; /* 'step' is not there yet, so nothing is said of what belongs to it */
     if (!find_models(checker, &item->models, &plan->models, &plan->model_count))
         return;
+    read_step(checker, plan, found);
+    if (plan->step && plan->step->step_params.count) {
+        plan->from_host = true;
+        if (item->on && item->on->span.start != plan->step->keyword_span.start)
+            error_at(plan->step->keyword_span,
+                     "a step with parameters gets its rows from a host: it is not on a data set");
+    }
     find_training_data(checker, plan, item);
-    if (plan->finetune)
+    if (plan->finetune && plan->data)
         check_finetune(checker, plan);
-    if (plan->model_count > 1)
-        error_at(plan->models[1].span, "several models are trained together by step, which is not there yet");
+    if (plan->model_count > 1 && !plan->step)
+        error_at(plan->models[1].span,
+                 "several models are trained together by a step: step { … update %s, %s with "
+                 "adam(1e-3) minimizing … }",
+                 plan->models[0].item->name, plan->models[1].item->name);
     if (sorted) {
         read_formulas(checker, plan, &item->settings, found);
         read_length(checker, plan, found, plan->span);
+        if (plan->from_host && !plan->steps && !plan->epochs)
+            plan->epochs = 1;
         read_shuffle(plan, found[KNOWN_SHUFFLE]);
         read_early_stopping(checker, plan, found[KNOWN_EARLY_STOPPING]);
         read_checkpoint(checker, plan, found[KNOWN_CHECKPOINT]);

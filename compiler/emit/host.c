@@ -103,7 +103,8 @@ const struct bp_program *host_program(Arena *arena, const struct bp_program *pro
         trains[i] = program->trains[i];
         trains[i].validation = (struct bp_measure){0};
         trains[i].early_stopping = (struct bp_early_stopping){.metric = -1};
-        trains[i].check = (struct bp_check){0};
+        trains[i].checks = NULL;
+        trains[i].check_count = 0;
     }
     for (int32_t i = 0; i < program->data_count; i++) {
         data[i] = program->data[i];
@@ -329,18 +330,31 @@ static bool calls(const HostFunction *function, const char *verb) {
     return strcmp(function->calls + strlen("bp_host_"), verb) == 0;
 }
 
+/* "const struct iris_input *x, const struct iris_target *y"; void where rows have none of them. */
+static const char *rows_parameters(Header *h, int32_t index) {
+    const struct bp_data *data = &h->program->data[index];
+    const char *prefix = data_prefix(h->arena, h->program, index), *types[2];
+    for (int32_t targets = 0; targets < 2; targets++) {
+        types[targets] = "void";
+        for (int32_t i = 0; i < data->slot_count; i++)
+            if (data->slots[i].is_target == targets)
+                types[targets] = arena_printf(h->arena, "struct %s_%s", prefix, targets ? "target" : "input");
+    }
+    return arena_printf(h->arena, "const %s *x, const %s *y", types[0], types[1]);
+}
+
 static void declare_train_step(Header *h, const HostFunction *function) {
     const struct bp_train *train = &h->program->trains[function->about];
-    const char *rows = data_prefix(h->arena, h->program, train->data);
     text_printf(
         h->out,
         "/* Trains on rows, %lld an update, in their order. loss (may be NULL): the mean over these rows, before the\n"
-        "   updates. Where it is not finite nothing is changed. */\n",
-        (long long)train->batch_size);
+        "   updates. Where it is not finite nothing is changed.%s */\n",
+        (long long)train->batch_size,
+        strstr(rows_parameters(h, train->data), "const void") ? " What is void is not read: NULL." : "");
     text_printf(h->out,
-                "int %s(struct %s *network, const struct %s_input *x, const struct %s_target *y,\n"
+                "int %s(struct %s *network, %s,\n"
                 "    int64_t rows, double *loss);\n\n",
-                function->name, prefix_of(h->arena, h->program, "", 0), rows, rows);
+                function->name, prefix_of(h->arena, h->program, "", 0), rows_parameters(h, train->data));
 }
 
 static void declare(Header *h, const HostFunction *function) {
@@ -377,9 +391,8 @@ static void declare(Header *h, const HostFunction *function) {
         text_printf(
             out,
             "/* Fits the preprocessing to rows; needed once before the first step, unless weights are loaded. */\n"
-            "int %s(%s, const struct %s_input *x, const struct %s_target *y, int64_t rows);\n\n",
-            name, network, data_prefix(h->arena, h->program, function->about),
-            data_prefix(h->arena, h->program, function->about));
+            "int %s(%s, %s, int64_t rows);\n\n",
+            name, network, rows_parameters(h, function->about));
     else if (calls(function, "train_step"))
         declare_train_step(h, function);
     else if (calls(function, "plan"))

@@ -84,8 +84,9 @@ static bool has_word(int argc, char **argv, const char *word) {
 /* Passes over a step's loops take some 50 ms: whether they are won back is guessed from a table of a thousand rows, at
    a few operations a nanosecond. */
 static bool trains_long(const struct bp_train *train) {
-    static const double rows = 1000, worth = 1e9; /* operations */
-    return train->flops_per_row * rows * (double)train->epochs > worth;
+    static const double rows = 1000, worth = 1e9;                    /* operations */
+    double steps = (double)train->steps * (double)train->batch_size; /* in rows */
+    return train->flops_per_row * (train->steps ? steps : rows * (double)train->epochs) > worth;
 }
 
 void functions_wanted(Arena *arena, const struct bp_program *program, int argc, char **argv, WantedFunctions *wanted) {
@@ -99,8 +100,10 @@ void functions_wanted(Arena *arena, const struct bp_program *program, int argc, 
     for (int32_t i = 0; i < program->train_count && !predicts; i++) {
         const struct bp_train *train = &program->trains[i];
         if (checks) {
-            need(&needs, train->check.loss.name, false);
-            need(&needs, train->check.gradient.name, false);
+            for (int32_t j = 0; j < train->check_count; j++) {
+                need(&needs, train->checks[j].loss.name, false);
+                need(&needs, train->checks[j].gradient.name, false);
+            }
         } else {
             need(&needs, train->start.name, false);
             need_measure(&needs, &train->training, measures || trains_long(train));

@@ -89,7 +89,8 @@ MemoryUse memory_use(const GraphProgram *program, const Module *module, const Ma
         const GraphTrain *train = program->trains.at[i];
         uint64_t *kept = train->best_in_file ? &use.kept_in_file : &use.kept;
         *kept = greater(*kept, kept_bytes(train));
-        use.check = greater(use.check, train->check_bytes);
+        for (int j = 0; j < train->checks.count; j++)
+            use.check = greater(use.check, train->checks.at[j]->bytes);
     }
     return use;
 }

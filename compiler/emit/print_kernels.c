@@ -454,6 +454,10 @@ static void print_steps(Printer *p, const Function *function) {
             print_call(p, step->kernel, function->parallel);
         else if (step->kind == STEP_GUARD)
             print_guard(p, step);
+        else if (step->kind == STEP_WHEN)
+            text_printf(p->out, "    if ((context->step + 1) %% %lld == 0) {\n", (long long)step->element);
+        else if (step->kind == STEP_END)
+            text_add(p->out, "    }\n");
         else if (function->parallel)
             text_add(p->out, "    if (threads > 1)\n        bp_barrier(context->team, thread);\n");
     }

@@ -409,7 +409,8 @@ static void write_metric(Writer *w, const struct bp_metric *metric) {
 
 static void write_ranking(Writer *w, const struct bp_ranking *ranking) {
     open_brace(w, true);
-    put_word(w, "kind", ranking->kind == BP_RANKING_PR ? "BP_RANKING_PR" : "BP_RANKING_ROC");
+    static const char *const kinds[] = {"BP_RANKING_ROC", "BP_RANKING_PR", "BP_RANKING_GREATEST"};
+    put_word(w, "kind", kinds[ranking->kind]);
     put_unsigned(w, "scores_offset", ranking->scores_offset);
     put_unsigned(w, "truths_offset", ranking->truths_offset);
     put_integer(w, "total", ranking->total);
@@ -440,11 +441,9 @@ static void put_measure(Writer *w, const char *name, const struct bp_measure *me
     close_brace(w);
 }
 
-static void put_check(Writer *w, const struct bp_check *check) {
-    if (!check->loss.name && !check->gradient.name)
-        return;
-    field(w, "check");
+static void write_check(Writer *w, const struct bp_check *check) {
     open_brace(w, false);
+    put_string(w, "name", check->name);
     put_function(w, "loss", &check->loss);
     put_function(w, "gradient", &check->gradient);
     put_unsigned(w, "memory_bytes", check->memory_bytes);
@@ -505,7 +504,10 @@ static void write_train(Writer *w, const struct bp_train *train) {
     put_function(w, "start", &train->start);
     put_measure(w, "training", &train->training);
     put_measure(w, "validation", &train->validation);
+    put_integer(w, "first_loss", train->first_loss);
+    put_integer(w, "loss_count", train->loss_count);
     put_integer(w, "epochs", train->epochs);
+    put_integer(w, "steps", train->steps);
     put_integer(w, "batch_size", train->batch_size);
     put_integer(w, "shuffle", train->shuffle);
     put_early_stopping(w, &train->early_stopping);
@@ -520,7 +522,8 @@ static void write_train(Writer *w, const struct bp_train *train) {
              write_trace_point);
     put_integer(w, "trace_point_count", train->trace_point_count);
     put_unsigned(w, "trace_stops", train->trace_stops);
-    put_check(w, &train->check);
+    PUT_LIST(w, "checks", bp_check, train->checks, train->check_count, false, write_check);
+    put_integer(w, "check_count", train->check_count);
     close_brace(w);
 }
 
@@ -739,8 +742,10 @@ void program_functions(const struct bp_program *program, void (*visit)(void *arg
         visit_measure(&visitor, &train->training);
         visit_measure(&visitor, &train->validation);
         visit_name(&visitor, train->trace.name);
-        visit_name(&visitor, train->check.loss.name);
-        visit_name(&visitor, train->check.gradient.name);
+        for (int32_t j = 0; j < train->check_count; j++) {
+            visit_name(&visitor, train->checks[j].loss.name);
+            visit_name(&visitor, train->checks[j].gradient.name);
+        }
     }
     for (int32_t i = 0; i < program->evaluate_count; i++)
         visit_measure(&visitor, &program->evaluates[i].measure);

@@ -213,19 +213,21 @@ static struct bp_measure measure_of(Describe *d, const GraphMeasure *from) {
     return measure;
 }
 
-static struct bp_check check_of(Describe *d, const GraphTrain *from) {
-    int count = from->checked.count;
-    struct bp_check check = {
-        .memory_bytes = from->check_bytes, .loss_offset = from->check_loss_buffer->offset, .tensor_count = count};
-    check.loss = function_of(d, from->check_loss);
-    check.gradient = function_of(d, from->check_gradient);
+static struct bp_check check_of(Describe *d, const GraphCheck *from) {
+    int count = from->tensors.count;
+    struct bp_check check = {.name = from->name,
+                             .memory_bytes = from->bytes,
+                             .loss_offset = from->loss_buffer->offset,
+                             .tensor_count = count};
+    check.loss = function_of(d, from->loss);
+    check.gradient = function_of(d, from->gradient);
     int32_t *tensors = arena_array(d->arena, int32_t, count + 1);
     uint64_t *parameters = arena_array(d->arena, uint64_t, count + 1),
              *gradients = arena_array(d->arena, uint64_t, count + 1);
     for (int i = 0; i < count; i++) {
-        tensors[i] = from->checked.at[i]->index;
-        parameters[i] = from->check_parameters.at[i]->offset;
-        gradients[i] = from->check_gradients.at[i] ? from->check_gradients.at[i]->offset : UINT64_MAX;
+        tensors[i] = from->tensors.at[i]->index;
+        parameters[i] = from->parameters.at[i]->offset;
+        gradients[i] = from->gradients.at[i] ? from->gradients.at[i]->offset : UINT64_MAX;
     }
     check.tensors = tensors;
     check.parameter_offsets = parameters;
@@ -257,7 +259,8 @@ static void describe_trace(Describe *d, const GraphFunction *trace, struct bp_tr
 
 static struct bp_train train_of(Describe *d, const GraphTrain *from) {
     const TrainPlan *plan = from->plan;
-    struct bp_train train = {.name = plan->name, .line = line_of(plan->span), .data = plan->data->index};
+    struct bp_train train = {
+        .name = plan->name, .line = line_of(plan->span), .data = plan->data ? plan->data->index : -1};
     int32_t *models = arena_array(d->arena, int32_t, from->models.count + 1);
     for (int i = 0; i < from->models.count; i++)
         models[i] = from->models.at[i]->index;
@@ -277,7 +280,10 @@ static struct bp_train train_of(Describe *d, const GraphTrain *from) {
     train.start = function_of(d, from->start);
     train.training = measure_of(d, &from->training);
     train.validation = measure_of(d, &from->validation);
+    train.first_loss = 1;
+    train.loss_count = from->loss_count;
     train.epochs = plan->epochs;
+    train.steps = plan->steps;
     train.batch_size = plan->batch_size;
     train.shuffle = plan->shuffle;
     train.early_stopping = (struct bp_early_stopping){.metric = from->monitor,
@@ -299,7 +305,11 @@ static struct bp_train train_of(Describe *d, const GraphTrain *from) {
     train.flops_per_row = from->flops_per_row;
     train.trace = function_of(d, from->trace);
     describe_trace(d, from->trace, &train);
-    train.check = check_of(d, from);
+    struct bp_check *checks = arena_array(d->arena, struct bp_check, from->checks.count + 1);
+    for (int i = 0; i < from->checks.count; i++)
+        checks[i] = check_of(d, from->checks.at[i]);
+    train.checks = checks;
+    train.check_count = from->checks.count;
     return train;
 }
 

@@ -111,6 +111,23 @@ static void build_state(Build *build, const Stmt *stmt) {
     scope_bind(build, stmt->names.at[0], stmt->names.spans[0], term_node(node_tensor(build->graph, state), stmt->span));
 }
 
+typedef struct Substitution {
+    const Node *of;
+    Node *by;
+} Substitution;
+
+static Node *substitute(void *context, Node *node) {
+    const Substitution *substitution = context;
+    return node == substitution->of ? substitution->by : NULL;
+}
+
+static Node *following(Build *build, Node *value, const Node *of, Node *by) {
+    Substitution substitution = {of, by};
+    Rewriter rewriter;
+    rewrite_start(&rewriter, build->graph, substitute, &substitution);
+    return rewrite(&rewriter, value);
+}
+
 /* running_mean := …, in a block: its value in the next step, where the block learns */
 static void build_statistic(Build *build, const Stmt *stmt, Tensor *tensor) {
     if (!build_learning(build))
@@ -126,6 +143,11 @@ static void build_statistic(Build *build, const Stmt *stmt, Tensor *tensor) {
         return;
     }
     value = node_expand(build->graph, value, value->rank ? 0 : tensor->rank, tensor->dims);
+    for (int i = 0; i < build->statistics.count; i++)
+        if (build->statistics.at[i].tensor == tensor) { /* a second call in one step goes on from the first one's */
+            build->statistics.at[i].value = following(build, value, before, build->statistics.at[i].value);
+            return;
+        }
     *LIST_ADD(build->arena, &build->statistics) = (Update){tensor, value};
 }
 

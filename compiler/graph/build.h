@@ -20,6 +20,7 @@ typedef enum TermKind {
     TERM_STRING,
     TERM_SYMBOL, /* macro, none: a word that an option takes */
     TERM_LIST,   /* [a, b] */
+    TERM_STALE,  /* what a step computed before an update changed the weights it was made of */
     TERM_FIRST,  /* a first value given to a block: an expression and its scope, evaluated where the parameter is made */
 } TermKind;
 
@@ -123,6 +124,8 @@ struct Build {
     Tensor *updated;
     Updates statistics;  /* next values of the models' statistics, in a training step */
     const Paths *frozen; /* layers whose statistics stay as they are; NULL: none */
+    int64_t every; /* of the update in hand: its optimizer's step counts those of its own */
+    int application; /* of a step: how many models were applied, for draws that differ */
     bool averaged; /* parameters stand for their moving averages, where they have one */
 };
 
@@ -192,11 +195,17 @@ typedef struct Forward {
     bool ok;
 } Forward;
 Forward build_forward(Build *build, ModelUse *models, int count, DataSet *data, bool training, Span span);
+/* What the first of the model's inputs is fed, where the data set has one for each of them; else NULL. */
+Node *data_for_model(Build *build, const DataSet *data, const ModelInstance *model);
+/* Each column of the group by its own name. */
+void bind_columns(Build *build, const DataSet *data, const DataGroup *group);
 Node *data_group_node(Build *build, const DataSet *data, const DataGroup *group);
 /* y in the file's units: the transforms of its target's columns undone, down to (not through) `log` where stop_at_log. */
 Node *build_file_units(Build *build, const DataSet *data, int first_column, int count, Node *y, bool stop_at_log, Span span);
 /* The output as predictions are read: the link applied, the file's units. */
 Node *build_prediction(Build *build, const OutputRole *role, Node *output, bool stop_at_log, Span span);
+/* Which columns a target node stands for. */
+void target_columns(Build *build, const DataSet *data, const Node *target, OutputRole *role);
 /* class_weight.c: what build->scope calls the target is weighed by the losses that are built from here on. */
 void weigh_classes(Build *build, const TrainPlan *plan);
 int scalar_of_class_weight(const Program *program, const TrainPlan *plan); /* the first of them, where balanced */
@@ -225,6 +234,7 @@ typedef struct MeasureRequest {
 } MeasureRequest;
 /* ranking.c */
 Node *build_ranking(Build *build, enum bp_ranking_kind kind, Node *y, Node *t, Span span); /* NULL after an error */
+Node *build_greatest(Build *build, Node *x, Span span); /* the greatest of all rows; NULL after an error */
 const Ranking *ranking_behind(const Build *build, const Node *node); /* whose value it is, or NULL */
 bool uses_ranking(const Build *build, const Node *node);
 void place_rankings(Build *build, const MeasureRequest *request, GraphPass *pass);
@@ -239,7 +249,19 @@ bool path_begins(Name path, Name prefix);
 /* From train->gradients to the next values of parameters and states. False after an error. */
 bool build_updates(Build *build, GraphTrain *train, Updates *updates);
 
+/* What is frozen, before the layers are known: whether they keep their statistics depends on it. */
+bool read_frozen(Build *build, const GraphTrain *train, Paths *frozen);
+/* The function that sets the states at the beginning. */
+void build_start(Build *build, GraphTrain *train);
+/* Every value on the way to these that the .bp file names, kept. */
+void build_trace(Build *build, GraphTrain *train, Node **losses, int count);
+/* One more loss to check, whose gradients are those from `first` on. name: NULL where it is the only one. */
+void build_check(Build *build, GraphTrain *train, Name name, Node *objective, int first);
+/* Floating-point operations of its products, a row. */
+double function_flops(Build *build, const GraphFunction *function);
+void find_monitor(Build *build, GraphTrain *train); /* early stopping's metric */
 void build_train(Build *build, TrainPlan *plan);
+void build_step(Build *build, GraphTrain *train); /* step.c: the general form */
 void build_evaluate(Build *build, EvaluatePlan *plan);
 
 #endif

@@ -205,6 +205,15 @@ static Term apply_area_under_pr(Build *build, Term *args, int count, BoundOption
     return apply_area(build, BP_RANKING_PR, args, options, option_count, span);
 }
 
+static Term apply_batch_max(Build *build, Term *args, int count, BoundOption *options, int option_count, Span span) {
+    Node *x = term_number(build, &args[0]);
+    (void)count;
+    if (!x || !no_options(build, "batch_max", options, option_count))
+        return NOTHING;
+    Node *greatest = build_greatest(build, x, span);
+    return greatest ? term_node(greatest, span) : NOTHING;
+}
+
 static Term apply_concat(Build *build, Term *args, int count, BoundOption *options, int option_count, Span span) {
     Node **parts = arena_array(build->arena, Node *, count);
     for (int i = 0; i < count; i++) {
@@ -355,6 +364,32 @@ static Term apply_iota(Build *build, Term *args, int count, BoundOption *options
     return term_node(node_iota(build->graph, n), span);
 }
 
+/* ---- gradients ---------------------------------------------------------------------------------------------------- */
+
+/* grad(y, x): dy/dx for each row, of x's shape. Rows do not depend on each other, so the gradient of the sum over them
+   is each row's own. */
+static Term apply_grad(Build *build, Term *args, int count, BoundOption *options, int option_count, Span span) {
+    Node *y = term_number(build, &args[0]), *x = term_number(build, &args[1]), *gradient = NULL;
+    (void)count;
+    if (!x || !y || !no_options(build, "grad", options, option_count))
+        return NOTHING;
+    if (node_elements(y) != 1)
+        return build_error(build, span, "grad is of one number for each row, but this is %s: take its sum",
+                           node_shape(build->arena, y));
+    y = node_reshape(build->graph, y, 0, NULL);
+    if (x->op == OP_CONSTANT)
+        return build_error(build, span,
+                           "grad is with respect to a value that is drawn, computed or fed, not a constant");
+    int errors = error_count();
+    differentiate(build->graph, y->batched ? node_batch_sum(build->graph, y) : y, &x, 1, &gradient);
+    if (error_count() > errors)
+        return NOTHING;
+    if (!gradient)
+        return build_error(build, span, "this does not depend on %s: its gradient is 0", node_called(build->arena, x));
+    gradient = node_expand(build->graph, gradient, gradient->rank ? 0 : x->rank, x->dims);
+    return term_node(gradient, span);
+}
+
 /* ---- random draws ------------------------------------------------------------------------------------------------ */
 
 /* draw(x): uniform in [0, 1), of x's shape, new for each row, step and call */
@@ -364,9 +399,11 @@ static Term apply_draw(Build *build, Term *args, int count, BoundOption *options
     if (!x || !no_options(build, "draw", options, option_count))
         return NOTHING;
     const char *path = path_join(build, NULL);
-    uint32_t stream = hash_text(arena_printf(build->arena, "draw %d of %s.%s", build->draws++,
-                                             build->model ? build->model->name : "", path ? path : ""));
-    return term_node(node_random(build->graph, false, stream, x->batched, x->rank, x->dims), span);
+    const char *name = arena_printf(build->arena, "draw %d of %s.%s", build->draws++,
+                                    build->model ? build->model->name : "", path ? path : "");
+    if (build->application > 1) /* two calls in one step draw apart */
+        name = arena_printf(build->arena, "%s, call %d", name, build->application);
+    return term_node(node_random(build->graph, false, hash_text(name), x->batched, x->rank, x->dims), span);
 }
 
 static Term first_draw(Build *build, bool normal, const char *who, Term *args, BoundOption *options, int count,
@@ -440,6 +477,7 @@ static const Builtin builtins[] = {
     {"reshape", 2, 2, apply_reshape, NULL, OP_COUNT},
     {"transpose", 1, 1, apply_transpose, NULL, OP_COUNT},
     {"outer", 2, 2, apply_outer, NULL, OP_COUNT},
+    {"batch_max", 1, 1, apply_batch_max, NULL, OP_COUNT},
     {"detach", 1, 1, apply_detach, NULL, OP_COUNT},
     {"size", 1, 1, apply_size, NULL, OP_COUNT},
     {"classes", 1, 1, apply_classes, NULL, OP_COUNT},
@@ -447,6 +485,7 @@ static const Builtin builtins[] = {
     {"lookup", 2, 2, apply_lookup, NULL, OP_COUNT},
     {"iota", 1, 1, apply_iota, NULL, OP_COUNT},
     {"draw", 1, 1, apply_draw, NULL, OP_COUNT},
+    {"grad", 2, 2, apply_grad, NULL, OP_COUNT},
     {"uniform", 2, 2, apply_uniform, NULL, OP_COUNT},
     {"normal", 2, 2, apply_normal, NULL, OP_COUNT},
     {"fan_in", 0, 0, apply_fan_in, NULL, OP_COUNT},

@@ -13,6 +13,8 @@ static bool name_means_something(Build *build, Name name) {
 
 /* A parameter whose default is a word (average = macro) takes words. */
 static bool takes_words(Build *build, const Param *param) {
+    if (param && param->type && param->type->kind == EXPR_NAME && !strcmp(param->type->name, "word"))
+        return true;
     if (!param || !param->fallback || param->fallback->kind != EXPR_NAME)
         return false;
     Scope *before = build->scope;

@@ -172,6 +172,8 @@ bool is_schedule_name(Name name) {
 /* With gradients added up over several batches, a step is an update, which needs them all. */
 static Node *in_updates(Build *build, Node *batches, enum bp_scalar scalar) {
     int64_t together = build->train ? build->train->plan->accumulate : 1;
+    if (build->updated && build->every > 1)
+        together = build->every;
     if (together <= 1 || scalar == BP_SCALAR_EPOCH)
         return batches;
     Node *updates = node_op(build->graph, OP_DIVIDE, batches, node_constant(build->graph, (double)together), NULL);
@@ -233,6 +235,12 @@ static Term build_name(Build *build, const Expr *expr) {
     const Binding *binding = scope_find(build, expr->name);
     if (binding && binding->term.kind == TERM_FIRST)
         return first_value_of(build, &binding->term);
+    if (binding && binding->term.kind == TERM_STALE) {
+        Term error = build_error(
+            build, expr->span, "'%s' was computed with weights that have changed since: compute it again", expr->name);
+        build_note(build, binding->term.span, "this update changed them");
+        return error;
+    }
     if (binding) {
         Term term = binding->term;
         if (term.kind != TERM_SYMBOL) /* a word stays where the user wrote it */

@@ -67,14 +67,15 @@ Node *data_group_node(Build *build, const DataSet *data, const DataGroup *group)
     return node;
 }
 
-static void bind_target_columns(Build *build, const DataSet *data, const DataGroup *group) {
+void bind_columns(Build *build, const DataSet *data, const DataGroup *group) {
     for (int i = 0; i < group->slot_count; i++) {
         const DataSlot *slot = &data->slots[group->first_slot + i];
         Node *node = slot_node(build, data, group->first_slot + i);
-        for (int j = 0; j < slot->width; j++) {
+        bool numbers = !slot->category && slot->form == BP_SLOT_COLUMNS;
+        for (int j = 0; j < (numbers ? slot->width : 1); j++) {
             const DataColumn *column = &data->columns[slot->columns[j]];
             Node *one = node;
-            if (!slot->category)
+            if (numbers)
                 one = node_reshape(build->graph, node_slice(build->graph, node, j, 1), 0, NULL);
             scope_bind(build, column->name, column->span, term_node(one, column->span));
         }
@@ -94,6 +95,21 @@ static const DataGroup *input_group(const DataSet *data, Name name, int *count) 
         only = group;
     }
     return *count == 1 ? only : NULL;
+}
+
+Node *data_for_model(Build *build, const DataSet *data, const ModelInstance *model) {
+    const DataGroup *first = NULL;
+    while (model->base)
+        model = model->base;
+    const Params *params = &model->item->params;
+    for (int i = 0; i < params->count; i++) {
+        int count;
+        const DataGroup *group = input_group(data, params->at[i].name, &count);
+        if (!group || (params->count > 1 && group->name != params->at[i].name))
+            return NULL;
+        first = i ? first : group;
+    }
+    return first ? data_group_node(build, data, first) : NULL;
 }
 
 /* Arguments of a model from a data set: by name, or the only input for the only parameter. */
@@ -137,7 +153,7 @@ Forward build_forward(Build *build, ModelUse *models, int count, DataSet *data, 
     for (int i = 0; i < data->group_count; i++) {
         const DataGroup *group = &data->groups[i];
         if (group->target)
-            bind_target_columns(build, data, group);
+            bind_columns(build, data, group);
         if (group->name)
             scope_bind(build, group->name, group->span, term_node(data_group_node(build, data, group), group->span));
     }

@@ -95,7 +95,10 @@ typedef struct GraphFunction {
     Buffer *stops;
     int64_t capacity;
     bool is_double;         /* for --check-grad: REAL is double, tensors are the check's copies */
-    struct GraphTrain *check; /* the phase whose copies they are */
+    const struct GraphCheck *check; /* whose copies they are */
+    struct GraphFunction *next; /* a step's next part: begins when this one is done, and sees the weights that it left; not
+                                   in the program's list */
+    int64_t every;              /* a part runs in each N-th step alone; 0 and 1: in every one */
     Function *kernels;      /* lower.c's */
 } GraphFunction;
 
@@ -124,6 +127,11 @@ typedef struct ModelInput {
     Name user; /* the data set that fixed it */
 } ModelInput;
 
+typedef struct ModelResult {
+    int output;
+    const Node *node, *input; /* the first argument */
+} ModelResult;
+
 typedef struct ModelInstance {
     Name name;
     Item *item;
@@ -139,6 +147,7 @@ typedef struct ModelInstance {
     int index;
     LIST(Name) layers; /* paths of the names bound in it: fc1, body.0.fc1 */
     LIST(Name) output_names;
+    LIST(ModelResult) results; /* what each application gave */
     LIST(OutputRole) roles; /* what the last loss made of each output */
     bool built, broken; /* broken: its errors were reported already */
     bool trained;       /* a train block names it, right or wrong */
@@ -173,6 +182,17 @@ typedef struct GraphMeasure {
     LIST(GraphMetric) metrics;
 } GraphMeasure;
 
+/* A loss and its gradients once more in double, for --check-grad. */
+typedef struct GraphCheck {
+    Name name;                /* what is checked, where the phase has several losses; or NULL */
+    GraphFunction *loss, *gradient;
+    Buffer *loss_buffer;
+    uint64_t bytes;           /* of the check's block, set by the plan */
+    LIST(Tensor *) tensors;   /* parameters the loss reads */
+    LIST(Buffer *) parameters; /* F64, in the check's block */
+    LIST(Buffer *) gradients;  /* NULL: frozen */
+} GraphCheck;
+
 typedef struct GraphTrain {
     Name name; /* C identifier */
     TrainPlan *plan;
@@ -184,15 +204,11 @@ typedef struct GraphTrain {
     GraphFunction *start;
     GraphMeasure training, validation;
     GraphFunction *trace;
-    GraphFunction *check_loss, *check_gradient;
-    Buffer *check_loss_buffer;
-    uint64_t check_bytes; /* of the check's block, set by the plan */
-    LIST(Tensor *) checked;           /* parameters the loss reads */
-    LIST(Buffer *) check_parameters;  /* F64, in the check's block */
-    LIST(Buffer *) check_gradients;   /* NULL: frozen */
+    LIST(GraphCheck *) checks;        /* one for each loss */
+    int loss_count;                   /* how many of the training metrics, the first, are losses */
     LIST(Tensor *) frozen;            /* parameters that the phase leaves alone */
     LIST(Sink) gradients;             /* for --emit=gradient: value is the gradient, tensor its parameter */
-    Node *objective;
+    Node *objective;                  /* NULL: the phase is a step */
     int monitor;            /* index of the metric, -1 */
     bool best_in_file;      /* the best weights wait in a file: --max-mem leaves no room for them */
     bool monitor_training;
@@ -336,7 +352,7 @@ typedef struct LowerOptions {
 } LowerOptions;
 Module *lower(Arena *arena, GraphProgram *program, const LowerOptions *options);
 /* Gives every buffer its offset: persistent ones for good, temporaries by lifetime. Sets module->memory_bytes (and each double
-   function's own need in check_bytes). */
+   function's own need in its check's bytes). */
 void plan_memory(GraphProgram *program, Module *module);
 
 #endif

@@ -225,6 +225,14 @@ static void name_outputs(Build *build, ModelInstance *model, const Term *result)
             result->node && result->node->label ? result->node->label : name_of("output");
 }
 
+static void keep_results(Build *build, ModelInstance *model, const Node *input, const Term *result) {
+    for (int i = 0; i < model->output_names.count; i++) {
+        const Term *output = result->kind == TERM_TUPLE && i < result->count ? &result->at[i] : result;
+        if (output->kind == TERM_NODE)
+            *LIST_ADD(build->arena, &model->results) = (ModelResult){i, output->node, input};
+    }
+}
+
 Term build_model_call(Build *build, ModelInstance *model, Term *args, int count, Span span) {
     const ModelInstance *root = model;
     while (root->base)
@@ -259,6 +267,8 @@ Term build_model_call(Build *build, ModelInstance *model, Term *args, int count,
     if (ok) {
         build->model = model;
         model->application++;
+        if (build->application)
+            build->application = saved.application++;
         build->draws = 0;
         gather_replacements(build, model);
         int errors = error_count();
@@ -268,6 +278,7 @@ Term build_model_call(Build *build, ModelInstance *model, Term *args, int count,
         if (result.kind == TERM_NOTHING && error_count() == errors)
             build_error(build, item->name_span, "'%s' returns nothing: end its body with `return …`", item->name);
         name_outputs(build, model, &result);
+        keep_results(build, model, count ? args[0].node : NULL, &result);
         model->built = true;
         model->broken = error_count() > errors;
     }

@@ -568,14 +568,44 @@ static void print_function(const GraphProgram *program, const GraphFunction *fun
 }
 
 void graph_print(const GraphProgram *program, Text *out) {
-    for (int i = 0; i < program->functions.count; i++) {
-        if (i)
-            text_add(out, "\n");
-        print_function(program, program->functions.at[i], out);
-    }
+    for (int i = 0; i < program->functions.count; i++)
+        for (const GraphFunction *part = program->functions.at[i]; part; part = part->next) {
+            if (i || part != program->functions.at[i])
+                text_add(out, "\n");
+            print_function(program, part, out);
+        }
 }
 
 /* ---- gradients --------------------------------------------------------------------------------------------------- */
+
+/* One of the losses of a step, with the gradients that are taken of it, as a phase of its own. */
+static GraphTrain view_of(Arena *arena, const GraphTrain *train, const GraphCheck *check) {
+    GraphTrain view = *train;
+    view.objective = check->loss->sinks.at[0].value;
+    if (check->name)
+        view.name = name_of(arena_printf(arena, "%s.%s", train->name, check->name));
+    memset(&view.gradients, 0, sizeof view.gradients);
+    for (int i = 0; i < train->gradients.count; i++)
+        for (int j = 0; j < check->gradient->sinks.count; j++)
+            if (check->gradient->sinks.at[j].value == train->gradients.at[i].value) {
+                *LIST_ADD(arena, &view.gradients) = train->gradients.at[i];
+                break;
+            }
+    return view;
+}
+
+GraphTrain *phase_views(Arena *arena, const GraphProgram *program, int *count) {
+    LIST(GraphTrain) views = {0};
+    for (int i = 0; i < program->trains.count; i++) {
+        const GraphTrain *train = program->trains.at[i];
+        if (train->objective)
+            *LIST_ADD(arena, &views) = *train;
+        for (int j = 0; !train->objective && j < train->checks.count; j++)
+            *LIST_ADD(arena, &views) = view_of(arena, train, train->checks.at[j]);
+    }
+    *count = views.count;
+    return views.at;
+}
 
 PhaseSheet phase_sheet(Arena *arena, const Graph *graph, const GraphTrain *train) {
     Node **roots = arena_array(arena, Node *, train->gradients.count + 1);
@@ -650,10 +680,13 @@ static void print_phase(const GraphProgram *program, const GraphTrain *train, Te
 }
 
 void graph_print_gradient(const GraphProgram *program, Text *out) {
-    for (int i = 0; i < program->trains.count; i++) {
+    Arena *arena = arena_new();
+    int count;
+    const GraphTrain *views = phase_views(arena, program, &count);
+    for (int i = 0; i < count; i++) {
         if (i)
             text_add(out, "\n");
-        if (program->trains.at[i]->objective)
-            print_phase(program, program->trains.at[i], out);
+        print_phase(program, &views[i], out);
     }
+    arena_free(arena);
 }

@@ -32,6 +32,8 @@ typedef struct PhaseSheet {
     Sheet sheet;
     bool *forward; /* by id: the objective needs it */
 } PhaseSheet;
+/* What has a loss and gradients: the phases, and each loss of a step by itself. */
+GraphTrain *phase_views(Arena *arena, const GraphProgram *program, int *count);
 PhaseSheet phase_sheet(Arena *arena, const Graph *graph, const GraphTrain *train);
 
 #endif

@@ -62,8 +62,7 @@ static void draw_edges(Drawing *drawing, const Sheet *sheet, int phase, const No
     }
 }
 
-static void draw_phase(Drawing *drawing, const GraphProgram *program, int number) {
-    const GraphTrain *train = program->trains.at[number];
+static void draw_phase(Drawing *drawing, const GraphProgram *program, const GraphTrain *train, int number) {
     Arena *arena = arena_new();
     PhaseSheet phase = phase_sheet(arena, program->graph, train);
     int count = phase.sheet.count, *drawn = arena_array(arena, int, count + 1); /* node 0 has no arguments: 0 is none */
@@ -108,16 +107,18 @@ void graph_print_dot(const GraphProgram *program, Text *out) {
     text_add(out, "digraph \"");
     add_dot_text(out, program->program && program->program->name ? program->program->name : "graph");
     text_add(out, "\" {\n  rankdir=TB;\n  node [fontname=\"monospace\", fontsize=10];\n  edge [arrowsize=0.7];\n");
-    for (int i = 0; i < program->trains.count; i++) {
-        if (!program->trains.at[i]->objective)
-            continue;
+    Arena *arena = arena_new();
+    int count;
+    const GraphTrain *views = phase_views(arena, program, &count);
+    for (int i = 0; i < count; i++) {
         text_printf(out, "  subgraph cluster_%d {\n    label=\"", i);
-        add_dot_text(out, program->trains.at[i]->name);
+        add_dot_text(out, views[i].name);
         text_add(out, "\";\n");
-        draw_phase(&drawing, program, i);
+        draw_phase(&drawing, program, &views[i], i);
         text_add(out, "  }\n");
     }
     text_add(out, "}\n");
+    arena_free(arena);
 }
 
 /* ---- Mermaid ----------------------------------------------------------------------------------------------------- */
@@ -154,13 +155,15 @@ void graph_print_mermaid(const GraphProgram *program, Text *out) {
                   "  classDef forward fill:#cfe2f3,stroke:#3d6fa5,color:#000000\n"
                   "  classDef backward fill:#f9dcc4,stroke:#b5651d,color:#000000\n"
                   "  classDef gradient fill:#f4b183,stroke:#843c0c,color:#000000\n");
-    for (int i = 0; i < program->trains.count; i++) {
-        if (!program->trains.at[i]->objective)
-            continue;
+    Arena *arena = arena_new();
+    int count;
+    const GraphTrain *views = phase_views(arena, program, &count);
+    for (int i = 0; i < count; i++) {
         text_printf(out, "  subgraph p%d[\"", i);
-        add_mermaid_text(out, program->trains.at[i]->name);
+        add_mermaid_text(out, views[i].name);
         text_add(out, "\"]\n");
-        draw_phase(&drawing, program, i);
+        draw_phase(&drawing, program, &views[i], i);
         text_add(out, "  end\n");
     }
+    arena_free(arena);
 }

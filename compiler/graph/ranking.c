@@ -44,6 +44,15 @@ Node *build_ranking(Build *build, enum bp_ranking_kind kind, Node *y, Node *t, S
     return node_op(graph, OP_DIVIDE, sum, node_constant(graph, (double)classes), NULL);
 }
 
+Node *build_greatest(Build *build, Node *x, Span span) {
+    if (build->measuring && x->batched && node_elements(x) == 1) {
+        x = node_reshape(build->graph, x, 0, NULL);
+        return ranking_of(build, BP_RANKING_GREATEST, x, x);
+    }
+    build_error(build, span, "batch_max is for metrics, of a number that differs from row to row");
+    return NULL;
+}
+
 const Ranking *ranking_behind(const Build *build, const Node *node) {
     for (int i = 0; i < build->rankings.count; i++)
         if (build->rankings.at[i].value == node)

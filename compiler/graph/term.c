@@ -68,6 +68,8 @@ const char *term_kind_name(const Term *term) {
         return "a list";
     case TERM_FIRST:
         return "a first value";
+    case TERM_STALE:
+        return "a value of before an update";
     case TERM_NOTHING:
         break;
     }

@@ -8,8 +8,7 @@
 
 /* ---- the loss ---------------------------------------------------------------------------------------------------- */
 
-/* Which columns a target node stands for. */
-static void target_columns(Build *build, const DataSet *data, const Node *target, OutputRole *role) {
+void target_columns(Build *build, const DataSet *data, const Node *target, OutputRole *role) {
     for (int i = 0; i < data->group_count; i++) {
         const DataGroup *group = &data->groups[i];
         if (!group->target)
@@ -227,7 +226,7 @@ bool build_layer_exists(Build *build, const GraphTrain *train, Name prefix, cons
 }
 
 /* What is frozen, before the layers are known: whether they keep their statistics depends on it. */
-static bool read_frozen(Build *build, const GraphTrain *train, Paths *frozen) {
+bool read_frozen(Build *build, const GraphTrain *train, Paths *frozen) {
     bool ok = true;
     for (int i = 0; i < train->plan->freeze.count; i++)
         ok = build_layer_paths(build, train, train->plan->freeze.at[i].value, "", frozen) && ok;
@@ -325,7 +324,7 @@ static bool build_gradients(Build *build, GraphTrain *train) {
     return error_count() == errors;
 }
 
-static void build_start(Build *build, GraphTrain *train) {
+void build_start(Build *build, GraphTrain *train) {
     if (!train->states.count)
         return;
     train->start = function_new(build, function_name(build, train, "start"), "the optimizer's state at the beginning",
@@ -345,54 +344,58 @@ static void mark_reachable(const Node *node, bool *seen) {
         mark_reachable(node->args[i], seen);
 }
 
-/* Every value of the forward pass that the .bp file names, to be looked at when it is there. None is kept longer than the
-   next needs it: a trace must not ask for more memory than the step does. */
-static void build_trace(Build *build, GraphTrain *train, Node *loss) {
+/* None of the values is kept longer than the next needs it: a trace must not ask for more memory than the step does. */
+void build_trace(Build *build, GraphTrain *train, Node **losses, int count) {
     train->trace = function_new(build, function_name(build, train, "trace"),
                                 "the forward pass, up to any of the values that have a name", train->plan->span,
                                 train->plan->batch_size);
     bool *seen = arena_array(build->arena, bool, graph_node_count(build->graph));
-    mark_reachable(loss, seen);
-    for (int id = 0; id <= loss->id; id++) {
+    for (int i = 0; i < count; i++)
+        mark_reachable(losses[i], seen);
+    for (int id = 0, all = graph_node_count(build->graph); id < all; id++) {
         Node *node = graph_node(build->graph, id);
         if (!seen[id] || !node->label || node->type != TYPE_REAL || !node->arg_count || !node->batched ||
             node->op == OP_CUSTOM)
             continue;
         *LIST_ADD(build->arena, &train->trace->sinks) = (Sink){node, NULL, NULL, 0};
     }
-    int64_t count = train->trace->sinks.count;
-    train->trace->stops = buffer_new(build->arena, "stops", BUFFER_TOTALS, SCALAR_F64, 0, 1, &count, train->plan->span);
+    int64_t stops = train->trace->sinks.count;
+    train->trace->stops = buffer_new(build->arena, "stops", BUFFER_TOTALS, SCALAR_F64, 0, 1, &stops, train->plan->span);
 }
 
-static void build_check(Build *build, GraphTrain *train) {
+void build_check(Build *build, GraphTrain *train, Name name, Node *objective, int first) {
     int64_t one = 1;
-    train->check_loss =
-        function_new(build, function_name(build, train, "check_loss"), "the loss in double, for --check-grad",
-                     train->plan->span, train->plan->batch_size);
-    train->check_gradient =
-        function_new(build, function_name(build, train, "check_gradient"), "the gradients in double, for --check-grad",
-                     train->plan->span, train->plan->batch_size);
-    train->check_loss->is_double = train->check_gradient->is_double = true;
-    train->check_loss->check = train->check_gradient->check = train;
-    train->check_loss_buffer =
-        buffer_new(build->arena, "loss", BUFFER_OUTPUT, SCALAR_F64, 0, 1, &one, train->plan->span);
-    *LIST_ADD(build->arena, &train->check_loss->sinks) = (Sink){train->objective, NULL, train->check_loss_buffer, 0};
+    Span span = train->plan->span;
+    int capacity = (int)train->plan->batch_size;
+    GraphCheck *check = arena_new_of(build->arena, GraphCheck);
+    const char *suffix = name ? arena_printf(build->arena, "_%s", name) : "";
+    check->name = name;
+    check->loss = function_new(build, function_name(build, train, arena_printf(build->arena, "check%s_loss", suffix)),
+                               "the loss in double, for --check-grad", span, capacity);
+    check->gradient =
+        function_new(build, function_name(build, train, arena_printf(build->arena, "check%s_gradient", suffix)),
+                     "the gradients in double, for --check-grad", span, capacity);
+    check->loss->is_double = check->gradient->is_double = true;
+    check->loss->check = check->gradient->check = check;
+    check->loss_buffer = buffer_new(build->arena, "loss", BUFFER_OUTPUT, SCALAR_F64, 0, 1, &one, span);
+    *LIST_ADD(build->arena, &check->loss->sinks) = (Sink){objective, NULL, check->loss_buffer, 0};
+    *LIST_ADD(build->arena, &train->checks) = check;
     for (int m = 0; m < train->models.count; m++)
         for (int i = 0; i < train->models.at[m]->parameters.count; i++) {
             Tensor *tensor = train->models.at[m]->parameters.at[i];
             Buffer *copy = buffer_new(build->arena, tensor->name, BUFFER_PARAMETER, SCALAR_F64, 0, tensor->rank,
                                       tensor->dims, tensor->span);
             Buffer *gradient = NULL;
-            for (int j = 0; j < train->gradients.count; j++)
+            for (int j = first; j < train->gradients.count; j++)
                 if (train->gradients.at[j].tensor == tensor) {
                     gradient = buffer_new(build->arena, arena_printf(build->arena, "d_%s", tensor->name), BUFFER_OUTPUT,
                                           SCALAR_F64, 0, tensor->rank, tensor->dims, tensor->span);
-                    *LIST_ADD(build->arena, &train->check_gradient->sinks) =
+                    *LIST_ADD(build->arena, &check->gradient->sinks) =
                         (Sink){train->gradients.at[j].value, NULL, gradient, 0};
                 }
-            *LIST_ADD(build->arena, &train->checked) = tensor;
-            *LIST_ADD(build->arena, &train->check_parameters) = copy;
-            *LIST_ADD(build->arena, &train->check_gradients) = gradient;
+            *LIST_ADD(build->arena, &check->tensors) = tensor;
+            *LIST_ADD(build->arena, &check->parameters) = copy;
+            *LIST_ADD(build->arena, &check->gradients) = gradient;
         }
 }
 
@@ -408,7 +411,7 @@ static double contract_flops(const Node *node) {
     return node->args[0]->batched || node->args[1]->batched ? flops : 0;
 }
 
-static double function_flops(Build *build, const GraphFunction *function) {
+double function_flops(Build *build, const GraphFunction *function) {
     bool *seen = arena_array(build->arena, bool, graph_node_count(build->graph));
     double flops = 0;
     for (int i = 0; i < function->sinks.count; i++)
@@ -428,7 +431,7 @@ static int metric_named(const GraphMeasure *measure, const char *name) {
     return -1;
 }
 
-static void find_monitor(Build *build, GraphTrain *train) {
+void find_monitor(Build *build, GraphTrain *train) {
     const TrainPlan *plan = train->plan;
     train->monitor = -1;
     if (!plan->early_stopping)
@@ -522,12 +525,17 @@ void build_train(Build *build, TrainPlan *plan) {
     train->plan = plan;
     train->name = unique_train_name(build, plan);
     train->monitor = -1;
-    Scope *before = scope_open(build, NULL);
     for (int i = 0; i < plan->model_count; i++) {
         ModelInstance *model = model_instance(build, plan->models[i].item, plan->models[i].span);
         if (model)
             *LIST_ADD(build->arena, &train->models) = model;
     }
+    if (plan->step) {
+        build_step(build, train);
+        *LIST_ADD(build->arena, &build->out->trains) = train;
+        return;
+    }
+    Scope *before = scope_open(build, NULL);
     Paths frozen = {0};
     bool ok = train->models.count == plan->model_count && read_frozen(build, train, &frozen);
     build->frozen = plan->live_statistics ? NULL : &frozen;
@@ -564,8 +572,9 @@ void build_train(Build *build, TrainPlan *plan) {
             }
             train->flops_per_row = function_flops(build, step);
             build_start(build, train);
-            build_trace(build, train, loss);
-            build_check(build, train);
+            build_trace(build, train, &loss, 1);
+            build_check(build, train, NULL, train->objective, 0);
+            train->loss_count = 1;
         }
     }
     build->scope = before;

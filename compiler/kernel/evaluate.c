@@ -428,6 +428,9 @@ static void run_function(const Function *function, double **memory, const int64_
         const Step *step = &function->steps[i];
         if (step->kind == STEP_KERNEL)
             run_block(&machine, &step->kernel->body);
+        else if (step->kind == STEP_WHEN && (context[CONTEXT_STEP] + 1) % step->element != 0)
+            while (function->steps[i].kind != STEP_END)
+                i++;
         else if (step->kind == STEP_GUARD && !isfinite(*buffer_memory(&machine, step->buffer, step->element, 1)))
             break;
     }

@@ -165,13 +165,15 @@ typedef enum StepKind {
     STEP_KERNEL,
     STEP_BARRIER, /* between kernels that depend on each other; nothing when serial */
     STEP_GUARD,   /* the function ends here unless buffer[element] is finite; stands behind a barrier */
+    STEP_WHEN,    /* up to its END, steps are done where context->step + 1 is a multiple of `element`; behind a barrier */
+    STEP_END,     /* behind a barrier */
 } StepKind;
 
 typedef struct Step {
     StepKind kind;
     Kernel *kernel;
     Buffer *buffer;  /* GUARD */
-    int64_t element; /* GUARD: which of the buffer's */
+    int64_t element; /* GUARD: which of the buffer's; WHEN: above 1 */
 } Step;
 
 typedef struct Function {

@@ -296,25 +296,36 @@ static int sums_worth(const GraphProgram *program, const GraphFunction *function
     return SUMS_ELSEWHERE;
 }
 
+/* One part of a function: its kernels go behind those of the parts before. */
+static void lower_part(Lowering *l, GraphFunction *part, int most_sums, const LowerOptions *options) {
+    l->function = part;
+    l->plan = lower_plan(l->b.arena, l->program, part, most_sums, options);
+    if (options->explain && !part->is_double)
+        lower_explain(l, options->explain);
+    l->target->parallel |= l->plan->parallel;
+    if (part->every > 1)
+        add_step(l, (Step){STEP_WHEN, NULL, NULL, part->every});
+    for (int i = 0; i < l->plan->kernels.count; i++)
+        lower_kernel(l, i);
+    lower_copies(l);
+    if (part->every > 1)
+        add_step(l, (Step){STEP_END, NULL, NULL, 0});
+}
+
 static void lower_function(Arena *arena, GraphProgram *program, Module *module, GraphFunction *function,
                            const LowerOptions *options) {
     Lowering l = {.program = program, .function = function, .real = function->is_double ? SCALAR_F64 : SCALAR_F32};
     l.b.arena = arena;
     l.b.module = module;
-    l.plan = lower_plan(arena, program, function, sums_worth(program, function, options), options);
-    if (options->explain && !function->is_double)
-        lower_explain(&l, options->explain);
     l.target = arena_new_of(arena, Function);
     l.target->name = function->name;
     l.target->about = function->about;
     l.target->span = function->span;
     l.target->capacity = function->capacity;
     l.target->is_double = function->is_double;
-    l.target->parallel = l.plan->parallel;
     lower_use(&l, program->scalars);
-    for (int i = 0; i < l.plan->kernels.count; i++)
-        lower_kernel(&l, i);
-    lower_copies(&l);
+    for (GraphFunction *part = function; part; part = part->next)
+        lower_part(&l, part, sums_worth(program, function, options), options);
     function->kernels = l.target;
     *LIST_ADD(arena, &module->functions) = l.target;
 }

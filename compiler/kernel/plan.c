@@ -168,7 +168,7 @@ static void place_barriers(Arena *arena, Function *function) {
     int count = 0, since = 0; /* kernels since the last barrier begin at steps[since] */
     for (int s = 0; s < function->step_count; s++) {
         const Step *step = &function->steps[s];
-        bool wait = step->kind == STEP_GUARD;
+        bool wait = step->kind == STEP_GUARD || step->kind == STEP_WHEN || step->kind == STEP_END;
         for (int i = since; i < count && step->kernel; i++)
             wait |= steps[i].kernel && depends(steps[i].kernel, step->kernel);
         if (wait && count > 0) {
@@ -212,25 +212,23 @@ static uint64_t place_measure(const GraphMeasure *measure, uint64_t at) {
     return at;
 }
 
-static void plan_check(GraphProgram *program, GraphTrain *train) {
-    if (!train->check_loss)
-        return;
+static void plan_check(GraphProgram *program, GraphCheck *check) {
     uint64_t scalars = buffer_bytes(program->scalars),
              at = scalars; /* the check's block begins with the scalars, too */
-    at = place(train->check_loss_buffer, at);
-    for (int i = 0; i < train->checked.count; i++) {
-        at = place(train->check_parameters.at[i], at);
-        if (train->check_gradients.at[i])
-            at = place(train->check_gradients.at[i], at);
+    at = place(check->loss_buffer, at);
+    for (int i = 0; i < check->tensors.count; i++) {
+        at = place(check->parameters.at[i], at);
+        if (check->gradients.at[i])
+            at = place(check->gradients.at[i], at);
     }
-    Function *functions[2] = {train->check_loss->kernels, train->check_gradient->kernels};
+    Function *functions[2] = {check->loss->kernels, check->gradient->kernels};
     uint64_t end = at;
     for (int i = 0; i < 2; i++) {
         find_lifetimes(functions[i]);
         uint64_t used = place_shared(program->arena, functions[i], at);
         end = used > end ? used : end;
     }
-    train->check_bytes = end;
+    check->bytes = end;
 }
 
 void plan_memory(GraphProgram *program, Module *module) {
@@ -259,7 +257,8 @@ void plan_memory(GraphProgram *program, Module *module) {
         module->scratch_bytes = used > module->scratch_bytes ? used : module->scratch_bytes;
     }
     for (int i = 0; i < program->trains.count; i++)
-        plan_check(program, program->trains.at[i]);
+        for (int j = 0; j < program->trains.at[i]->checks.count; j++)
+            plan_check(program, program->trains.at[i]->checks.at[j]);
     for (int i = 0; i < module->functions.count; i++)
         if (!module->functions.at[i]->is_map)
             place_barriers(program->arena, module->functions.at[i]);

@@ -188,10 +188,10 @@ static Buffer *feed_buffer(Lowering *l, const Node *node) {
 Buffer *lower_tensor(Lowering *l, const Tensor *tensor) {
     if (!l->function->is_double)
         return tensor->buffer;
-    const GraphTrain *train = l->function->check;
-    for (int i = 0; i < train->checked.count; i++)
-        if (train->checked.at[i] == tensor)
-            return train->check_parameters.at[i];
+    const GraphCheck *check = l->function->check;
+    for (int i = 0; i < check->tensors.count; i++)
+        if (check->tensors.at[i] == tensor)
+            return check->parameters.at[i];
     BUG("%s: '%s' has no copy in double", l->function->name, tensor->name);
 }
 

@@ -282,6 +282,10 @@ static void print_function(Printer *p, const Function *function) {
             print_kernel(p, step->kernel);
         else if (step->kind == STEP_BARRIER)
             text_add(p->out, "    barrier\n");
+        else if (step->kind == STEP_WHEN)
+            text_printf(p->out, "    when step + 1 is a multiple of %" PRId64 "\n", step->element);
+        else if (step->kind == STEP_END)
+            text_add(p->out, "    end\n");
         else
             text_printf(p->out, "    guard %s[%" PRId64 "] is finite\n", step->buffer->name, step->element);
     }

@@ -396,6 +396,7 @@ static void check_order(const Verifier *v, const Function *function, int first, 
 static void check_steps(Arena *arena, const Function *function) {
     Verifier verifier = {.arena = arena, .function = function};
     int first = 0; /* of the kernels that no barrier has closed */
+    int within = 0;
     for (int i = 0; i < function->step_count; i++) {
         const Step *step = &function->steps[i];
         if (step->kind == STEP_KERNEL) {
@@ -407,11 +408,18 @@ static void check_steps(Arena *arena, const Function *function) {
         if (step->kind == STEP_GUARD && (!step->buffer || step->element < 0 ||
                                          step->element >= step->buffer->elements || !is_float(step->buffer->scalar)))
             BROKEN(&verifier, "step %d: a guard without a number to look at", i + 1);
-        if (step->kind == STEP_GUARD && function->parallel && (i == 0 || function->steps[i - 1].kind == STEP_KERNEL))
-            BROKEN(&verifier, "step %d: the guard on %s stands behind no barrier", i + 1, step->buffer->name);
+        if (step->kind != STEP_BARRIER && function->parallel && i > 0 && function->steps[i - 1].kind == STEP_KERNEL)
+            BROKEN(&verifier, "step %d stands behind no barrier", i + 1);
+        if (step->kind == STEP_GUARD && i == 0)
+            BROKEN(&verifier, "the function begins with a guard on %s", step->buffer->name);
+        within += (step->kind == STEP_WHEN) - (step->kind == STEP_END);
+        if (within < 0 || within > 1 || (step->kind == STEP_WHEN && step->element < 2))
+            BROKEN(&verifier, "step %d: `when` and `end` do not pair", i + 1);
         if (step->kind == STEP_BARRIER || first == i)
             first = i + 1;
     }
+    if (within)
+        BROKEN(&verifier, "a `when` without its `end` in %s", function->name);
 }
 
 static void check_buffers(Arena *arena, const Function *function, uint64_t memory_bytes, uint64_t scratch_bytes) {

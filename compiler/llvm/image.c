@@ -142,10 +142,12 @@ static const PointerField bp_measure_fields[] = {STRUCTS(bp_measure, passes, bp_
 LAYOUT(bp_measure);
 
 COUNTED(bp_check, tensor_count)
-static const PointerField bp_check_fields[] = {
-    INSIDE(bp_check, loss, bp_function), INSIDE(bp_check, gradient, bp_function),
-    BYTES(bp_check, tensors, tensor_count), BYTES(bp_check, parameter_offsets, tensor_count),
-    BYTES(bp_check, gradient_offsets, tensor_count)};
+static const PointerField bp_check_fields[] = {STRING(bp_check, name),
+                                               INSIDE(bp_check, loss, bp_function),
+                                               INSIDE(bp_check, gradient, bp_function),
+                                               BYTES(bp_check, tensors, tensor_count),
+                                               BYTES(bp_check, parameter_offsets, tensor_count),
+                                               BYTES(bp_check, gradient_offsets, tensor_count)};
 LAYOUT(bp_check);
 
 static const PointerField bp_trace_point_fields[] = {STRING(bp_trace_point, name)};
@@ -155,6 +157,7 @@ COUNTED(bp_train, model_count)
 COUNTED(bp_train, trainable_count)
 COUNTED(bp_train, trace_point_count)
 COUNTED(bp_train, class_weight_count)
+COUNTED(bp_train, check_count)
 static const Layout bp_class_weights_layout = {sizeof(struct bp_class_weights), NULL, 0};
 static const Layout bp_early_stopping_layout = {sizeof(struct bp_early_stopping), NULL, 0};
 static const PointerField bp_train_fields[] = {STRING(bp_train, name),
@@ -169,7 +172,7 @@ static const PointerField bp_train_fields[] = {STRING(bp_train, name),
                                                STRUCTS(bp_train, class_weights, bp_class_weights, class_weight_count),
                                                INSIDE(bp_train, trace, bp_function),
                                                STRUCTS(bp_train, trace_points, bp_trace_point, trace_point_count),
-                                               INSIDE(bp_train, check, bp_check)};
+                                               STRUCTS(bp_train, checks, bp_check, check_count)};
 LAYOUT(bp_train);
 
 static const PointerField bp_evaluate_fields[] = {STRING(bp_evaluate, name), INSIDE(bp_evaluate, measure, bp_measure)};

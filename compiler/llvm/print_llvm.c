@@ -11,7 +11,8 @@
 /* What a function has at hand of its context, loaded once at its start. */
 typedef struct Frame {
     const Function *function;
-    LLVMValueRef context, memory, scratch, thread32, thread, threads; /* scratch: the thread's, less what lies before it */
+    LLVMValueRef context, memory, scratch, thread32, thread,
+        threads; /* scratch: the thread's, less what lies before it */
     LLVMValueRef fields[CONTEXT_THREADS + 1];
 } Frame;
 
@@ -39,7 +40,8 @@ static void load_fields(Ir *ir, Frame *frame) {
                 frame->fields[field] = load_field(ir, frame, ir->i64, offsets[field], names[field]);
     }
     LLVMValueRef own = LLVMBuildMul(ir->builder, frame->thread, ir_integer(ir, (int64_t)ir->shapes->scratch_bytes), "");
-    frame->scratch = LLVMBuildInBoundsGEP2(ir->builder, LLVMInt8TypeInContext(ir->context), frame->memory, &own, 1, "scratch");
+    frame->scratch =
+        LLVMBuildInBoundsGEP2(ir->builder, LLVMInt8TypeInContext(ir->context), frame->memory, &own, 1, "scratch");
     frame->fields[CONTEXT_THREAD] = frame->thread;
     frame->fields[CONTEXT_THREADS] = frame->threads;
 }
@@ -107,18 +109,32 @@ static void guard(Ir *ir, const Frame *frame, const Step *step) {
     LLVMPositionBuilderAtEnd(ir->builder, go_on);
 }
 
+/* Where step + 1 is a multiple of `every`, until close_when. */
+static LLVMBasicBlockRef open_every(Ir *ir, const Frame *frame, int64_t every) {
+    LLVMBuilderRef at = ir->builder;
+    LLVMValueRef step = load_field(ir, frame, ir->i64, offsetof(struct bp_context, step), "step");
+    LLVMValueRef next = LLVMBuildAdd(at, step, ir_integer(ir, 1), "");
+    LLVMValueRef rest = LLVMBuildURem(at, next, ir_integer(ir, every), "");
+    return open_when(ir, LLVMBuildICmp(at, LLVMIntEQ, rest, ir_integer(ir, 0), ""));
+}
+
 static void print_steps(Ir *ir, const Function *function) {
     Frame frame = {
         .function = function, .context = LLVMGetParam(ir->function, 0), .thread32 = LLVMGetParam(ir->function, 1)};
     frame.thread = LLVMBuildSExt(ir->builder, frame.thread32, ir->i64, "thread");
     frame.threads = LLVMBuildSExt(ir->builder, LLVMGetParam(ir->function, 2), ir->i64, "threads");
     load_fields(ir, &frame);
+    LLVMBasicBlockRef after = NULL;
     for (int i = 0; i < function->step_count; i++) {
         const Step *step = &function->steps[i];
         if (step->kind == STEP_KERNEL)
             call_kernel(ir, &frame, step->kernel);
         else if (step->kind == STEP_GUARD)
             guard(ir, &frame, step);
+        else if (step->kind == STEP_WHEN)
+            after = open_every(ir, &frame, step->element);
+        else if (step->kind == STEP_END)
+            close_when(ir, after);
         else if (function->parallel)
             call_barrier(ir, &frame);
     }

@@ -178,13 +178,14 @@ def metrics_are_right(build):
 data all {{ columns a, b, c, d, e, k, s; rows {table}; input x = a, b, c, d, e; target k : category(5); target s : category(2) }}
 model Net(x) {{ scale = parameter(init = 1); y = scale * x; z = scale * x[0]; return y, z }}
 train Net on all {{ loss cross_entropy(Net.y, k) + bce_logits(Net.z, s); optimizer sgd(lr = 0); epochs 1 }}
-evaluate Net on all {{ top_k(Net.y, k, k = 2), log_loss(Net.y, k), log_loss(Net.z, s), accuracy(Net.y, k) }}
+evaluate Net on all {{ top_k(Net.y, k, k = 2), log_loss(Net.y, k), log_loss(Net.z, s), accuracy(Net.y, k), max_error(Net.z, s) }}
 """
     share = lambda x, k: math.exp(x[k]) / sum(math.exp(v) for v in x)
     truth = {
         "y_top_k": sum(sum(v > x[k] for v in x) < 2 for x, k, _ in rows) / len(rows),
         "y_log_loss": sum(-math.log(share(x, k)) for x, k, _ in rows) / len(rows),
         "z_log_loss": sum(math.log1p(math.exp(-(2 * s - 1) * x[0])) for x, _, s in rows) / len(rows),
+        "z_max_error": max(abs(1 / (1 + math.exp(-x[0])) - s) for x, _, s in rows),
         "y_accuracy": sum(x.index(max(x)) == k for x, k, _ in rows) / len(rows),
     }
     with copied() as place:

@@ -79,8 +79,9 @@ def reproduces(build, case):
         source = (place / "case.bp").read_text()
         batch = next(int(line.split()[1]) for line in source.splitlines() if line.strip().startswith("batch_size"))
         rows = len((place / "data.csv").read_text().splitlines()) - 1
-        compare_epochs(golden, [event["loss"] for event in events if event["event"] == "epoch"], rows, batch)
-        compare_losses(golden, [event["loss"] for event in events if event["event"] == "step"])
+        loss = golden.get("loss", "loss")
+        compare_epochs(golden, [event[loss] for event in events if event["event"] == "epoch"], rows, batch)
+        compare_losses(golden, [event[loss] for event in events if event["event"] == "step"])
         if "rmse" in golden:
             ours = next(event["rmse"] for event in events if event["event"] == "evaluate")
             allowed = max(RELATIVE * golden["rmse"], STRAYS * golden["rmse_float32_strays"])

@@ -678,10 +678,10 @@ static const char numbers_main[] =
     "        printf(\"%a \", p->params[i].value);\n"
     "    const struct bp_train *t = p->trains;\n"
     "    printf(\"%d %d %lld %llx %llx\", t->early_stopping.metric, t->early_stopping.better, (long long)t->epochs,\n"
-    "           (unsigned long long)p->tensors[0].offset, (unsigned long long)t->check.gradient_offsets[1]);\n"
-    "    printf(\" %d %d %s\", (int)p->tensors[0].shape[1], t->check.loss.code != 0, t->start.code ? \"start\" : "
+    "           (unsigned long long)p->tensors[0].offset, (unsigned long long)t->checks->gradient_offsets[1]);\n"
+    "    printf(\" %d %d %s\", (int)p->tensors[0].shape[1], t->checks->loss.code != 0, t->start.code ? \"start\" : "
     "\"none\");\n"
-    "    const struct bp_feed *f = t->check.loss.feeds;\n"
+    "    const struct bp_feed *f = t->checks->loss.feeds;\n"
     "    printf(\" %d %d %lld\", p->tensors[0].layout == BP_PANELS, f->layout == BP_PANELS, (long long)f->stride);\n"
     "    return 0;\n"
     "}\n";
@@ -696,12 +696,14 @@ Test(emit, numbers_survive) {
     static const struct bp_tensor tensor = {
         .name = "w", .rank = 2, .shape = {3, 4}, .offset = UINT64_MAX - 1, .layout = BP_PANELS};
     static const struct bp_feed feed = {.slot = 0, .type = BP_F32, .layout = BP_PANELS, .stride = 5000000000};
+    const struct bp_check check = {.loss = {.name = "check_loss", .capacity = 1, .feeds = &feed, .feed_count = 1},
+                                   .tensors = checked,
+                                   .parameter_offsets = offsets,
+                                   .gradient_offsets = offsets,
+                                   .tensor_count = 2};
     struct bp_train train = {.name = "t", .epochs = INT64_MIN, .early_stopping = {.metric = -1, .better = -1}};
-    train.check = (struct bp_check){.loss = {.name = "check_loss", .capacity = 1, .feeds = &feed, .feed_count = 1},
-                                    .tensors = checked,
-                                    .parameter_offsets = offsets,
-                                    .gradient_offsets = offsets,
-                                    .tensor_count = 2};
+    train.checks = &check;
+    train.check_count = 1;
     struct bp_program program = {.name = "n",
                                  .source = "n.bp",
                                  .version = "0",
@@ -721,7 +723,8 @@ Test(emit, numbers_survive) {
     Text expected = {0};
     for (int i = 0; i < 7; i++)
         text_printf(&expected, "%a ", params[i].value);
-    text_printf(&expected, "-1 -1 %lld fffffffffffffffe ffffffffffffffff 4 1 none 1 1 5000000000", (long long)INT64_MIN);
+    text_printf(&expected, "-1 -1 %lld fffffffffffffffe ffffffffffffffff 4 1 none 1 1 5000000000",
+                (long long)INT64_MIN);
     cr_expect_str_eq(run_output(), expected.at);
     text_free(&expected);
 }

@@ -503,6 +503,7 @@ static struct {
     struct bp_pass training, validation;
     struct bp_model model;
     struct bp_train train;
+    struct bp_check check;
     struct bp_save save;
     struct bp_statement statements[2];
     struct bp_program program;
@@ -589,20 +590,24 @@ static void plane_setup(void) {
                                     .start = {"start", plane_start, 0, 1, NULL, 0},
                                     .training = {&plane.training, 1, &plane.metric, 1},
                                     .validation = {&plane.validation, 1, &plane.metric, 1},
+                                    .loss_count = 1,
                                     .epochs = 6,
                                     .batch_size = 5,
                                     .shuffle = 1,
                                     .early_stopping = {.metric = -1},
                                     .checkpoint = "run.state",
                                     .flops_per_row = 1,
-                                    .check = {{"loss", plane_check_loss, 0, CAPACITY, plane.check_feeds, 2},
-                                              {"gradient", plane_check_gradient, 0, CAPACITY, plane.check_feeds, 2},
-                                              CHECK_BYTES,
-                                              CHECK_LOSS,
-                                              parameters,
-                                              check_parameters,
-                                              check_gradients,
-                                              2}};
+                                    .checks = &plane.check,
+                                    .check_count = 1};
+    plane.check = (struct bp_check){NULL,
+                                    {"loss", plane_check_loss, 0, CAPACITY, plane.check_feeds, 2},
+                                    {"gradient", plane_check_gradient, 0, CAPACITY, plane.check_feeds, 2},
+                                    CHECK_BYTES,
+                                    CHECK_LOSS,
+                                    parameters,
+                                    check_parameters,
+                                    check_gradients,
+                                    2};
     plane.save = (struct bp_save){21, "plane.safetensors", models, 1};
     plane.statements[0] = (struct bp_statement){BP_DO_TRAIN, 0};
     plane.statements[1] = (struct bp_statement){BP_DO_SAVE, 0};

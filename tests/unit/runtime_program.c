@@ -204,6 +204,7 @@ static const struct bp_statement line_statements[3] = {{BP_DO_TRAIN, 0}, {BP_DO_
 
 static struct bp_model line_model;
 static struct bp_train line_train;
+static struct bp_check line_check;
 static struct bp_evaluate line_evaluate;
 static struct bp_save line_save;
 static struct bp_program line;
@@ -227,6 +228,15 @@ static void line_setup(void) {
                                    .predict = {"predict", line_predict, 1, CAPACITY, line_feeds, 1},
                                    .outputs = &line_output,
                                    .output_count = 1};
+    line_check = (struct bp_check){NULL,
+                                   {"loss", line_check_loss, 0, CAPACITY, line_check_feeds, 2},
+                                   {"gradient", line_check_gradient, 0, CAPACITY, line_check_feeds, 2},
+                                   640,
+                                   CHECK_LOSS,
+                                   line_checked,
+                                   line_check_parameters,
+                                   line_check_gradients,
+                                   2};
     line_train = (struct bp_train){.name = "Line",
                                    .line = 12,
                                    .models = line_models,
@@ -238,6 +248,7 @@ static void line_setup(void) {
                                    .start = {"start", line_start, 0, 1, NULL, 0},
                                    .training = {&line_training, 1, line_metrics, 2},
                                    .validation = {&line_validation, 1, line_metrics, 2},
+                                   .loss_count = 1,
                                    .epochs = 6,
                                    .batch_size = 5,
                                    .shuffle = 1,
@@ -247,14 +258,8 @@ static void line_setup(void) {
                                    .trace_points = line_trace,
                                    .trace_point_count = 2,
                                    .trace_stops = AT_STOPS,
-                                   .check = {{"loss", line_check_loss, 0, CAPACITY, line_check_feeds, 2},
-                                             {"gradient", line_check_gradient, 0, CAPACITY, line_check_feeds, 2},
-                                             640,
-                                             CHECK_LOSS,
-                                             line_checked,
-                                             line_check_parameters,
-                                             line_check_gradients,
-                                             2}};
+                                   .checks = &line_check,
+                                   .check_count = 1};
     line_evaluate =
         (struct bp_evaluate){"Line on points.test", 20, 0, 0, BP_TEST, {&line_validation, 1, line_metrics, 2}};
     line_save = (struct bp_save){21, "line.safetensors", line_models, 1};
@@ -768,7 +773,7 @@ Test(program, check_grad_knows_a_wrong_gradient) {
     expect_run(1, "--check-grad");
     expect_in(output, "WRONG");
     expect_in(errors, "1 gradient is not what finite differences say");
-    line_train.check.loss.code = NULL;
+    line_check.loss.code = NULL;
     expect_run(1, "--check-grad");
     expect_in(errors, "holds no gradient to check");
 }
