@@ -175,7 +175,8 @@ static const char lanes_text[] = "/* ---- Lanes: vectors as gcc and clang have t
                                  "#define __has_builtin(name) 0\n"
                                  "#endif\n"
                                  "#if defined(__AVX512F__) && defined(__AVX512VL__) && defined(__AVX512DQ__)\n"
-                                 "#define BP_WIDE 1 /* vectors of 64 bytes */\n#else\n#define BP_WIDE 0\n#endif\n"
+                                 "#define BP_WIDE 64 /* bytes of a vector register */\n"
+                                 "#elif defined(__AVX__)\n#define BP_WIDE 32\n#else\n#define BP_WIDE 16\n#endif\n"
                                  "#define BP_LANES static inline __attribute__((always_inline, unused))\n"
                                  "#define BP_MATH static inline __attribute__((unused))\n\n";
 

@@ -80,7 +80,7 @@ typedef struct Lanes {
     Arena *arena;
     Text types, functions;
     LIST(const char *) known; /* names of types and functions that are printed */
-    bool wide;                /* the body in hand is the one for BP_WIDE */
+    int width;                /* bits of the registers that the body in hand is for; 0: any */
 } Lanes;
 /* What is applied to lanes besides the rows of the op table. */
 enum LaneOp {
@@ -117,7 +117,7 @@ typedef struct Form {
 Form lane_form(Lanes *lanes, int op, ValueType to, ValueType from);
 const char *lane_type(Lanes *lanes, ValueType type);
 int lane_tree(Op op); /* LANE_TREE_… of ADD, MAXIMUM or MINIMUM */
-/* Wider than 32 bytes: perhaps a struct of halves `low` and `high`, since gcc keeps vectors wider than the machine's in
+/* Wider than 16 bytes: perhaps a struct of halves `low` and `high`, since gcc keeps vectors wider than the machine's in
    memory. Nothing but a function of lanes.c may look inside. */
 bool lane_paired(ValueType type);
 

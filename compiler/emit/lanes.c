@@ -3,8 +3,9 @@
    with the machine's instruction where the compiler has a name for it and a loop over the lanes where not: the bits are
    the same. A truth value is an int, in lanes an int of all ones or zeros.
 
-   A type of 64 bytes is one vector where the compiler that reads the text builds for AVX-512 (BP_WIDE), else a pair of
-   halves, so what is done with one is a call, never an operator; each such function has both bodies. */
+   A type of more than 16 bytes is one vector where the machine that the text is compiled for has such registers (BP_WIDE
+   says how many bytes: 64 with AVX-512, 32 with AVX, else 16), and a pair of halves where not, so what is done with one
+   is a call, never an operator; each such function has a body for every form that its types may take. */
 #include "emit.h"
 
 #include <string.h>
@@ -28,12 +29,12 @@ static int lane_bits(ValueType type) {
 }
 
 bool lane_paired(ValueType type) {
-    return lane_bits(type) > 256;
+    return lane_bits(type) > 128;
 }
 
-/* The same inside the text of a body, which may be the one for BP_WIDE. */
+/* The same inside the text of a body, which may be one for wider registers. */
 static bool paired(const Lanes *lanes, ValueType type) {
-    return lane_bits(type) > (lanes->wide ? 512 : 256);
+    return lane_bits(type) > (lanes->width ? lanes->width : 128);
 }
 
 static ValueType half_of(ValueType type) {
@@ -65,16 +66,17 @@ const char *lane_type(Lanes *lanes, ValueType type) {
     if (note_known(lanes, tag))
         return tag;
     const char *half = lane_paired(type) ? lane_type(lanes, half_of(type)) : NULL;
-    if (lane_bits(type) == 512)
-        text_add(&lanes->types, "#if BP_WIDE\n");
+    bool either = lane_bits(type) == 512 || lane_bits(type) == 256;
+    if (either)
+        text_printf(&lanes->types, "#if BP_WIDE >= %d\n", lane_bits(type) / 8);
     if (lane_bits(type) <= 512)
         text_printf(&lanes->types, "typedef %s %s __attribute__((vector_size(%d)));\n",
                     c_scalars[type.scalar == SCALAR_BOOL ? SCALAR_I32 : type.scalar], tag, lane_bits(type) / 8);
-    if (lane_bits(type) == 512)
+    if (either)
         text_add(&lanes->types, "#else\n");
     if (half)
         text_printf(&lanes->types, "typedef struct {\n    %s low, high;\n} %s;\n", half, tag);
-    if (lane_bits(type) == 512)
+    if (either)
         text_add(&lanes->types, "#endif\n");
     return tag;
 }
@@ -193,9 +195,45 @@ static const char *function_name(Lanes *lanes, int op, ValueType to, ValueType f
     return name;
 }
 
+/* With AVX-512, what gcc makes no single instruction of when it is written plainly: it takes conversions between 32 and 64
+   bytes apart, and makes lanes of a comparison's mask from a register of ones that waits for what that register held.
+   The builtin, or NULL. */
+static const char *gcc_wide(const Lanes *lanes, int op, ValueType to, ValueType from) {
+    static const struct {
+        int op;
+        Scalar to, from; /* BOOL as `to`: of a comparison */
+        const char *call;
+    } rows[] = {
+        {OP_CONVERT, SCALAR_I64, SCALAR_I32, "__builtin_ia32_pmovsxdq512_mask(a, (wide){0}, $c)"},
+        {OP_CONVERT, SCALAR_F64, SCALAR_F32, "__builtin_ia32_cvtps2pd512_mask(a, ($T){0}, -1, 4)"},
+        {OP_CONVERT, SCALAR_F64, SCALAR_I32, "__builtin_ia32_cvtdq2pd512_mask(a, ($T){0}, $c)"},
+        {OP_CONVERT, SCALAR_I32, SCALAR_I64, "__builtin_ia32_pmovqd512_mask((wide)a, ($T){0}, $c)"},
+        {OP_LESS, SCALAR_BOOL, SCALAR_F32, "__builtin_ia32_cmpps512_mask(a, b, 1, $c, 4)"},
+        {OP_LESS_EQUAL, SCALAR_BOOL, SCALAR_F32, "__builtin_ia32_cmpps512_mask(a, b, 2, $c, 4)"},
+        {OP_EQUAL, SCALAR_BOOL, SCALAR_F32, "__builtin_ia32_cmpps512_mask(a, b, 0, $c, 4)"},
+        {OP_NOT_EQUAL, SCALAR_BOOL, SCALAR_F32, "__builtin_ia32_cmpps512_mask(a, b, 4, $c, 4)"},
+        {OP_LESS, SCALAR_BOOL, SCALAR_F64, "__builtin_ia32_cmppd512_mask(a, b, 1, $c, 4)"},
+        {OP_LESS_EQUAL, SCALAR_BOOL, SCALAR_F64, "__builtin_ia32_cmppd512_mask(a, b, 2, $c, 4)"},
+        {OP_EQUAL, SCALAR_BOOL, SCALAR_F64, "__builtin_ia32_cmppd512_mask(a, b, 0, $c, 4)"},
+        {OP_NOT_EQUAL, SCALAR_BOOL, SCALAR_F64, "__builtin_ia32_cmppd512_mask(a, b, 4, $c, 4)"},
+        {OP_INTEGER_EQUAL, SCALAR_BOOL, SCALAR_I32, "__builtin_ia32_cmpd512_mask(a, b, 0, $c)"},
+        {OP_INTEGER_LESS, SCALAR_BOOL, SCALAR_I32, "__builtin_ia32_cmpd512_mask(a, b, 1, $c)"},
+        {OP_INTEGER_EQUAL, SCALAR_BOOL, SCALAR_U32, "__builtin_ia32_cmpd512_mask(($I)a, ($I)b, 0, $c)"},
+        {OP_INTEGER_LESS, SCALAR_BOOL, SCALAR_U32, "__builtin_ia32_ucmpd512_mask(($I)a, ($I)b, 1, $c)"},
+    };
+    if (lanes->width != 512 || (lane_bits(to) != 512 && lane_bits(from) != 512))
+        return NULL;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (rows[i].op == op && rows[i].from == from.scalar && (rows[i].to == SCALAR_BOOL || rows[i].to == to.scalar))
+            return rows[i].call;
+    return NULL;
+}
+
 /* What C or a builtin says in place; false where a function has to. */
 static bool inline_form(Lanes *lanes, int op, ValueType to, ValueType from, Form *form) {
     bool in_pairs = paired(lanes, to) || paired(lanes, from), scalar = from.lanes == 1;
+    if (gcc_wide(lanes, op, to, from))
+        return false;
     if (!in_pairs && infix_of(op, from))
         return (*form = (Form){FORM_INFIX, infix_of(op, from)}), true;
     if (!in_pairs && op == OP_NEGATE && is_float(from.scalar))
@@ -224,7 +262,7 @@ Form lane_form(Lanes *lanes, int op, ValueType to, ValueType from) {
  * ------------------------------------------------------------------------------------------------ */
 
 /* `$T` type of the result, `$A` of the argument, `$S` its scalar, `$I` `$U` its bits as signed and unsigned integers,
-   `$W` the unsigned one twice as wide, `$M` a mask, `$H` half the result, `$N` lanes, `$p` and `$q` the ending of an
+   `$W` the lanes by twos as unsigned integers of 64 bits, `$M` a mask, `$H` half the result, `$N` lanes, `$p` and `$q` the ending of an
    x86 builtin with and without its width, `$c` and `$g` the mask of all lanes as clang and gcc like its type. */
 static void add_template(Lanes *lanes, Text *out, const char *template, ValueType to, ValueType from) {
     Scalar wide_bits = bits_of(from.scalar) == 64 ? SCALAR_I64 : SCALAR_I32;
@@ -250,7 +288,7 @@ static void add_template(Lanes *lanes, Text *out, const char *template, ValueTyp
             text_add(out, lane_type(lanes, (ValueType){(Scalar)(wide_bits + 1), from.lanes}));
             break;
         case 'W':
-            text_add(out, lane_type(lanes, (ValueType){SCALAR_U64, from.lanes}));
+            text_add(out, lane_type(lanes, (ValueType){SCALAR_U64, from.lanes / 2}));
             break;
         case 'M':
             text_add(out, lane_type(lanes, (ValueType){SCALAR_BOOL, from.lanes}));
@@ -386,6 +424,10 @@ static void define_memory(Lanes *lanes, Text *out, int op, ValueType type) {
 }
 
 static void define_half(Lanes *lanes, Text *out, int op, ValueType from) {
+    if (paired(lanes, from)) {
+        text_printf(out, "    return a.%s;\n", op == LANE_HIGH ? "high" : "low");
+        return;
+    }
     Text list = {0};
     int half = from.lanes / 2;
     for (int i = 0; i < half; i++)
@@ -399,6 +441,10 @@ static void define_half(Lanes *lanes, Text *out, int op, ValueType from) {
 }
 
 static void define_join(Lanes *lanes, Text *out, ValueType to) {
+    if (paired(lanes, to)) {
+        add_template(lanes, out, "    return ($T){a, b};\n", to, to);
+        return;
+    }
     Text list = {0};
     for (int i = 0; i < to.lanes; i++)
         text_printf(&list, ", %d", i);
@@ -425,8 +471,10 @@ static void define_tree(Lanes *lanes, Text *out, int op, ValueType from) {
         text_printf(out, "    return %s;\n", apply(lanes, op, one, half, sum));
         return;
     }
-    const char *first = apply(lanes, add, one, one, (const char *const[3]){"a[0]", "a[2]"});
-    const char *second = apply(lanes, add, one, one, (const char *const[3]){"a[1]", "a[3]"});
+    bool pair = paired(lanes, from);
+    const char *const even[3] = {pair ? "a.low[0]" : "a[0]", pair ? "a.high[0]" : "a[2]"};
+    const char *const odd[3] = {pair ? "a.low[1]" : "a[1]", pair ? "a.high[1]" : "a[3]"};
+    const char *first = apply(lanes, add, one, one, even), *second = apply(lanes, add, one, one, odd);
     const char *const sums[3] = {arena_printf(lanes->arena, "(%s)", first), arena_printf(lanes->arena, "(%s)", second)};
     text_printf(out, "    return %s;\n", apply(lanes, add, one, one, sums));
 }
@@ -435,15 +483,16 @@ static void define_tree(Lanes *lanes, Text *out, int op, ValueType from) {
 static void define_builtin(Lanes *lanes, Text *out, int op, ValueType type) {
     static const struct {
         int op;
-        const char *clang, *target, *call, *clang_wide, *gcc_wide; /* wide: 64 bytes, rounding to nearest (4) */
+        const char *clang, *target, *target_16;   /* what defines it for 32 bytes and for 16 */
+        const char *call, *clang_wide, *gcc_wide; /* wide: 64 bytes, rounding to nearest (4) */
     } rows[] = {
-        {OP_FMA, "__builtin_elementwise_fma(a, b, c)", "__FMA__", "__builtin_ia32_vfmadd$p(a, b, c)",
+        {OP_FMA, "__builtin_elementwise_fma(a, b, c)", "__FMA__", "__FMA__", "__builtin_ia32_vfmadd$p(a, b, c)",
          "__builtin_ia32_vfmadd$p_mask(a, b, c, $c, 4)", "__builtin_ia32_vfmadd$p_mask(a, b, c, $g, 4)"},
-        {OP_SQRT, "__builtin_elementwise_sqrt(a)", "__AVX__", "__builtin_ia32_sqrt$p(a)", "__builtin_ia32_sqrt$p(a, 4)",
-         "__builtin_ia32_sqrt$p_mask(a, a, -1, 4)"},
-        {OP_FLOOR, "__builtin_elementwise_floor(a)", "__AVX__", "__builtin_ia32_round$p(a, 9)",
+        {OP_SQRT, "__builtin_elementwise_sqrt(a)", "__AVX__", "__SSE2__", "__builtin_ia32_sqrt$p(a)",
+         "__builtin_ia32_sqrt$p(a, 4)", "__builtin_ia32_sqrt$p_mask(a, a, -1, 4)"},
+        {OP_FLOOR, "__builtin_elementwise_floor(a)", "__AVX__", "__SSE4_1__", "__builtin_ia32_round$p(a, 9)",
          "__builtin_ia32_rndscale$q_mask(a, 9, a, $c, 4)", "__builtin_ia32_rndscale$q_mask(a, 9, a, -1, 4)"},
-        {OP_ROUND, "__builtin_elementwise_rint(a)", "__AVX__", "__builtin_ia32_round$p(a, 8)",
+        {OP_ROUND, "__builtin_elementwise_rint(a)", "__AVX__", "__SSE4_1__", "__builtin_ia32_round$p(a, 8)",
          "__builtin_ia32_rndscale$q_mask(a, 8, a, $c, 4)", "__builtin_ia32_rndscale$q_mask(a, 8, a, -1, 4)"},
     };
     size_t row = 0;
@@ -462,7 +511,8 @@ static void define_builtin(Lanes *lanes, Text *out, int op, ValueType type) {
         return;
     }
     text_printf(out, "#if defined(__clang__) && __has_builtin(%.*s)\n    return %s;\n#elif defined(%s)\n    return ",
-                (int)strcspn(rows[row].clang, "("), rows[row].clang, rows[row].clang, rows[row].target);
+                (int)strcspn(rows[row].clang, "("), rows[row].clang, rows[row].clang,
+                lane_bits(type) == 128 ? rows[row].target_16 : rows[row].target);
     add_template(lanes, out, rows[row].call, type, type);
     add_template(lanes, out, ";\n#else\n    $A r = a;\n    for (int i = 0; i < $N; i++)\n        r[i] = ", type, type);
     text_printf(out, "%s(a[i]%s);\n    return r;\n#endif\n", scalar_builtin(op, type.scalar),
@@ -471,13 +521,19 @@ static void define_builtin(Lanes *lanes, Text *out, int op, ValueType type) {
 
 static void define_where(Lanes *lanes, Text *out, ValueType type) {
     bool wide = bits_of(type.scalar) == 64;
-    if (wide)
-        add_template(lanes, out, "    const $I mask = __builtin_convertvector(a, $I);\n", type, type);
+    if (wide && lane_bits(type) == 512 && is_float(type.scalar)) {
+        add_template(lanes, out, "#if !defined(__clang__)\n", type, type);
+        text_add(out, "    return __builtin_ia32_blendmpd_512_mask(c, b, __builtin_ia32_cvtd2mask256(a));\n#else\n");
+    }
+    if (wide) {
+        const ValueType bits = {SCALAR_I64, type.lanes}, half_bits = {SCALAR_I32, type.lanes};
+        add_template(lanes, out, "    const $I mask = ", type, type);
+        text_printf(out, "%s;\n", apply(lanes, OP_CONVERT, bits, half_bits, argument_names));
+    }
     const char *mask = wide ? "mask" : "a";
     bool blend = is_float(type.scalar) && lane_bits(type) < 512;
     if (blend) {
-        text_printf(out, "#if !defined(__clang__) && defined(%s)\n",
-                    type.lanes == 4 && !wide ? "__SSE4_1__" : "__AVX__");
+        text_printf(out, "#if !defined(__clang__) && defined(%s)\n", lane_bits(type) == 128 ? "__SSE4_1__" : "__AVX__");
         add_template(lanes, out, "    return __builtin_ia32_blendv$p(c, b, ($A)", type, type);
         text_printf(out, "%s);\n#else\n", mask);
     }
@@ -486,7 +542,7 @@ static void define_where(Lanes *lanes, Text *out, ValueType type) {
     add_template(lanes, out, "($I)b) | (~", type, type);
     text_printf(out, "%s & ", mask);
     add_template(lanes, out, "($I)c));\n", type, type);
-    if (blend)
+    if (blend || (wide && lane_bits(type) == 512 && is_float(type.scalar)))
         text_add(out, "#endif\n");
 }
 
@@ -513,7 +569,8 @@ static void define_extreme(Lanes *lanes, Text *out, int op, ValueType type) {
     const char *condition = extreme_condition(lanes, op, type);
     bool instruction = type.lanes > 1 && (op == LANE_MAXIMUM_FIRST || op == LANE_MINIMUM_FIRST);
     if (instruction) { /* x86's own max and min give b where a > b does not hold */
-        add_template(lanes, out, "#if !defined(__clang__) && defined(__AVX__)\n    return __builtin_ia32_", type, type);
+        text_printf(out, "#if !defined(__clang__) && defined(%s)\n    return __builtin_ia32_",
+                    lane_bits(type) == 128 ? "__SSE2__" : "__AVX__");
         text_add(out, op == LANE_MAXIMUM_FIRST ? "max" : "min");
         add_template(lanes, out, lane_bits(type) == 512 ? "$p_mask(a, b, a, $g, 4);\n#else\n" : "$p(a, b);\n#else\n",
                      type, type);
@@ -542,17 +599,33 @@ static void define_sign(Lanes *lanes, Text *out, ValueType type) {
     text_printf(out, "    return %s;\n", apply(lanes, OP_WHERE, type, type, outer));
 }
 
-/* The high half of a product of 32 bits by 32. */
+/* int64_t is long, which gcc's builtins take for another type. */
+static const char wide_type[] = "    typedef long long wide __attribute__((vector_size(64)));\n";
+
+/* The high half of a product of 32 bits by 32: even and odd lanes apart, as x86 multiplies them. */
 static void define_multiply_high(Lanes *lanes, Text *out, ValueType type) {
-    if (type.lanes == 1)
+    if (type.lanes == 1) {
         text_add(out, "    return (uint32_t)((uint64_t)a * b >> 32);\n");
-    else if (type.lanes == 4)
-        add_template(lanes, out,
-                     "    const $W product = __builtin_convertvector(a, $W) * __builtin_convertvector(b, $W);\n"
-                     "    return __builtin_convertvector(product >> 32, $T);\n",
-                     type, type);
-    else
-        define_by_halves(lanes, out, OP_MULTIPLY_HIGH, type, type);
+        return;
+    }
+    const char *call = lane_bits(type) == 512   ? "__builtin_ia32_pmuludq512_mask(($I)%s, ($I)%s, (wide){0}, 0xFF)"
+                       : lane_bits(type) == 256 ? "__builtin_ia32_pmuludq256(($I)%s, ($I)%s)"
+                                                : "__builtin_ia32_pmuludq128(($I)%s, ($I)%s)";
+    text_printf(out, "#if !defined(__clang__) && defined(%s)\n", lane_bits(type) == 128 ? "__SSE2__" : "__AVX2__");
+    if (lane_bits(type) == 512)
+        text_add(out, wide_type);
+    add_template(lanes, out, "    const $W even = ($W)", type, type);
+    add_template(lanes, out, arena_printf(lanes->arena, call, "a", "b"), type, type);
+    add_template(lanes, out, ";\n    const $W odd = ($W)", type, type);
+    add_template(lanes, out, arena_printf(lanes->arena, call, "(($W)a >> 32)", "(($W)b >> 32)"), type, type);
+    add_template(
+        lanes, out,
+        ";\n    return ($T)(even >> 32 | odd >> 32 << 32);\n#elif defined(__SSE2__)\n"
+        "    const $W even = (($W)a & 0xFFFFFFFF) * (($W)b & 0xFFFFFFFF), odd = (($W)a >> 32) * (($W)b >> 32);\n"
+        "    return ($T)(even >> 32 | odd >> 32 << 32);\n#else\n"
+        "    $T r = a;\n    for (int i = 0; i < $N; i++)\n"
+        "        r[i] = (uint32_t)((uint64_t)a[i] * b[i] >> 32);\n    return r;\n#endif\n",
+        type, type);
 }
 
 static void define_zip(Text *out, bool high) {
@@ -596,12 +669,35 @@ static void add_lane_numbers(const Lanes *lanes, Text *out, ValueType type, int 
     text_add(out, "}");
 }
 
+static void define_gcc_wide(Lanes *lanes, Text *out, const char *call, int op, ValueType to, ValueType from) {
+    text_add(out, "#if defined(__clang__)\n    return ");
+    if (op == OP_CONVERT)
+        add_template(lanes, out, "__builtin_convertvector(a, $T);\n", to, from);
+    else if (bits_of(from.scalar) == 32)
+        text_printf(out, "a %s b;\n", op_table[op].c);
+    else
+        add_template(lanes, out, arena_printf(lanes->arena, "__builtin_convertvector(a %s b, $M);\n", op_table[op].c),
+                     to, from);
+    text_add(out, "#else\n");
+    if (strstr(call, "(wide)"))
+        text_add(out, wide_type);
+    add_template(lanes, out, "    return ($T)", to, from);
+    if (op != OP_CONVERT)
+        text_printf(out, "__builtin_ia32_cvtmask2d%d(", lane_bits(to));
+    add_template(lanes, out, call, to, from);
+    text_printf(out, "%s;\n#endif\n", op == OP_CONVERT ? "" : ")");
+}
+
 static void define_form(Lanes *lanes, Text *out, int op, ValueType to, ValueType from) {
     bool in_pairs = paired(lanes, to) || paired(lanes, from);
-    bool own = (op >= LANE_TREE_SUM && op <= LANE_TREE_MINIMUM) || op == LANE_AT || op == LANE_NUMBERS ||
-               op == LANE_LOAD || op == LANE_STORE;
+    bool own = op >= LANE_LOAD && op <= LANE_NUMBERS;
     if (in_pairs && !own) {
         define_by_halves(lanes, out, op, to, from);
+        return;
+    }
+    const char *call = gcc_wide(lanes, op, to, from);
+    if (call) {
+        define_gcc_wide(lanes, out, call, op, to, from);
         return;
     }
     Form form;
@@ -697,22 +793,31 @@ static void define_form(Lanes *lanes, Text *out, int op, ValueType to, ValueType
     }
 }
 
-/* Where a type of 64 bytes is in play: once as the vector, once as the pair. */
+/* Once for each form that its types may take. */
 static void define_body(Lanes *lanes, Text *out, int op, ValueType to, ValueType from) {
-    ValueType types[3];
+    ValueType types[5];
     int count = arguments_of(op, to, from, types);
-    bool two = lane_bits(to) == 512 || lane_bits(from) == 512;
-    for (int i = 0; i < count; i++)
-        two |= lane_bits(types[i]) == 512;
-    if (two) {
-        text_add(out, "#if BP_WIDE\n");
-        lanes->wide = true;
-        define_form(lanes, out, op, to, from);
-        lanes->wide = false;
-        text_add(out, "#else\n");
+    types[count++] = to, types[count++] = from;
+    bool has[2] = {false,
+                   op == LANE_NUMBERS && lane_bits(to) > 256}; /* 64 bytes, 32; the braces of a constant differ */
+    for (int i = 0; i < count; i++) {
+        has[0] |= lane_bits(types[i]) == 512;
+        has[1] |= lane_bits(types[i]) == 256;
     }
+    bool any = false;
+    for (int i = 0; i < 2; i++) {
+        if (!has[i])
+            continue;
+        lanes->width = i == 0 ? 512 : 256;
+        text_printf(out, "#%s BP_WIDE >= %d\n", any ? "elif" : "if", lanes->width / 8);
+        define_form(lanes, out, op, to, from);
+        any = true;
+    }
+    lanes->width = 0;
+    if (any)
+        text_add(out, "#else\n");
     define_form(lanes, out, op, to, from);
-    if (two)
+    if (any)
         text_add(out, "#endif\n");
 }
 
@@ -733,12 +838,12 @@ static void define_head(Lanes *lanes, Text *out, const char *name, int op, Value
 
 static void define_function(Lanes *lanes, const char *name, int op, ValueType to, ValueType from) {
     Text out = {0}; /* apart, because the body may call for others that must stand before it */
-    bool wide = lanes->wide;
-    lanes->wide = false;
+    int width = lanes->width;
+    lanes->width = 0;
     define_head(lanes, &out, name, op, to, from);
     define_body(lanes, &out, op, to, from);
     text_add(&out, "}\n");
-    lanes->wide = wide;
+    lanes->width = width;
     text_add(&lanes->functions, out.at);
     text_free(&out);
 }

@@ -160,11 +160,11 @@ static void write_module(const char *body, int bytes, int rows) {
 }
 
 static const char *const builds[] = {
-    "gcc -O0 -Wall -Wextra -Werror -Wno-psabi", /* without AVX gcc has a note about old ABIs that no pragma stops */
+    "gcc -O0 -Wall -Wextra -Werror",
     "gcc -O3 -march=native -fopenmp -Wall -Wextra -Wconversion -Werror",
     "gcc -O3 -mavx2 -mfma -Wall -Wextra -Werror",
-    "gcc -O2 -std=c11 -Wall -Wextra -Werror -Wno-psabi",
-    "gcc -O1 -fsanitize=undefined -fno-sanitize-recover=all -Wall -Wextra -Werror -Wno-psabi",
+    "gcc -O2 -std=c11 -Wall -Wextra -Werror",
+    "gcc -O1 -fsanitize=undefined -fno-sanitize-recover=all -Wall -Wextra -Werror",
     "clang -O3 -march=native -Wall -Wextra -Wconversion -Werror",
     "clang -O1 -Wall -Wextra -Werror",
     "clang-19 -O3 -march=native -Wall -Wextra -Wconversion -Werror",
