@@ -6,9 +6,11 @@
 Tests are named group/name; a pattern picks those whose name holds it. Groups:
     unit     the Criterion programs in DIR/tests
     reject   tests/reject/**/X.bp: what bpc, or the program that it builds, says of bad input, to the letter (X.err)
+    floats   exp, log, tanh … against libm on a sample of all floats
     golden   tests/golden/*: 200 updates as PyTorch makes them
     formulas activations and losses at hundreds of points, values and derivatives as PyTorch has them
     agree    gcc, clang, threads or none: the same weights to the bit, and no warning
+    portable x86-64 with and without AVX, aarch64: the same weights to the bit
     train    the examples reach what they promise; checkpoints, predictions, resumed runs
     docs     every program in README.md and docs/*.md
     jit      bpc run, and what LLVM makes: the bits of the native program
@@ -25,10 +27,10 @@ import traceback
 
 sys.dont_write_bytecode = True  # no __pycache__ in the tree
 from commands import ROOT, Build, Failure, Skipped  # noqa: E402
-from groups import agree, docs, formulas, golden, host, jit, large, memory, reject, train, unit  # noqa: E402
+from groups import agree, docs, floats, formulas, golden, host, jit, large, memory, portable, reject, train, unit  # noqa: E402
 
-GROUPS = {"unit": unit, "reject": reject, "golden": golden, "formulas": formulas, "agree": agree, "train": train,
-          "docs": docs, "jit": jit, "host": host, "memory": memory, "large": large}
+GROUPS = {"unit": unit, "reject": reject, "floats": floats, "golden": golden, "formulas": formulas, "agree": agree,
+          "portable": portable, "train": train, "docs": docs, "jit": jit, "host": host, "memory": memory, "large": large}
 
 
 def run_one(function):
