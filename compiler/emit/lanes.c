@@ -195,36 +195,43 @@ static const char *function_name(Lanes *lanes, int op, ValueType to, ValueType f
     return name;
 }
 
-/* With AVX-512, what gcc makes no single instruction of when it is written plainly: it takes conversions between 32 and 64
-   bytes apart, and makes lanes of a comparison's mask from a register of ones that waits for what that register held.
-   The builtin, or NULL. */
+/* What gcc makes no single instruction of when it is written plainly: it takes conversions between registers of two widths
+   apart, and with AVX-512 makes lanes of a comparison's mask from a register of ones that waits for what that register
+   held. The builtin, or NULL. */
 static const char *gcc_wide(const Lanes *lanes, int op, ValueType to, ValueType from) {
     static const struct {
-        int op;
+        int width, op;
         Scalar to, from; /* BOOL as `to`: of a comparison */
         const char *call;
     } rows[] = {
-        {OP_CONVERT, SCALAR_I64, SCALAR_I32, "__builtin_ia32_pmovsxdq512_mask(a, (wide){0}, $c)"},
-        {OP_CONVERT, SCALAR_F64, SCALAR_F32, "__builtin_ia32_cvtps2pd512_mask(a, ($T){0}, -1, 4)"},
-        {OP_CONVERT, SCALAR_F64, SCALAR_I32, "__builtin_ia32_cvtdq2pd512_mask(a, ($T){0}, $c)"},
-        {OP_CONVERT, SCALAR_I32, SCALAR_I64, "__builtin_ia32_pmovqd512_mask((wide)a, ($T){0}, $c)"},
-        {OP_LESS, SCALAR_BOOL, SCALAR_F32, "__builtin_ia32_cmpps512_mask(a, b, 1, $c, 4)"},
-        {OP_LESS_EQUAL, SCALAR_BOOL, SCALAR_F32, "__builtin_ia32_cmpps512_mask(a, b, 2, $c, 4)"},
-        {OP_EQUAL, SCALAR_BOOL, SCALAR_F32, "__builtin_ia32_cmpps512_mask(a, b, 0, $c, 4)"},
-        {OP_NOT_EQUAL, SCALAR_BOOL, SCALAR_F32, "__builtin_ia32_cmpps512_mask(a, b, 4, $c, 4)"},
-        {OP_LESS, SCALAR_BOOL, SCALAR_F64, "__builtin_ia32_cmppd512_mask(a, b, 1, $c, 4)"},
-        {OP_LESS_EQUAL, SCALAR_BOOL, SCALAR_F64, "__builtin_ia32_cmppd512_mask(a, b, 2, $c, 4)"},
-        {OP_EQUAL, SCALAR_BOOL, SCALAR_F64, "__builtin_ia32_cmppd512_mask(a, b, 0, $c, 4)"},
-        {OP_NOT_EQUAL, SCALAR_BOOL, SCALAR_F64, "__builtin_ia32_cmppd512_mask(a, b, 4, $c, 4)"},
-        {OP_INTEGER_EQUAL, SCALAR_BOOL, SCALAR_I32, "__builtin_ia32_cmpd512_mask(a, b, 0, $c)"},
-        {OP_INTEGER_LESS, SCALAR_BOOL, SCALAR_I32, "__builtin_ia32_cmpd512_mask(a, b, 1, $c)"},
-        {OP_INTEGER_EQUAL, SCALAR_BOOL, SCALAR_U32, "__builtin_ia32_cmpd512_mask(($I)a, ($I)b, 0, $c)"},
-        {OP_INTEGER_LESS, SCALAR_BOOL, SCALAR_U32, "__builtin_ia32_ucmpd512_mask(($I)a, ($I)b, 1, $c)"},
+        {256, OP_CONVERT, SCALAR_I64, SCALAR_I32, "__builtin_ia32_pmovsxdq256(a)"},
+        {256, OP_CONVERT, SCALAR_F64, SCALAR_F32, "__builtin_ia32_cvtps2pd256(a)"},
+        {256, OP_CONVERT, SCALAR_F64, SCALAR_I32, "__builtin_ia32_cvtdq2pd256(a)"},
+        {256, OP_CONVERT, SCALAR_I32, SCALAR_I64,
+         "__builtin_ia32_vextractf128_si256(__builtin_ia32_permvarsi256((words)a, (words){0, 2, 4, 6}), 0)"},
+        {512, OP_CONVERT, SCALAR_I64, SCALAR_I32, "__builtin_ia32_pmovsxdq512_mask(a, (wide){0}, $c)"},
+        {512, OP_CONVERT, SCALAR_F64, SCALAR_F32, "__builtin_ia32_cvtps2pd512_mask(a, ($T){0}, -1, 4)"},
+        {512, OP_CONVERT, SCALAR_F64, SCALAR_I32, "__builtin_ia32_cvtdq2pd512_mask(a, ($T){0}, $c)"},
+        {512, OP_CONVERT, SCALAR_I32, SCALAR_I64, "__builtin_ia32_pmovqd512_mask((wide)a, ($T){0}, $c)"},
+        {512, OP_LESS, SCALAR_BOOL, SCALAR_F32, "__builtin_ia32_cmpps512_mask(a, b, 1, $c, 4)"},
+        {512, OP_LESS_EQUAL, SCALAR_BOOL, SCALAR_F32, "__builtin_ia32_cmpps512_mask(a, b, 2, $c, 4)"},
+        {512, OP_EQUAL, SCALAR_BOOL, SCALAR_F32, "__builtin_ia32_cmpps512_mask(a, b, 0, $c, 4)"},
+        {512, OP_NOT_EQUAL, SCALAR_BOOL, SCALAR_F32, "__builtin_ia32_cmpps512_mask(a, b, 4, $c, 4)"},
+        {512, OP_LESS, SCALAR_BOOL, SCALAR_F64, "__builtin_ia32_cmppd512_mask(a, b, 1, $c, 4)"},
+        {512, OP_LESS_EQUAL, SCALAR_BOOL, SCALAR_F64, "__builtin_ia32_cmppd512_mask(a, b, 2, $c, 4)"},
+        {512, OP_EQUAL, SCALAR_BOOL, SCALAR_F64, "__builtin_ia32_cmppd512_mask(a, b, 0, $c, 4)"},
+        {512, OP_NOT_EQUAL, SCALAR_BOOL, SCALAR_F64, "__builtin_ia32_cmppd512_mask(a, b, 4, $c, 4)"},
+        {512, OP_INTEGER_EQUAL, SCALAR_BOOL, SCALAR_I32, "__builtin_ia32_cmpd512_mask(a, b, 0, $c)"},
+        {512, OP_INTEGER_LESS, SCALAR_BOOL, SCALAR_I32, "__builtin_ia32_cmpd512_mask(a, b, 1, $c)"},
+        {512, OP_INTEGER_EQUAL, SCALAR_BOOL, SCALAR_U32, "__builtin_ia32_cmpd512_mask(($I)a, ($I)b, 0, $c)"},
+        {512, OP_INTEGER_LESS, SCALAR_BOOL, SCALAR_U32, "__builtin_ia32_ucmpd512_mask(($I)a, ($I)b, 1, $c)"},
     };
-    if (lanes->width != 512 || (lane_bits(to) != 512 && lane_bits(from) != 512))
+    int widest = lane_bits(to) > lane_bits(from) ? lane_bits(to) : lane_bits(from);
+    if (lanes->width != widest)
         return NULL;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        if (rows[i].op == op && rows[i].from == from.scalar && (rows[i].to == SCALAR_BOOL || rows[i].to == to.scalar))
+        if (rows[i].width == widest && rows[i].op == op && rows[i].from == from.scalar &&
+            (rows[i].to == SCALAR_BOOL || rows[i].to == to.scalar))
             return rows[i].call;
     return NULL;
 }
@@ -670,7 +677,8 @@ static void add_lane_numbers(const Lanes *lanes, Text *out, ValueType type, int 
 }
 
 static void define_gcc_wide(Lanes *lanes, Text *out, const char *call, int op, ValueType to, ValueType from) {
-    text_add(out, "#if defined(__clang__)\n    return ");
+    text_add(out, "#if defined(__clang__)");
+    text_add(out, lanes->width == 256 ? " || !defined(__AVX2__)\n    return " : "\n    return ");
     if (op == OP_CONVERT)
         add_template(lanes, out, "__builtin_convertvector(a, $T);\n", to, from);
     else if (bits_of(from.scalar) == 32)
@@ -681,6 +689,8 @@ static void define_gcc_wide(Lanes *lanes, Text *out, const char *call, int op, V
     text_add(out, "#else\n");
     if (strstr(call, "(wide)"))
         text_add(out, wide_type);
+    if (strstr(call, "(words)"))
+        text_add(out, "    typedef int words __attribute__((vector_size(32)));\n");
     add_template(lanes, out, "    return ($T)", to, from);
     if (op != OP_CONVERT)
         text_printf(out, "__builtin_ia32_cvtmask2d%d(", lane_bits(to));

@@ -38,36 +38,32 @@ static Angle reduce_wide(Formula *f, Value *size) {
     return (Angle){r, bits_of(f, t)};
 }
 
-/* Where |x| < below: x 2^-shift is whole (or shift is 0) and below 2^51, and its product with high + low, which is
-   2^shift 2/pi without multiples of 4, is the angle in quarter turns without whole turns. The product with low alone is
-   below 0.052. */
+/* Where |x| < below: high + low is 2/pi without multiples of 4 2^-shift, where x 2^-shift is whole (or shift is 0) and below
+   2^51, so its product with x is the angle in quarter turns without whole turns. The product with low alone is below
+   0.052. */
 typedef struct Window {
-    double below;
-    int shift;
-    double high, low;
+    double below, high, low;
 } Window;
 
 static const Window windows[] = {
-    {0x1p49, 0, 0x1.45f306dc9c883p-1, -0x1.6b01ec5417056p-55},
-    {0x1p76, 26, 0x1.b9391054a7f0ap+0, -0x1.505c1596447e5p-55},
-    {0x1p102, 48, 0x1.529fc2757d1f5p-4, 0x1.a6ee06db14acdp-59},
-    {INFINITY, 79, -0x1.505c1596447e5p-2, 0x1.b14acc9e21c82p-56},
+    {0x1p49, 0x1.45f306dc9c883p-1, -0x1.6b01ec5417056p-55},     /* shift 0 */
+    {0x1p76, 0x1.b9391054a7f0ap-26, -0x1.505c1596447e5p-81},    /* 26 */
+    {0x1p102, 0x1.529fc2757d1f5p-52, 0x1.a6ee06db14acdp-107},   /* 48 */
+    {INFINITY, -0x1.505c1596447e5p-81, 0x1.b14acc9e21c82p-135}, /* 79 */
 };
 
 /* x p - round(x p) is rounded twice, far below what a float can show: |r| <= 0.867. An infinite x gives NaN. */
 static Angle reduce_narrow(Formula *f, Value *size) {
     ValueType type = {SCALAR_F64, f->type.lanes};
     int last = COUNT(windows) - 1;
-    Value *scale = number(f, ldexp(1, -windows[last].shift));
     Value *high = value_number(&f->b, type, windows[last].high), *low = value_number(&f->b, type, windows[last].low);
     for (int i = last - 1; i >= 0; i--) {
         Value *within = named(f, "within", less(f, size, number(f, windows[i].below)));
-        scale = choose(f, within, number(f, ldexp(1, -windows[i].shift)), scale);
         high = choose(f, within, value_number(&f->b, type, windows[i].high), high);
         low = choose(f, within, value_number(&f->b, type, windows[i].low), low);
     }
     high = named(f, "high", high);
-    Value *y = named(f, "y", value_convert(&f->b, multiply(f, size, scale), SCALAR_F64));
+    Value *y = named(f, "y", value_convert(&f->b, size, SCALAR_F64));
     Value *magic = value_number(&f->b, type, 0x1.8p52);
     Value *t = named(f, "t", fused(f, y, high, magic));
     Value *r = fused(f, y, high, subtract(f, magic, t));
