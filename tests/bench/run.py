@@ -1,115 +1,179 @@
 #!/usr/bin/env python3
-"""Measures bpc's training steps and predictions beside PyTorch's, in turn, so that a busy machine slows both.
+"""Measures bpc's training steps and predictions beside PyTorch's and the machine's limits, in turn, so that a busy machine slows all.
 
-    tests/bench/run.py [--build DIR] [--rounds N] [--smoke] [--json FILE] [w1 w2 ...]
+    tests/bench/run.py [--build DIR] [--rounds N] [--smoke] [--markdown FILE] [--json FILE] [w1 w2 ...]
 
-For each workload: build it, then in each round run bpc and PyTorch, each with 1 and with 2 threads and the better of
-these taken; shown is the median of the rounds' ratios. PyTorch should be Debian's python3-torch, with an OpenBLAS that
-uses OpenMP (libopenblas0-openmp): with the pthread build two thread pools fight. --smoke: builds and runs each small
-workload for a moment and checks what it prints, without PyTorch and without a claim.
+Each round takes each workload once: from bpc to C, to the executable and to the first step; then, with 1 and with 2 threads,
+the native program, `bpc run`, PyTorch, and what the machine can do at that moment (ceiling.c). Shown are medians over the
+rounds; a ratio is the median of the rounds' ratios. --json keeps every number of every round. Where FILE of --markdown has the
+lines `<!-- measured -->` and `<!-- /measured -->`, what stands between them is replaced, else the tables are the file.
+
+PyTorch should be Debian's python3-torch, with an OpenBLAS that uses OpenMP (libopenblas0-openmp): with the pthread build two
+thread pools fight. --smoke: every workload for a step or two, checking what is printed, without PyTorch and without a claim.
 """
 import argparse
+import collections
 import json
+import os
 import pathlib
-import statistics
+import random
 import subprocess
+import sys
 import tempfile
+import time
+
+sys.dont_write_bytecode = True  # no __pycache__ in the tree
+import tables  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
-PEER = ["/usr/bin/python3", str(HERE / "peer_torch.py")]
-# name, widths, batch, optimizer, loss, the ratio aimed at, steps of ours, steps of PyTorch's
-STEPS = [
-    ("w1", "2-10-1", 3, "sgd", "mse", 300, 20000, 300),
-    ("w2", "4-10-3", 32, "sgd", "cross_entropy", 150, 20000, 300),
-    ("w3", "784-128-10", 32, "sgd", "cross_entropy", 7, 300, 100),
-    ("w4", "784-128-10", 32, "adam", "cross_entropy", 12, 300, 100),
-    ("w5", "784-512-512-10", 128, "sgd", "cross_entropy", 2.4, 30, 30),
-    ("w6", "784-512-512-10", 128, "adam", "cross_entropy", 3.5, 30, 30),
-    ("w7", "1024-1024-1024-1024", 512, "sgd", "mse", 1.5, 5, 5),
-    ("w8", "1024-1024-1024-1024", 512, "adam", "mse", 1.5, 5, 5),
-    ("w9", "64-64-64-64-64-16", 256, "adam", "mse", 7, 200, 100),
-    ("w10", "-".join(["4096"] * 9), 64, "adam", "mse", 5, 1, 1),
+PYTHON = "/usr/bin/python3"
+THREADS = (1, 2)
+# ours, theirs: steps (rows, where one is predicted) of a run, which repeats them five times
+Workload = collections.namedtuple("Workload", "name widths batch optimizer loss goal_ratio goal_us ours theirs")
+WORKLOADS = [
+    Workload("w1", [2, 10, 1], 3, "sgd", "mse", 300, 0.8, 100000, 300),
+    Workload("w2", [4, 10, 3], 32, "sgd", "cross_entropy", 150, 1.5, 50000, 300),
+    Workload("w3", [784, 128, 10], 32, "sgd", "cross_entropy", 7, None, 1000, 100),
+    Workload("w4", [784, 128, 10], 32, "adam", "cross_entropy", 12, None, 1000, 100),
+    Workload("w5", [784, 512, 512, 10], 128, "sgd", "cross_entropy", 2.4, None, 60, 30),
+    Workload("w6", [784, 512, 512, 10], 128, "adam", "cross_entropy", 3.5, None, 60, 30),
+    Workload("w7", [1024] * 4, 512, "sgd", "mse", 1.5, None, 5, 5),
+    Workload("w8", [1024] * 4, 512, "adam", "mse", 1.5, None, 5, 5),
+    Workload("w9", [64, 64, 64, 64, 64, 16], 256, "adam", "mse", 7, None, 1000, 100),
+    Workload("w10", [4096] * 9, 64, "adam", "mse", 5, None, 1, 1),
+    Workload("w11", [4, 10, 3], 1, "predict", None, 300, 0.06, 1000000, 1000),
+    Workload("w12", [784, 128, 10], 1, "predict", None, 9.5, 7, 10000, 1000),
 ]
-# name, the program, widths, the ratio aimed at
-PREDICTIONS = [("w11", "w2", "4-10-3", 300), ("w12", "w3", "784-128-10", 9.5)]
-SMOKE = ("w1", "w2", "w3", "w9")
 
 
-def told(command):
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
-    if done.returncode != 0:
-        raise SystemExit(f"{' '.join(map(str, command))}: exit code {done.returncode}: {done.stderr.strip()[-300:]}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+class Bench:
+    """What every measurement needs: bpc, a folder to build in, and whether it is in earnest."""
+
+    def __init__(self, build, place, smoke):
+        self.bpc, self.place, self.smoke = build / "bpc", pathlib.Path(place), smoke
+        self.has_jit = (build / "bpc-llvm.so").exists()
+        self.environment = dict(os.environ, XDG_CACHE_HOME=str(place))
+        self.ceiling = self.place / "ceiling"
+        self.run([os.environ.get("CC", "cc"), "-O3", "-march=native", "-ffp-contract=fast", "-fopenmp", HERE / "ceiling.c", "-o", self.ceiling])
+
+    def run(self, command):
+        """Milliseconds that it took, and the JSON object that it printed last."""
+        words = [str(word) for word in command]
+        start = time.perf_counter()
+        done = subprocess.run(words, cwd=self.place, env=self.environment, capture_output=True, text=True)
+        milliseconds = (time.perf_counter() - start) * 1e3
+        if done.returncode != 0:
+            raise SystemExit(f"{' '.join(words)}: exit code {done.returncode}: {done.stderr.strip()[-300:]}")
+        lines = done.stdout.strip().splitlines()
+        return milliseconds, json.loads(lines[-1]) if lines and lines[-1].startswith("{") else None
+
+    def milliseconds(self, command):
+        return self.run(command)[0]
+
+    def told(self, command):
+        """What `--bench` says, in microseconds whatever is measured."""
+        said = self.run(command)[1]
+        if said and "ns_per_row" in said:
+            said["us_per_step"] = said.pop("ns_per_row") / 1e3
+        if not said or not said["us_per_step"] > 0:
+            raise SystemExit(f"{' '.join(map(str, command))} prints {said}")
+        return said
+
+    def rows(self, workload):
+        """One batch as a table: a run over it is one step."""
+        path = self.place / f"{workload.name}.csv"
+        if not path.exists():
+            numbers = random.Random(workload.name)
+            targets = workload.widths[-1] if workload.loss == "mse" else 0
+            with open(path, "w") as file:
+                for _ in range(workload.batch):
+                    row = [f"{numbers.gauss(0, 1):.4f}" for _ in range(workload.widths[0] + targets)]
+                    file.write(",".join(row if targets else [*row, str(numbers.randrange(workload.widths[-1]))]) + "\n")
+        return path
 
 
-def built(bpc, name, place):
-    program = pathlib.Path(place) / name
-    if not program.exists():
-        subprocess.run([bpc, HERE / f"{name}.bp", "-o", program], check=True)
-    return program
+def start_times(bench, workload, source, program):
+    """From bpc to C, to the executable, to the end of the first step; the last also by `bpc run`, from the source."""
+    times = {"to_c_ms": bench.milliseconds([bench.bpc, "--emit=c", source, "-o", bench.place / "program.c"]),
+             "to_executable_ms": bench.milliseconds([bench.bpc, source, "-o", program])}
+    if workload.loss:
+        one_step = ["--data", f"rows={bench.rows(workload)}", "--epochs", 1, "--quiet"]
+        times["to_first_step_ms"] = bench.milliseconds([program, *one_step])
+        if bench.has_jit:
+            times["run_to_first_step_ms"] = bench.milliseconds([bench.bpc, "run", "--no-cache", source, "--", *one_step])
+    return times
 
 
-def step_round(program, workload):
-    name, widths, batch, optimizer, loss, _, ours, theirs = workload
-    mine = min((told([program, "--bench", ours, "--threads", n]) for n in (1, 2)), key=lambda told: told["us_per_step"])
-    peer = min((told([*PEER, widths, batch, optimizer, loss, theirs, n]) for n in (1, 2)), key=lambda told: told["us_per_step"])
-    return mine, peer["us_per_step"] / mine["us_per_step"], peer["us_per_step"]
+def steps_of(bench, workload, source, program, threads):
+    """The three that are compared, with so many threads, and the machine beside them."""
+    ours = 1 if bench.smoke else workload.ours
+    if workload.loss:
+        options, peer = ["--bench", ours, "--threads", threads], [workload.batch, workload.optimizer, workload.loss, workload.theirs, threads]
+    else:
+        options, peer = ["predict", "--bench", ours], ["predict", workload.theirs]
+    result = {"native": bench.told([program, *options])}
+    if bench.has_jit:
+        result["jit"] = bench.told([bench.bpc, "run", source, "--", *options])
+    if not bench.smoke:
+        result["peer"] = bench.told([PYTHON, HERE / "peer_torch.py", "-".join(map(str, workload.widths)), *peer])
+    return result
 
 
-def measure_steps(bpc, workload, rounds, place):
-    program = built(bpc, workload[0], place)
-    results = [step_round(program, workload) for _ in range(rounds)]
-    mine = sorted((mine for mine, _, _ in results), key=lambda told: told["us_per_step"])[rounds // 2]
-    ratio, theirs = (statistics.median(result[i] for result in results) for i in (1, 2))
-    print(f"{workload[0]:4} {mine['us_per_step']:12.2f} us  {mine['gflops']:7.1f} GFLOP/s  PyTorch {theirs:12.2f} us"
-          f"  {ratio:8.2f}x of {workload[5]}x", flush=True)
-    return {"name": workload[0], "ours": mine, "theirs_us_per_step": theirs, "ratio": ratio, "goal": workload[5]}
+def measure(bench, workload):
+    source, program = HERE / f"{workload.name}.bp", bench.place / workload.name
+    result = start_times(bench, workload, source, program)
+    result["steps"] = {threads: steps_of(bench, workload, source, program, threads) for threads in (THREADS if workload.loss else (1,))}
+    result["machine"] = bench.run([bench.ceiling])[1]
+    return result
 
 
-def measure_prediction(bpc, workload, rounds, place):
-    name, source, widths, goal = workload
-    program = built(bpc, source, place)
-    times = 100000 if source == "w2" else 5000
-    pairs = [(told([program, "predict", "--bench", times])["ns_per_row"],
-              told([*PEER, widths, "predict", 1000])["ns_per_row"]) for _ in range(rounds)]
-    mine, theirs = (statistics.median(pair[i] for pair in pairs) for i in (0, 1))
-    ratio = statistics.median(b / a for a, b in pairs)
-    print(f"{name:4} {mine:12.1f} ns  a row              PyTorch {theirs:12.1f} ns  {ratio:8.2f}x of {goal}x", flush=True)
-    return {"name": name, "ours_ns_per_row": mine, "theirs_ns_per_row": theirs, "ratio": ratio, "goal": goal}
-
-
-def smoke(bpc, place):
-    for name in SMOKE:
-        program = built(bpc, name, place)
-        for command, key in (([program, "--bench", 2], "us_per_step"), ([program, "predict", "--bench", 2], "ns_per_row")):
-            result = told(command)
-            if not result[key] > 0 or not result["threads"] >= 1:
-                raise SystemExit(f"{name} prints {result}")
-    print(f"{len(SMOKE)} workloads build and run")
+def machine(bench):
+    """What a reader has to know of the machine to compare."""
+    processor = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
+    versions = {"processor": processor, "cores": os.cpu_count(),
+                "compiler": subprocess.run([os.environ.get("CC", "cc"), "--version"], capture_output=True, text=True).stdout.splitlines()[0]}
+    if not bench.smoke:
+        code = "import torch; print(torch.__version__)"
+        versions["torch"] = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True).stdout.strip()
+    return versions
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--build", default=str(HERE.parent.parent / "build"))
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = argparse.ArgumentParser(description="Measures bpc beside PyTorch and the machine's limits.")
+    parser.add_argument("--build", type=pathlib.Path, default=HERE.parent.parent / "build")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--smoke", action="store_true")
-    parser.add_argument("--json", metavar="FILE")
-    parser.add_argument("names", nargs="*", help="w1 … w12; all without w10")
+    parser.add_argument("--markdown", type=pathlib.Path, metavar="FILE")
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="w1 … w12; default: all")
     options = parser.parse_args()
-    known = [workload[0] for workload in STEPS + PREDICTIONS]
+    known = [workload.name for workload in WORKLOADS]
     for name in options.names:
         if name not in known:
             parser.error(f"there is no {name}: {' '.join(known)}")
-    names = options.names or [name for name in known if name != "w10"]
-    bpc = pathlib.Path(options.build) / "bpc"
+    if options.rounds < 1:
+        parser.error("--rounds: at least one")
+    chosen = [workload for workload in WORKLOADS if workload.name in (options.names or known)]
+    rounds, imports = {workload.name: [] for workload in chosen}, []
     with tempfile.TemporaryDirectory(prefix="bpc-bench-") as place:
-        if options.smoke:
-            smoke(bpc, place)
-            return
-        results = [measure_steps(bpc, workload, options.rounds, place) for workload in STEPS if workload[0] in names]
-        results += [measure_prediction(bpc, workload, options.rounds, place) for workload in PREDICTIONS if workload[0] in names]
+        bench = Bench(options.build.resolve(), place, options.smoke)
+        about = machine(bench)
+        for number in range(1 if options.smoke else options.rounds):
+            if not options.smoke:
+                imports.append(bench.milliseconds([PYTHON, "-c", "import torch"]))
+            for workload in chosen:
+                rounds[workload.name].append(measure(bench, workload))
+                if not options.smoke:
+                    print(f"round {number + 1}: {tables.line(workload, rounds[workload.name][-1:])}", file=sys.stderr, flush=True)
+    text = tables.markdown(about, chosen, rounds, imports)
+    if options.markdown:
+        tables.put(options.markdown, text)
     if options.json:
-        pathlib.Path(options.json).write_text(json.dumps(results, indent=1) + "\n")
+        options.json.write_text(json.dumps({"about": about, "import_torch_ms": imports, "rounds": rounds}, indent=1) + "\n")
+    if options.smoke:
+        print(f"{len(chosen)} workloads build and run")
+    elif not options.markdown:
+        print(text)
 
 
 if __name__ == "__main__":
