@@ -364,6 +364,7 @@ LowerPlan *lower_plan(Arena *arena, GraphProgram *program, GraphFunction *functi
     plan->vectors = !function->is_double;
     plan->most_sums = most_sums;
     plan->node_count = graph_node_count(program->graph);
+    plan->tensor_count = program->tensors.count;
     plan->items = arena_array(arena, LowerItem *, plan->node_count);
     plan->uses = arena_array(arena, int, plan->node_count);
     for (int i = 0; i < function->sinks.count; i++)
@@ -381,6 +382,6 @@ LowerPlan *lower_plan(Arena *arena, GraphProgram *program, GraphFunction *functi
                               lower_behind(graph_node(program->graph, id)) != graph_node(program->graph, id));
         }
     name_buffers(plan);
-    lower_schedule(plan, program->graph, options);
+    lower_schedule(plan, options);
     return plan;
 }

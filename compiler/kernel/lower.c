@@ -97,18 +97,19 @@ static void lower_items(Lowering *l, LowerGroup *group, int index, const Round *
  */
 
 /* Formulas name what is stored as C names it, and write out the rest. */
-static Sheet formula_sheet(Lowering *l) {
+static Sheet *formula_sheet(const Lowering *l) {
     int count = l->plan->node_count;
-    Sheet sheet = {.arena = l->b.arena, .graph = l->program->graph, .count = count};
-    sheet.own_line = arena_array(l->b.arena, bool, count);
-    sheet.needed = arena_array(l->b.arena, bool, count);
-    sheet.names = arena_array(l->b.arena, const char *, count);
+    Sheet *sheet = arena_new_of(l->b.arena, Sheet);
+    *sheet = (Sheet){.arena = l->b.arena, .graph = l->program->graph, .count = count};
+    sheet->own_line = arena_array(l->b.arena, bool, count);
+    sheet->needed = arena_array(l->b.arena, bool, count);
+    sheet->names = arena_array(l->b.arena, const char *, count);
     for (int id = 0; id < count; id++) {
         const Node *node = graph_node(l->program->graph, id);
         const LowerItem *item = l->plan->items[id];
         bool stored = item && l->plan->uses[id] && item->buffer;
-        sheet.own_line[id] = stored || (node->label && l->plan->uses[id]);
-        sheet.names[id] = stored ? item->buffer->shown : node->label ? node->label : op_table[node->op].name;
+        sheet->own_line[id] = stored || (node->label && l->plan->uses[id]);
+        sheet->names[id] = stored ? item->buffer->shown : node->label ? node->label : op_table[node->op].name;
     }
     return sheet;
 }
@@ -129,7 +130,6 @@ static const char *item_formula(const Sheet *sheet, const LowerItem *item) {
 
 /* "fc1 = relu(fc1.weight @ x + fc1.bias)"; of many, the first few */
 const char *lower_formula(Lowering *l, const LowerGroup *group) {
-    Sheet sheet = formula_sheet(l);
     const char *all = "";
     int shown = 0;
     for (int i = 0; i < group->items.count; i++) {
@@ -138,7 +138,7 @@ const char *lower_formula(Lowering *l, const LowerGroup *group) {
             continue; /* on the way to another */
         if (shown == 4 && group->items.count - i > 1)
             return arena_printf(l->b.arena, "%s; and %d more", all, group->items.count - i);
-        all = arena_printf(l->b.arena, "%s%s%s", all, shown++ ? "; " : "", item_formula(&sheet, item));
+        all = arena_printf(l->b.arena, "%s%s%s", all, shown++ ? "; " : "", item_formula(l->sheet, item));
     }
     return all;
 }
@@ -158,11 +158,15 @@ static Kernel *start_kernel(Lowering *l, const char *label, Span span) {
 }
 
 static void add_step(Lowering *l, Step step) {
-    Step *more = arena_array(l->b.arena, Step, l->target->step_count + 1);
-    if (l->target->step_count)
-        memcpy(more, l->target->steps, sizeof(Step) * (size_t)l->target->step_count);
-    more[l->target->step_count++] = step;
-    l->target->steps = more;
+    Function *function = l->target;
+    int count = function->step_count;
+    if ((count & (count - 1)) == 0) { /* full at each power of two */
+        Step *larger = arena_array(l->b.arena, Step, count ? count * 2 : 1);
+        if (count)
+            memcpy(larger, function->steps, sizeof *larger * (size_t)count);
+        function->steps = larger;
+    }
+    function->steps[function->step_count++] = step;
 }
 
 static const Node *leading_node(const LowerGroup *group) {
@@ -245,15 +249,18 @@ static void lower_kernel(Lowering *l, int number) {
         outer = open_rounds(l, plan, &round);
     l->round = plan->partition == PARTITION_PANELS ? round.from : NULL;
     bool loops = plan->partition == PARTITION_NONE && !first->alone && has_loop(first);
+    Text formulas = {0};
     for (int i = 0; i < plan->groups.count; i++) {
         LowerGroup *group = &l->plan->groups.at[plan->groups.at[i]];
         const char *formula = lower_formula(l, group);
-        kernel->formula = i ? arena_printf(l->b.arena, "%s; %s", kernel->formula, formula) : formula;
+        text_printf(&formulas, i ? "; %s" : "%s", formula);
         kernel->flops += group->work;
         if (i || plan->groups.count > 1)
             build_comment(&l->b, formula);
         lower_group(l, plan->groups.at[i], &round, plan->parallel && loops);
     }
+    kernel->formula = arena_copy(l->b.arena, formulas.at ? formulas.at : "", formulas.length);
+    text_free(&formulas);
     if (outer)
         build_end(&l->b, outer);
     kernel->parallel = plan->parallel && (outer || loops);
@@ -300,6 +307,7 @@ static int sums_worth(const GraphProgram *program, const GraphFunction *function
 static void lower_part(Lowering *l, GraphFunction *part, int most_sums, const LowerOptions *options) {
     l->function = part;
     l->plan = lower_plan(l->b.arena, l->program, part, most_sums, options);
+    l->sheet = formula_sheet(l);
     if (options->explain && !part->is_double)
         lower_explain(l, options->explain);
     l->target->parallel |= l->plan->parallel;

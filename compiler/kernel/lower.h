@@ -56,7 +56,7 @@ enum { SUMS_OF_STEP = 16, SUMS_ELSEWHERE = 8, SUMS_OF_TRACE = 1 };
 typedef struct LowerPlan {
     Arena *arena;
     GraphFunction *function;
-    int node_count;
+    int node_count, tensor_count;
     LowerItem **items; /* by node id, NULL: inlined where it is used, or a leaf */
     bool vectors;      /* not in double functions */
     bool parallel;     /* worth threads */
@@ -76,7 +76,7 @@ LowerPlan *lower_plan(Arena *arena, GraphProgram *program, GraphFunction *functi
                       const LowerOptions *options);
 
 /* ---- schedule.c: which groups share a kernel, and in which order kernels run */
-void lower_schedule(LowerPlan *plan, Graph *graph, const LowerOptions *options);
+void lower_schedule(LowerPlan *plan, const LowerOptions *options);
 /* y = W x for each row; the sum over the batch of outer(d, x). Both factors stored. */
 bool lower_is_forward(const LowerPlan *plan, const Node *node);
 bool lower_is_gradient(const LowerPlan *plan, const Node *node);
@@ -95,6 +95,7 @@ typedef struct Lowering {
     GraphProgram *program;
     GraphFunction *function;
     LowerPlan *plan;
+    const struct Sheet *sheet; /* for formulas */
     Function *target;
     Builder b;
     Scalar real;

@@ -27,17 +27,32 @@ typedef struct Read {
     int axis[MOST_AXES];
 } Read;
 
+typedef LIST(const Read *) Reads;
+
+/* What stands between a group and the others. */
+typedef struct Ties {
+    Reads from;        /* what it reads of other groups */
+    Reads by;          /* who reads of it, itself included */
+    Reads changes;     /* what others read of a tensor that it changes */
+    LIST(int) waiters; /* groups that wait for it, once for each reason */
+    int waits;         /* reasons that it has to wait for others that are not done */
+    bool writes;       /* changes a tensor */
+    Partition partition;
+    int urgency;
+} Ties;
+
 typedef struct Schedule {
     LowerPlan *plan;
     const Machine *machine;
-    Graph *graph;
     LIST(Read) reads;
     const LowerItem *reader;
-    bool *done;   /* by group: in a kernel */
-    int *kernel;  /* by group: which */
-    bool always;  /* every loop is parallel */
-    bool threads; /* the function is worth threads */
-    int64_t spread; /* bytes of weights that every thread may read */
+    Ties *ties;      /* by group */
+    uint64_t *ready; /* bits, by group: waits for nothing and is not done */
+    bool *done;      /* by group: in a kernel */
+    int *kernel;     /* by group: which */
+    bool always;     /* every loop is parallel */
+    bool threads;    /* the function is worth threads */
+    int64_t spread;  /* bytes of weights that every thread may read */
 } Schedule;
 
 static void walk(Schedule *s, Node *node, bool same_row, const int *axis);
@@ -111,16 +126,6 @@ static void find_reads(Schedule *s) {
         }
 }
 
-static bool writes(const LowerGroup *group, const Tensor *tensor) {
-    for (int i = 0; i < group->items.count; i++)
-        for (int j = 0; j < group->items.at[i]->sinks.count; j++) {
-            const Tensor *sink = group->items.at[i]->sinks.at[j].tensor;
-            if (sink && (!tensor || sink == tensor))
-                return true;
-        }
-    return false;
-}
-
 /* ---- what a group costs, in cycles of one core -------------------------------------------------------------------------------- */
 
 static const Node *product_of(const LowerGroup *group) {
@@ -192,14 +197,87 @@ static void cut_tile(const Schedule *s, LowerGroup *group, Partition partition, 
     if (panels_step && panels_step < panels)
         panels = panels_step;
     bool small = group->work < SMALL_PRODUCT && s->plan->most_sums > SUMS_ELSEWHERE;
-    TileColumns kind = !group->batched                ? TILE_WEIGHTS
-                       : partition == PARTITION_ROWS ? TILE_BLOCK_ROWS
-                                                     : TILE_ALL_ROWS;
+    TileColumns kind = !group->batched ? TILE_WEIGHTS : partition == PARTITION_ROWS ? TILE_BLOCK_ROWS : TILE_ALL_ROWS;
     group->tile = tile_of_product(s->machine, panels, columns, kind, small ? SUMS_ELSEWHERE : s->plan->most_sums);
 }
 
 static bool is_transpose(const LowerGroup *group) {
     return group->items.at[0]->node->op == OP_TRANSPOSE;
+}
+
+/* ---- what waits for what --------------------------------------------------------------------------------------------------------- */
+
+static bool is_ready(const Schedule *s, int index) {
+    return s->ready[index / 64] >> index % 64 & 1;
+}
+
+/* The first ready group from `index` on; -1: none. */
+static int next_ready(const Schedule *s, int index) {
+    int count = s->plan->groups.count;
+    while (index < count && !is_ready(s, index))
+        index = s->ready[index / 64] >> index % 64 ? index + 1 : (index / 64 + 1) * 64;
+    return index < count ? index : -1;
+}
+
+static void make_ready(Schedule *s, int index) {
+    s->ready[index / 64] |= UINT64_C(1) << index % 64;
+}
+
+static void make_wait(Schedule *s, int index, int group) {
+    *LIST_ADD(s->plan->arena, &s->ties[group].waiters) = index;
+    s->ties[index].waits++;
+}
+
+static void make_done(Schedule *s, int index) {
+    s->done[index] = true;
+    s->ready[index / 64] &= ~(UINT64_C(1) << index % 64);
+    for (int i = 0; i < s->ties[index].waiters.count; i++) {
+        int waiter = s->ties[index].waiters.at[i];
+        if (--s->ties[waiter].waits == 0)
+            make_ready(s, waiter);
+    }
+}
+
+/* A group that changes a tensor waits for those that read what it was. */
+static void tie_changes(Schedule *s, int index, const Reads *readers) {
+    const LowerGroup *group = &s->plan->groups.at[index];
+    for (int i = 0; i < group->items.count; i++)
+        for (int j = 0; j < group->items.at[i]->sinks.count; j++) {
+            const Tensor *tensor = group->items.at[i]->sinks.at[j].tensor;
+            s->ties[index].writes |= tensor != NULL;
+            for (int k = 0; tensor && k < readers[tensor->index].count; k++) {
+                const Read *read = readers[tensor->index].at[k];
+                if (read->reader == index)
+                    continue;
+                *LIST_ADD(s->plan->arena, &s->ties[index].changes) = read;
+                make_wait(s, index, read->reader);
+            }
+        }
+}
+
+/* What a group reads is there before it, or in the kernel in hand; before a tensor changes, the guard has been passed. */
+static void find_ties(Schedule *s) {
+    Arena *arena = s->plan->arena;
+    int count = s->plan->groups.count, guard = s->plan->guard_group;
+    Reads *readers = arena_array(arena, Reads, s->plan->tensor_count + 1); /* by tensor */
+    s->ties = arena_array(arena, Ties, count + 1);
+    s->ready = arena_array(arena, uint64_t, count / 64 + 1);
+    for (int i = 0; i < s->reads.count; i++) {
+        const Read *read = &s->reads.at[i];
+        *LIST_ADD(arena, read->tensor ? &readers[read->tensor->index] : &s->ties[read->group].by) = read;
+        if (read->tensor || read->group == read->reader)
+            continue;
+        *LIST_ADD(arena, &s->ties[read->reader].from) = read;
+        make_wait(s, read->reader, read->group);
+    }
+    for (int i = 0; i < count; i++) {
+        tie_changes(s, i, readers);
+        if (guard >= 0 && i != guard && s->ties[i].writes)
+            make_wait(s, i, guard);
+        s->ties[i].partition = partition_of(s, &s->plan->groups.at[i]);
+        if (!s->ties[i].waits)
+            make_ready(s, i);
+    }
 }
 
 /* ---- what may share a kernel ----------------------------------------------------------------------------------------------------- */
@@ -208,34 +286,20 @@ static bool in_kernel(const Schedule *s, int group, int kernel) {
     return s->done[group] && s->kernel[group] == kernel;
 }
 
-/* Everything it reads is there, or in the kernel in hand where `kernel` is one; readers of what it changes are done. */
-static bool is_ready(const Schedule *s, int index) {
-    const LowerGroup *group = &s->plan->groups.at[index];
-    for (int i = 0; i < s->reads.count; i++) {
-        const Read *read = &s->reads.at[i];
-        if (read->reader == index && read->group >= 0 && read->group != index && !s->done[read->group])
+static bool reads_within(const Schedule *s, const LowerKernel *kernel, int number, int index, int axis) {
+    const Ties *ties = &s->ties[index];
+    for (int i = 0; i < ties->from.count; i++) {
+        const Read *read = ties->from.at[i];
+        if (!in_kernel(s, read->group, number))
+            continue;
+        if (kernel->partition == PARTITION_ROWS && !read->same_row)
             return false;
-        bool before = read->tensor && read->reader != index && !s->done[read->reader] && writes(group, read->tensor);
-        if (before)
+        if (kernel->partition == PARTITION_PANELS && read->axis[axis] != s->plan->groups.at[read->group].axis)
             return false;
     }
-    int guard = s->plan->guard_group;
-    return guard < 0 || index == guard || !writes(group, NULL) || s->done[guard];
-}
-
-static bool reads_within(const Schedule *s, const LowerKernel *kernel, int number, int index, int axis) {
-    const LowerGroup *group = &s->plan->groups.at[index];
-    for (int i = 0; i < s->reads.count; i++) {
-        const Read *read = &s->reads.at[i];
-        bool own =
-            read->reader == index && read->group >= 0 && read->group != index && in_kernel(s, read->group, number);
-        if (own && kernel->partition == PARTITION_ROWS && !read->same_row)
-            return false;
-        if (own && kernel->partition == PARTITION_PANELS && read->axis[axis] != s->plan->groups.at[read->group].axis)
-            return false;
-        bool changed =
-            read->tensor && read->reader != index && in_kernel(s, read->reader, number) && writes(group, read->tensor);
-        if (changed && read->axis[s->plan->groups.at[read->reader].axis] != axis)
+    for (int i = 0; i < ties->changes.count; i++) {
+        const Read *read = ties->changes.at[i];
+        if (in_kernel(s, read->reader, number) && read->axis[s->plan->groups.at[read->reader].axis] != axis)
             return false;
     }
     return true;
@@ -245,11 +309,11 @@ static bool joins(const Schedule *s, const LowerKernel *kernel, int number, int 
     const LowerGroup *group = &s->plan->groups.at[index];
     int guard = s->plan->guard_group;
     *axis = 0;
-    if (guard >= 0 && writes(group, NULL) && in_kernel(s, guard, number))
+    if (guard >= 0 && s->ties[index].writes && in_kernel(s, guard, number))
         return false;
     if (kernel->partition == PARTITION_ROWS)
-        return partition_of(s, group) == PARTITION_ROWS && reads_within(s, kernel, number, index, 0);
-    if (kernel->partition != PARTITION_PANELS || partition_of(s, group) != PARTITION_PANELS)
+        return s->ties[index].partition == PARTITION_ROWS && reads_within(s, kernel, number, index, 0);
+    if (kernel->partition != PARTITION_PANELS || s->ties[index].partition != PARTITION_PANELS)
         return false;
     int64_t first = panels_of(group->dims[0]), second = group->rank == 2 ? panels_of(group->dims[1]) : 0;
     bool too_few = s->threads && first < s->machine->cores && second > first;    /* the other axis has work for all */
@@ -267,18 +331,14 @@ static bool joins(const Schedule *s, const LowerKernel *kernel, int number, int 
 static bool waits_for_reader(const Schedule *s, int index, int open) {
     if (!is_transpose(&s->plan->groups.at[index]) || !s->plan->groups.at[index].vector)
         return false;
-    for (int i = 0; i < s->reads.count; i++) {
-        const Read *read = &s->reads.at[i];
-        if (read->group != index)
-            continue;
-        if (partition_of(s, &s->plan->groups.at[read->reader]) == PARTITION_ROWS)
+    for (int i = 0; i < s->ties[index].by.count; i++) {
+        const Ties *reader = &s->ties[s->ties[index].by.at[i]->reader];
+        if (reader->partition == PARTITION_ROWS)
             return false;
         bool ready = true;
-        for (int j = 0; j < s->reads.count; j++) {
-            const Read *other = &s->reads.at[j];
-            bool counts = other->reader == read->reader && other->group >= 0 && other->group != read->reader &&
-                          other->group != index;
-            ready &= !counts || (s->done[other->group] && s->kernel[other->group] != open);
+        for (int j = 0; ready && j < reader->from.count; j++) {
+            int other = reader->from.at[j]->group;
+            ready = other == index || (s->done[other] && s->kernel[other] != open);
         }
         if (ready)
             return false;
@@ -287,36 +347,34 @@ static bool waits_for_reader(const Schedule *s, int index, int open) {
 }
 
 static bool read_by_panels(const Schedule *s, int index) {
-    for (int i = 0; i < s->reads.count; i++)
-        if (s->reads.at[i].group == index &&
-            partition_of(s, &s->plan->groups.at[s->reads.at[i].reader]) == PARTITION_PANELS)
+    for (int i = 0; i < s->ties[index].by.count; i++)
+        if (s->ties[s->ties[index].by.at[i]->reader].partition == PARTITION_PANELS)
             return true;
     return false;
 }
 
 /* What is not of the batch first, since much waits for it; then rows, then the guard, then the rest in order. */
-static int urgency(const Schedule *s, int index) {
+static int urgency_of(const Schedule *s, int index) {
     const LowerGroup *group = &s->plan->groups.at[index];
-    if (group->prologue && !writes(group, NULL) && !(is_transpose(group) && read_by_panels(s, index)))
+    if (group->prologue && !s->ties[index].writes && !(is_transpose(group) && read_by_panels(s, index)))
         return 0;
-    if (partition_of(s, group) == PARTITION_ROWS)
+    if (s->ties[index].partition == PARTITION_ROWS)
         return 1;
     return index == s->plan->guard_group ? 2 : 3;
 }
 
 static int next_seed(const Schedule *s) {
     int best = -1;
-    for (int i = 0; i < s->plan->groups.count; i++)
-        if (!s->done[i] && is_ready(s, i) && !waits_for_reader(s, i, -1) &&
-            (best < 0 || urgency(s, i) < urgency(s, best)))
+    for (int i = next_ready(s, 0); i >= 0; i = next_ready(s, i + 1))
+        if ((best < 0 || s->ties[i].urgency < s->ties[best].urgency) && !waits_for_reader(s, i, -1))
             best = i;
     return best;
 }
 
 static void add_group(Schedule *s, LowerKernel *kernel, int number, int index, int axis) {
     s->plan->groups.at[index].axis = axis;
-    s->done[index] = true;
     s->kernel[index] = number;
+    make_done(s, index);
     *LIST_ADD(s->plan->arena, &kernel->groups) = index;
 }
 
@@ -333,14 +391,14 @@ static void open_kernel(Schedule *s, int seed) {
     int number = s->plan->kernels.count - 1;
     LowerGroup *group = &s->plan->groups.at[seed];
     memset(kernel, 0, sizeof *kernel);
-    kernel->partition = group->alone && !group->batched ? PARTITION_NONE : partition_of(s, group);
+    kernel->partition = group->alone && !group->batched ? PARTITION_NONE : s->ties[seed].partition;
     int axis = seed_axis(s, group);
     kernel->extent = kernel->partition == PARTITION_PANELS ? group->dims[axis] : 0;
     add_group(s, kernel, number, seed, axis);
     for (bool more = true; more && kernel->partition != PARTITION_NONE;) {
         more = false;
-        for (int i = 0; i < s->plan->groups.count; i++) {
-            bool may = !s->done[i] && !s->plan->groups.at[i].alone && is_ready(s, i) && !waits_for_reader(s, i, number);
+        for (int i = next_ready(s, 0); i >= 0; i = next_ready(s, i + 1)) {
+            bool may = !s->plan->groups.at[i].alone && !waits_for_reader(s, i, number);
             if (may && joins(s, kernel, number, i, &axis)) {
                 add_group(s, kernel, number, i, axis);
                 more = true;
@@ -362,7 +420,8 @@ static void cut_rounds(Schedule *s, LowerKernel *kernel) {
         if (shared && group->tile.panels > kernel->step)
             kernel->step = group->tile.panels;
     }
-    for (int i = 0; i < kernel->groups.count; i++) { /* a narrower one goes along where it fits into each round, the last too */
+    for (int i = 0; i < kernel->groups.count;
+         i++) { /* a narrower one goes along where it fits into each round, the last too */
         LowerGroup *group = &s->plan->groups.at[kernel->groups.at[i]];
         bool shared = kernel->partition == PARTITION_PANELS && group->axis == 0;
         int tile = group->tile.panels;
@@ -377,8 +436,9 @@ static void make_scratch(const Schedule *s, const LowerKernel *kernel, int numbe
         const LowerGroup *group = &s->plan->groups.at[kernel->groups.at[i]];
         Buffer *buffer = is_transpose(group) && group->vector ? group->items.at[0]->buffer : NULL;
         bool own = buffer != NULL;
-        for (int j = 0; j < s->reads.count; j++)
-            own = own && (s->reads.at[j].group != kernel->groups.at[i] || in_kernel(s, s->reads.at[j].reader, number));
+        const Reads *by = &s->ties[kernel->groups.at[i]].by;
+        for (int j = 0; j < by->count; j++)
+            own = own && in_kernel(s, by->at[j]->reader, number);
         if (!own)
             continue;
         buffer->role = BUFFER_SCRATCH;
@@ -388,8 +448,8 @@ static void make_scratch(const Schedule *s, const LowerKernel *kernel, int numbe
     }
 }
 
-void lower_schedule(LowerPlan *plan, Graph *graph, const LowerOptions *options) {
-    Schedule s = {.plan = plan, .graph = graph, .machine = options->machine ? options->machine : machine_named(NULL)};
+void lower_schedule(LowerPlan *plan, const LowerOptions *options) {
+    Schedule s = {.plan = plan, .machine = options->machine ? options->machine : machine_named(NULL)};
     s.done = arena_array(plan->arena, bool, plan->groups.count + 1);
     s.kernel = arena_array(plan->arena, int, plan->groups.count + 1);
     s.always = options->threads == LOWER_THREADS_ALWAYS;
@@ -402,6 +462,9 @@ void lower_schedule(LowerPlan *plan, Graph *graph, const LowerOptions *options) 
     s.threads = s.always || (options->threads == LOWER_THREADS_WHERE_WORTH && cycles >= WORTH_THREADS);
     plan->parallel = s.threads && plan->function->sinks.count > 0;
     find_reads(&s);
+    find_ties(&s);
+    for (int i = 0; i < plan->groups.count; i++)
+        s.ties[i].urgency = urgency_of(&s, i);
     for (int seed; (seed = next_seed(&s)) >= 0;)
         open_kernel(&s, seed);
     for (int i = 0; i < plan->groups.count; i++)
