@@ -68,42 +68,76 @@ static bool is_reserved(const char *name) {
     return false;
 }
 
-static bool is_taken(const Builder *b, Name name) {
-    if (is_reserved(name))
-        return true;
-    for (int i = 0; i < b->names.count; i++)
-        if (*b->names.at[i] == name)
-            return true;
-    for (int i = 0; b->kernel && i < b->kernel->buffer_count; i++)
-        if (b->kernel->buffers[i]->name == name)
-            return true;
-    return false;
+static LocalName *name_slot(const LocalNames *names, Name name) {
+    uint64_t at = (uint64_t)(uintptr_t)name * 0x9E3779B97F4A7C15u >> 32;
+    for (;; at++) {
+        LocalName *local = &names->at[at & (names->size - 1)];
+        if (!local->name || local->name == name)
+            return local;
+    }
 }
 
-/* The wish as an identifier that nothing in the kernel has yet: x, x_2, x_3 … */
+static void grow_names(Builder *b) {
+    LocalNames larger = {.size = b->names.size ? b->names.size * 2 : 32, .count = b->names.count};
+    larger.at = arena_array(b->arena, LocalName, larger.size);
+    for (size_t i = 0; i < b->names.size; i++)
+        if (b->names.at[i].name)
+            *name_slot(&larger, b->names.at[i].name) = b->names.at[i];
+    b->names = larger;
+}
+
+/* Stays where it is until another name is looked up. */
+static LocalName *local_name(Builder *b, Name name) {
+    if (b->names.count * 2 >= b->names.size)
+        grow_names(b);
+    LocalName *local = name_slot(&b->names, name);
+    if (!local->name) {
+        *local = (LocalName){.name = name, .taken = is_reserved(name)};
+        b->names.count++;
+    }
+    return local;
+}
+
+/* The wish as an identifier that nothing in the kernel has yet, to be taken at once: x, x_2, x_3 … */
 static Name free_name(Builder *b, const char *wish) {
     char *identifier = arena_printf(b->arena, "%s%s", isdigit((unsigned char)*wish) || !*wish ? "_" : "", wish);
     for (char *at = identifier; *at; at++)
         if (!isalnum((unsigned char)*at))
             *at = '_';
-    Name name = name_of(identifier);
-    for (int number = 2; is_taken(b, name); number++)
+    Name wanted = name_of(identifier), name = wanted;
+    if (!local_name(b, wanted)->taken)
+        return wanted;
+    int number = local_name(b, wanted)->tried;
+    for (number = number ? number + 1 : 2;; number++) {
         name = name_of(arena_printf(b->arena, "%s_%d", identifier, number));
+        if (!local_name(b, name)->taken)
+            break;
+    }
+    local_name(b, wanted)->tried = number;
     return name;
 }
 
 static void claim_name(Builder *b, Name *slot, const char *wish) {
     *slot = free_name(b, wish);
-    *LIST_ADD(b->arena, &b->names) = slot;
+    LocalName *local = local_name(b, *slot);
+    local->taken = true;
+    local->slot = slot;
+}
+
+/* A local that has the name by chance gets another. */
+void build_take_name(Builder *b, Name name) {
+    LocalName *local = local_name(b, name);
+    Name *slot = local->slot;
+    local->taken = true;
+    local->slot = NULL;
+    if (slot)
+        claim_name(b, slot, name);
 }
 
 /* ---- Buffers
  * ---------------------------------------------------------------------------------------------------------- */
 
-static bool list_buffer(Arena *arena, Buffer ***list, int *count, Buffer *buffer) {
-    for (int i = 0; i < *count; i++)
-        if ((*list)[i] == buffer)
-            return false;
+void buffer_append(Arena *arena, Buffer ***list, int *count, Buffer *buffer) {
     if ((*count & (*count - 1)) == 0) { /* full at each power of two */
         Buffer **larger = arena_array(arena, Buffer *, *count ? *count * 2 : 1);
         if (*count)
@@ -111,18 +145,22 @@ static bool list_buffer(Arena *arena, Buffer ***list, int *count, Buffer *buffer
         *list = larger;
     }
     (*list)[(*count)++] = buffer;
-    return true;
 }
 
-/* A buffer comes into the kernel: a local that has its name by chance gets another. */
 static void touch_buffer(Builder *b, Buffer *buffer) {
     if (!b->kernel)
         BUG("a math function touches memory: %s", buffer->name);
-    if (!list_buffer(b->arena, &b->kernel->buffers, &b->kernel->buffer_count, buffer))
+    if (buffer->toucher == b->kernel)
         return;
-    for (int i = 0; i < b->names.count; i++)
-        if (*b->names.at[i] == buffer->name)
-            *b->names.at[i] = free_name(b, buffer->name);
+    buffer->toucher = b->kernel;
+    buffer_append(b->arena, &b->kernel->buffers, &b->kernel->buffer_count, buffer);
+    build_take_name(b, buffer->name);
+}
+
+void build_rename(Builder *b, Buffer *buffer, Name name) {
+    buffer->name = name;
+    if (b->kernel && buffer->toucher == b->kernel)
+        build_take_name(b, name);
 }
 
 /* ---- Leaves
@@ -473,7 +511,10 @@ void build_store(Builder *b, Buffer *buffer, Value *index, Value *value) {
     if (value->type.scalar != buffer->scalar)
         BUG("%s: %s into %s, which holds %s", kernel_name(b), scalar_name(value->type.scalar), buffer->name,
             scalar_name(buffer->scalar));
-    list_buffer(b->arena, &b->kernel->written, &b->kernel->written_count, buffer);
+    if (buffer->writer != b->kernel) {
+        buffer->writer = b->kernel;
+        buffer_append(b->arena, &b->kernel->written, &b->kernel->written_count, buffer);
+    }
     Statement *store = statement_new(b, STATEMENT_STORE);
     store->buffer = buffer;
     store->index = index;

@@ -65,6 +65,8 @@ typedef struct Buffer {
     int slot;                /* FEED: of the data set */
     int first_use, last_use; /* its lifetime, set by the plan: steps of the function, barriers not counted; -1: before the first */
     bool taken_at_once;      /* OUTPUT: it lives to the end of the call, no longer; set by the plan */
+    const struct Kernel *toucher, *writer; /* the latest to touch it and to store to it: build.c's */
+    const struct Function *user;           /* the latest that uses it: point.c's */
 } Buffer;
 
 /* ---- Values ------------------------------------------------------------------------------------------------------------- */
@@ -213,12 +215,25 @@ typedef struct Module {
 } Module;
 
 /* ---- Building (kernel/build.c): type-checked constructors; a mistake is a BUG ------------------------------------------------- */
+typedef struct LocalName {
+    Name name;
+    bool taken; /* by a local, by a buffer that the kernel touches, by C */
+    Name *slot; /* the local's; NULL: none has it */
+    int tried;  /* name_2, name_3 … up to this one are taken; 0: none was wanted */
+} LocalName;
+
+/* Open addressing; the size is a power of two, at least half is free. */
+typedef struct LocalNames {
+    LocalName *at;
+    size_t size, count;
+} LocalNames;
+
 typedef struct Builder {
     Arena *arena;
     Module *module;
     Kernel *kernel;     /* may be NULL inside a math function */
-    Block *block;       /* where statements go */
-    LIST(Name *) names; /* taken in this kernel: start a Builder with it empty for each kernel */
+    Block *block;     /* where statements go */
+    LocalNames names; /* in this kernel: start a Builder with it empty for each kernel */
 } Builder;
 
 Value *value_number(Builder *b, ValueType type, double number); /* integers too, exactly */
@@ -249,6 +264,12 @@ Block *build_if(Builder *b, Value *condition);
 void build_end(Builder *b, Block *outer);
 void build_prefetch(Builder *b, Buffer *buffer, Value *index);
 void build_comment(Builder *b, const char *text);
+/* No local gets this name. */
+void build_take_name(Builder *b, Name name);
+/* A buffer gets another name, in the kernel in hand, too. */
+void build_rename(Builder *b, Buffer *buffer, Name name);
+/* A list that has room for the next power of two. */
+void buffer_append(Arena *arena, Buffer ***list, int *count, Buffer *buffer);
 
 /* ---- machine.c: what tiles are cut for. It decides nothing that changes a bit ------------------------------------------------- */
 typedef struct Machine {

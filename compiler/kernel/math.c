@@ -29,7 +29,7 @@ Value *formula_argument(Formula *f, const char *name, ValueType type) {
     value->type = type;
     value->number.integer = f->function->argument_count;
     value->let = name_of(name);
-    *LIST_ADD(f->b.arena, &f->b.names) = &value->let;
+    build_take_name(&f->b, value->let);
     f->function->argument_names[f->function->argument_count] = value->let;
     f->function->arguments[f->function->argument_count++] = type;
     return value;

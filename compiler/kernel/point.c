@@ -67,20 +67,16 @@ static void make_unique(Lowering *l, Buffer *buffer) {
         Name name = name_of(wish);
         for (int again = 2; is_taken(l->target, yields, name); again++)
             name = name_of(arena_printf(l->b.arena, "%s_%d", wish, again));
-        yields->name = name;
+        build_rename(&l->b, yields, name);
     }
 }
 
 Buffer *lower_use(Lowering *l, Buffer *buffer) {
-    for (int i = 0; i < l->target->buffer_count; i++)
-        if (l->target->buffers[i] == buffer)
-            return buffer;
+    if (buffer->user == l->target)
+        return buffer;
     make_unique(l, buffer);
-    Buffer **more = arena_array(l->b.arena, Buffer *, l->target->buffer_count + 1);
-    if (l->target->buffer_count)
-        memcpy(more, l->target->buffers, sizeof(Buffer *) * (size_t)l->target->buffer_count);
-    more[l->target->buffer_count++] = buffer;
-    l->target->buffers = more;
+    buffer->user = l->target;
+    buffer_append(l->b.arena, &l->target->buffers, &l->target->buffer_count, buffer);
     return buffer;
 }
 
