@@ -42,18 +42,18 @@ static void find_lifetimes(Function *function) {
         Buffer *buffer = function->buffers[i];
         buffer->first_use = buffer->role == BUFFER_FEED ? -1 : INT32_MAX; /* the runtime fills feeds before the call */
         buffer->last_use = -1;
-        for (int s = 0; s < function->step_count; s++) {
-            const Kernel *kernel = function->steps[s].kernel;
-            for (int k = 0; kernel && k < kernel->buffer_count; k++)
-                if (kernel->buffers[k] == buffer) {
-                    if (s < buffer->first_use)
-                        buffer->first_use = s;
-                    buffer->last_use = s;
-                }
-        }
-        if (buffer->taken_at_once)
-            buffer->last_use = function->step_count;
     }
+    for (int s = 0; s < function->step_count; s++) {
+        const Kernel *kernel = function->steps[s].kernel;
+        for (int k = 0; kernel && k < kernel->buffer_count; k++) {
+            Buffer *buffer = kernel->buffers[k];
+            buffer->first_use = s < buffer->first_use ? s : buffer->first_use;
+            buffer->last_use = s;
+        }
+    }
+    for (int i = 0; i < function->buffer_count; i++)
+        if (function->buffers[i]->taken_at_once)
+            function->buffers[i]->last_use = function->step_count;
 }
 
 /* Scratch of all threads lies behind the block; functions share it. */
@@ -69,36 +69,40 @@ static bool alive_together(const Buffer *a, const Buffer *b) {
     return a->first_use <= b->last_use && b->first_use <= a->last_use;
 }
 
-/* First fit: each in turn at the lowest place that is free during its life. Returns where the room ends. */
-static uint64_t place_in_order(Buffer **order, int count, uint64_t base) {
+/* First fit: each in turn at the lowest place that is free during its life. `placed` holds as many, by their places.
+   Returns where the room ends. */
+static uint64_t place_in_order(Buffer **order, int count, uint64_t base, Buffer **placed) {
     uint64_t end = base;
     for (int i = 0; i < count; i++) {
-        uint64_t at = base;
-        for (bool moved = true; moved;) {
-            moved = false;
-            for (int j = 0; j < i; j++) {
-                uint64_t other_end = order[j]->offset + buffer_bytes(order[j]);
-                if (alive_together(order[i], order[j]) && at < other_end &&
-                    order[j]->offset < at + buffer_bytes(order[i])) {
-                    at = other_end;
-                    moved = true;
-                }
-            }
+        Buffer *buffer = order[i];
+        uint64_t at = base, bytes = buffer_bytes(buffer);
+        for (int j = 0; j < i && placed[j]->offset < at + bytes; j++) {
+            uint64_t other_end = placed[j]->offset + buffer_bytes(placed[j]);
+            if (at < other_end && alive_together(buffer, placed[j]))
+                at = other_end;
         }
-        uint64_t buffer_end = place(order[i], at);
+        uint64_t buffer_end = place(buffer, at);
         end = buffer_end > end ? buffer_end : end;
+        int behind = i;
+        for (; behind > 0 && placed[behind - 1]->offset > at; behind--)
+            placed[behind] = placed[behind - 1];
+        placed[behind] = buffer;
     }
     return end;
 }
 
-/* What lives at the fullest moment: no plan needs less. Something begins to live then. */
-static uint64_t alive_at_once(Buffer *const *buffers, int count) {
-    uint64_t most = 0;
-    for (int i = 0; i < count; i++) {
-        uint64_t alive = 0;
-        for (int j = 0; j < count; j++)
-            if (buffers[j]->first_use <= buffers[i]->first_use && buffers[i]->first_use <= buffers[j]->last_use)
-                alive += buffer_bytes(buffers[j]);
+/* What lives at the fullest moment: no plan needs less. */
+static uint64_t alive_at_once(Arena *arena, Buffer *const *buffers, int count, int step_count) {
+    uint64_t *born = arena_array(arena, uint64_t, step_count + 3); /* bytes, by step + 1 */
+    uint64_t *dead = arena_array(arena, uint64_t, step_count + 3);
+    for (int i = 0; i < count; i++)
+        if (buffers[i]->first_use <= buffers[i]->last_use) {
+            born[buffers[i]->first_use + 1] += buffer_bytes(buffers[i]);
+            dead[buffers[i]->last_use + 2] += buffer_bytes(buffers[i]);
+        }
+    uint64_t most = 0, alive = 0;
+    for (int i = 0; i < step_count + 3; i++) {
+        alive += born[i] - dead[i];
         most = alive > most ? alive : most;
     }
     return most;
@@ -119,6 +123,7 @@ static void place_earlier(Buffer **order, int count) {
 static uint64_t place_shared(Arena *arena, Function *function, uint64_t base) {
     Buffer **order = arena_array(arena, Buffer *, function->buffer_count + 1);
     Buffer **best = arena_array(arena, Buffer *, function->buffer_count + 1);
+    Buffer **placed = arena_array(arena, Buffer *, function->buffer_count + 1);
     int count = 0;
     for (int i = 0; i < function->buffer_count; i++) {
         if (!buffer_shares_room(function->buffers[i]))
@@ -128,16 +133,16 @@ static uint64_t place_shared(Arena *arena, Function *function, uint64_t base) {
             order[at] = order[at - 1];
         order[at] = function->buffers[i];
     }
-    uint64_t least = base + alive_at_once(order, count), end = UINT64_MAX;
+    uint64_t least = base + alive_at_once(arena, order, count, function->step_count), end = UINT64_MAX;
     for (int i = 0; i < ORDERS_TRIED && end > least; i++) {
-        uint64_t now = place_in_order(order, count, base);
+        uint64_t now = place_in_order(order, count, base, placed);
         if (now < end) {
             memcpy(best, order, sizeof *order * (size_t)count);
             end = now;
         }
         place_earlier(order, count);
     }
-    return place_in_order(best, count, base);
+    return place_in_order(best, count, base, placed);
 }
 
 /* ---- barriers ---------------------------------------------------------------------------------------------------- */
