@@ -79,11 +79,15 @@ char *arena_printf(Arena *arena, const char *format, ...) {
     va_list arguments, again;
     va_start(arguments, format);
     va_copy(again, arguments);
-    int length = vsnprintf(NULL, 0, format, arguments);
+    char brief[256]; /* most texts are short: formatted once */
+    int length = vsnprintf(brief, sizeof brief, format, arguments);
     if (length < 0)
         BUG("cannot format '%s'", format);
     char *result = arena_alloc(arena, (size_t)length + 1);
-    vsnprintf(result, (size_t)length + 1, format, again);
+    if ((size_t)length < sizeof brief)
+        memcpy(result, brief, (size_t)length);
+    else
+        vsnprintf(result, (size_t)length + 1, format, again);
     va_end(again);
     va_end(arguments);
     return result;

@@ -61,6 +61,7 @@ static uint64_t node_hash(const Node *node) {
     memcpy(&number, &node->number, sizeof number);
     hash = mix(hash, number);
     hash = mix(hash, (uint64_t)node->integer);
+    hash = mix(hash, (uint64_t)(uintptr_t)node->tensor);
     hash = mix(hash, (uint64_t)node->rank * 2 + node->batched);
     for (int i = 0; i < node->rank; i++)
         hash = mix(hash, (uint64_t)node->dims[i]);
