@@ -10,6 +10,7 @@ static const char help[] =
     "usage: bpc FILE.bp -o PROGRAM          compile to a native program\n"
     "       bpc run FILE.bp [-- OPTIONS]    compile in memory and run, with the program's own options\n"
     "       bpc --emit=WHAT FILE.bp [-o F]  write a stage: ast graph gradient kernel memory c llvm asm dot mermaid\n"
+    "       bpc --explain=TOPIC FILE.bp     what the compiler decided, and why\n"
     "       bpc -c FILE.bp -o FILE.o        an object file for a host program, by LLVM or --backend=c\n"
     "       bpc --emit=header FILE.bp       what that object declares, for C and C++\n"
     "       bpc check FILE.bp               diagnostics only\n"
@@ -26,6 +27,7 @@ static const char help[] =
     "  --backend=c       with -c: the C compiler makes the code\n"
     "  --no-cache        run: what LLVM made before, under XDG_CACHE_HOME, is neither read nor written\n"
     "  --threads=WHEN    auto (where worth it), never or always: which kernels use threads\n"
+    "  --explain=frozen  which layers are frozen, what of them is computed once, why not the rest\n"
     "  --explain=fusion  which values share a kernel, what rides on what, what is stored\n"
     "  --tune            with -o: build it in several ways, keep the fastest here, say how it was made:\n"
     "  --tiles=N --spread=BYTES   at most N sums in a tile; weights that every thread reads in full\n"
@@ -41,6 +43,11 @@ static int wrong(const char *format, const char *what) {
     fprintf(stderr, format, what); /* formats are literals of this file */
     size_t length = strlen(format);
     fputs(length && format[length - 1] == '?' ? " try bpc --help\n" : "; try bpc --help\n", stderr);
+    return 2;
+}
+
+static int unknown_topic(const char *topic) {
+    fprintf(stderr, "bpc: --explain knows %s, not '%s'; try bpc --help\n", explain_topics(), topic);
     return 2;
 }
 
@@ -167,10 +174,11 @@ int main(int argc, char **argv) {
                 code = wrong("unknown stage '%s': ast graph gradient kernel memory c llvm asm dot mermaid header", rest);
             emit_given = true;
         } else if (begins(word, "--explain=", &rest)) {
-            if (strcmp(rest, "fusion") != 0)
-                code = wrong("--explain is fusion, not '%s'", rest);
-            options.emit = EMIT_FUSION;
+            options.explain = explain_topic(rest);
+            options.emit = EMIT_EXPLAIN;
             emit_given = true;
+            if (!options.explain)
+                code = unknown_topic(rest);
         } else if (begins(word, "--dump=", &rest)) {
             if (!stage_named(rest, &options))
                 code = wrong("unknown stage '%s': ast checked graph gradient kernel c", rest);

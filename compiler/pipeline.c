@@ -120,7 +120,7 @@ static bool build(Compilation *c) {
 static bool make_kernels(Compilation *c) {
     LowerOptions options = c->options->lower;
     options.machine = c->machine = machine_named(c->options->native.march);
-    options.explain = c->options->emit == EMIT_FUSION ? &c->explained : NULL;
+    options.explain = c->options->explain && !c->options->explain->print ? &c->explained : NULL;
     c->module = lower(c->arena, c->graph, &options);
     plan_memory(c->graph, c->module);
     if (c->options->verify)
@@ -185,6 +185,12 @@ static void print_plan(const Compilation *c, Text *out) {
         draw_memory(c->graph, c->module, c->machine, out);
     else
         print_memory(c->graph, c->module, c->machine, out);
+}
+
+static int write_explained(Compilation *c) {
+    if (c->options->explain->print)
+        c->options->explain->print(c->graph, &c->explained);
+    return write_text(c, &c->explained);
 }
 
 /* ---- through LLVM ------------------------------------------------------------------------------------------------ */
@@ -326,8 +332,8 @@ static int run_stages(Compilation *c) {
         return 0;
     if (emit == EMIT_KERNEL)
         return write_stage(c, print_kernel);
-    if (emit == EMIT_FUSION)
-        return write_text(c, &c->explained);
+    if (emit == EMIT_EXPLAIN)
+        return write_explained(c);
     switch (emit) {
     case EMIT_RUN: return run_in_memory(c);
     case EMIT_LLVM: return write_llvm(c, LLVM_FORM_TEXT);

@@ -3,6 +3,7 @@
 #define BPC_PIPELINE_H
 
 #include "emit/emit.h"
+#include "explain.h"
 #include "graph/graph.h"
 
 typedef enum Stage {
@@ -21,8 +22,8 @@ typedef enum Emit {
     EMIT_AST, EMIT_GRAPH, EMIT_GRADIENT, EMIT_KERNEL, EMIT_C, EMIT_DOT, EMIT_MERMAID,
     EMIT_MEMORY, /* the plan of memory: text, or a picture where the output ends in .svg */
     EMIT_RUN, /* bpc run: compiled in memory by LLVM and run at once */
-    EMIT_FUSION, /* --explain=fusion */
     EMIT_LLVM, EMIT_ASSEMBLY, EMIT_OBJECT, /* LLVM's text, the machine's, -c */
+    EMIT_EXPLAIN, /* --explain=TOPIC */
     EMIT_HEADER, /* the functions of -c, for a host program in C */
 } Emit;
 
@@ -34,6 +35,7 @@ typedef struct CompileOptions {
     bool time, verify;
     LowerOptions lower;
     NativeOptions native;
+    const ExplainTopic *explain; /* EMIT_EXPLAIN */
     bool by_llvm;  /* EMIT_PROGRAM: code by LLVM, the C compiler only links */
     bool by_c;     /* EMIT_OBJECT: code by the C compiler */
     bool tune;     /* search for the fastest */

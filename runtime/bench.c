@@ -163,6 +163,19 @@ static enum bp_outcome bench_time(struct bp_instance *instance, const struct bp_
     return bench_print(instance, &json, sweep->threads, error) ? BP_OK : BP_FAILED;
 }
 
+/* As a phase of many epochs does. */
+static enum bp_outcome bench_keep(struct bp_instance *instance, const struct bp_train *train,
+                                  const struct bp_table *table, const int64_t *order, struct bp_kept *kept,
+                                  struct bp_error *error) {
+    if (!bp_kept_start(kept, &train->prefix, error))
+        return BP_FAILED;
+    if (!train->prefix.function.code ||
+        bp_kept_bytes(&train->prefix, table->rows) > bp_cache_bytes(instance->options) ||
+        !bp_kept_reserve(kept, table->rows))
+        return BP_OK;
+    return bp_kept_fill(kept, instance, table, order, table->rows);
+}
+
 static enum bp_outcome bench_train(struct bp_instance *instance, struct bp_error *error) {
     const struct bp_program *program = instance->program;
     const struct bp_train *train = bench_phase(instance);
@@ -174,6 +187,7 @@ static enum bp_outcome bench_train(struct bp_instance *instance, struct bp_error
     const struct bp_data *data = train->data < 0 ? NULL : &program->data[train->data];
     struct bp_table table;
     struct bp_sweep sweep = {0};
+    struct bp_kept kept = {0};
     int64_t rows = bench_rows(train, data);
     int64_t *order = data ? bench_table(&table, data, rows, instance->seed, error) : NULL;
     sweep.totals = bp_allocate(((size_t)pass->sum_count + 1) * sizeof(double), "sums", error);
@@ -187,6 +201,8 @@ static enum bp_outcome bench_train(struct bp_instance *instance, struct bp_error
         scalars[BP_SCALAR_ROWS] = (double)train->batch_size;
         bp_class_weights_set(instance, train, NULL, 0);
         bp_call(instance, &train->start);
+        outcome = bench_keep(instance, train, &table, order, &kept, error);
+        sweep.kept = &kept;
         sweep.instance = instance;
         sweep.function = &pass->accumulate;
         sweep.memory = instance->memory;
@@ -198,8 +214,10 @@ static enum bp_outcome bench_train(struct bp_instance *instance, struct bp_error
         sweep.training = 1;
         sweep.sums_offset = pass->sums_offset;
         sweep.sum_count = pass->sum_count;
-        outcome = bench_time(instance, train, &sweep, error);
+        if (outcome == BP_OK)
+            outcome = bench_time(instance, train, &sweep, error);
     }
+    bp_kept_free(&kept);
     free(sweep.totals);
     if (order)
         bench_free(&table, order);

@@ -82,6 +82,7 @@ static void diverge_run(const struct bp_sweep *failed, const struct bp_train *tr
     for (int32_t i = 0; i <= stop; i++)
         stops[i] = i < stop ? 0 : NAN;
     sweep.function = &train->trace;
+    sweep.kept = NULL; /* the trace computes all of it */
     sweep.step = failed->step + (uint64_t)(failed->done - failed->first);
     sweep.first = failed->done;
     sweep.last = failed->done + 1;

@@ -438,7 +438,11 @@ static int host_update(struct bp_host *host, int32_t train, int64_t rows, struct
     const struct bp_train *described = &host->instance.program->trains[train];
     const struct bp_pass *pass = &described->training.passes[0];
     struct host_phase *phase = &host->phases[train];
+    /* the host's rows are new each time: nothing can be kept */
+    const struct bp_kept kept = {.prefix = &described->prefix,
+                                 .numbers = host->instance.tables[described->data].parts[BP_ALL]};
     struct bp_sweep sweep = {.instance = &host->instance,
+                             .kept = &kept,
                              .function = &pass->accumulate,
                              .memory = host->instance.memory,
                              .table = &host->instance.tables[described->data],

@@ -6,12 +6,14 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum options_id {
     OPTIONS_DATA,
     OPTIONS_EPOCHS,
     OPTIONS_SEED,
     OPTIONS_THREADS,
+    OPTIONS_CACHE,
     OPTIONS_LOG,
     OPTIONS_LOG_STEPS,
     OPTIONS_RESUME,
@@ -38,6 +40,8 @@ static const struct options_row {
     [OPTIONS_EPOCHS] = {"--epochs", "[PHASE=]N", "train for N epochs", OPTIONS_RUN},
     [OPTIONS_SEED] = {"--seed", "N", "the seed of weights, order and draws; never of a split (0)", OPTIONS_RUN},
     [OPTIONS_THREADS] = {"--threads", "N", "use N threads; results do not depend on it", OPTIONS_BOTH},
+    [OPTIONS_CACHE] = {"--cache", "BYTES", "what frozen layers give is kept in 0, 64M, 2G (a quarter of the memory)",
+                       OPTIONS_RUN},
     [OPTIONS_LOG] = {"--log", "FILE.jsonl", "write what happens to FILE, one JSON object a line", OPTIONS_RUN},
     [OPTIONS_LOG_STEPS] = {"--log-steps", NULL, "write the loss of each step to the log, too", OPTIONS_RUN},
     [OPTIONS_RESUME] = {"--resume", "FILE", "go on from a checkpoint", OPTIONS_RUN},
@@ -120,6 +124,26 @@ static int options_count(const char *name, const char *text, uint64_t least, uin
         return 1;
     return bp_fail(error, "%s needs a whole number from %llu to %llu, not '%.100s'", name, (unsigned long long)least,
                    (unsigned long long)most, text);
+}
+
+/* 0, 4096, 64K, 64M, 2G: powers of 1024. */
+static int options_bytes(const char *name, const char *text, int64_t *bytes, struct bp_error *error) {
+    static const char letters[] = "KMGT";
+    size_t length = strlen(text);
+    const char *unit = length > 0 ? strchr(letters, text[length - 1]) : NULL;
+    int shift = unit ? 10 * (int)(unit - letters + 1) : 0;
+    uint64_t number;
+    if (!options_whole(text, length - (unit != NULL), 0, (uint64_t)INT64_MAX >> shift, &number))
+        return bp_fail(error, "%s needs a number of bytes, such as 0, 64M or 2G, not '%.100s'", name, text);
+    *bytes = (int64_t)(number << shift);
+    return 1;
+}
+
+int64_t bp_cache_bytes(const struct bp_options *options) {
+    if (options->cache >= 0)
+        return options->cache;
+    long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    return pages > 0 && page > 0 ? (int64_t)pages / 4 * page : (int64_t)1 << 30;
 }
 
 /* Which of `count` names the text before '=' is; -1 with an error. */
@@ -215,6 +239,8 @@ static int options_one(struct bp_options *options, const struct bp_program *prog
             return 0;
         options->threads = (int32_t)number;
         return 1;
+    case OPTIONS_CACHE:
+        return options_bytes("--cache", value, &options->cache, error);
     case OPTIONS_BENCH:
         if (!options_count("--bench", value, 1, INT32_MAX, &number, error))
             return 0;
@@ -344,6 +370,7 @@ int bp_options_read(struct bp_options *options, const struct bp_program *program
                     struct bp_error *error) {
     int at = 1, only_files = 0;
     memset(options, 0, sizeof *options);
+    options->cache = -1;
     if (!options_allocate(options, program, error))
         return 0;
     if (at < argc && strcmp(argv[at], "predict") == 0) {

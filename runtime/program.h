@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define BP_ABI      5
+#define BP_ABI      6
 #define BP_MAX_RANK 4
 
 enum bp_type { BP_F32, BP_F64, BP_I32 };
@@ -60,9 +60,10 @@ enum bp_scalar {
 /* ---- Functions: one call does one batch -------------------------------------------------------------------------- */
 /* A batch of one slot, gathered before the call: [capacity][slot width] at `offset`. Of the batch's rows every element is
    written before every call, and zeros beyond the width of panels; beyond those rows nothing is.
+   A slot from the data set's slot_count on is a kept value of the phase (struct bp_prefix).
    `type` may be BP_F64 for a slot of BP_F32: then the runtime converts. */
 struct bp_feed {
-    int32_t slot; /* index among the data set's slots */
+    int32_t slot; /* index among the data set's slots, or of a kept value */
     enum bp_type type;
     uint64_t offset;       /* bytes */
     enum bp_layout layout; /* BP_PANELS: only where `type` is BP_F32 */
@@ -290,6 +291,22 @@ struct bp_class_weights {
     uint64_t offset;
 };
 
+/* What a phase's step and validation read of its frozen layers: functions of a row alone, the same for the whole phase.
+   `function` computes them for a batch; the runtime calls it once for all rows and keeps what it gives, or before every
+   batch. */
+struct bp_kept_value {
+    uint64_t offset; /* BP_F32 [capacity][width], as the function writes it */
+    int32_t width;
+};
+
+struct bp_prefix {
+    struct bp_function function; /* code NULL: the phase keeps nothing */
+    const struct bp_kept_value *values;
+    int32_t value_count;
+    int32_t first_slot; /* feeds read value i as slot first_slot + i */
+    double flops_per_row;
+};
+
 struct bp_early_stopping {
     int32_t metric;   /* index among the metrics of `validation` (or of `training` where from_training), -1: none */
     int32_t from_training;
@@ -312,6 +329,7 @@ struct bp_train {
     const int32_t *averages; /* [trainable_count] the states that are their moving averages, which validation measures, early
                                 stopping keeps and the end of the phase makes the weights; NULL: none */
     struct bp_function start;   /* sets the optimizer's state, once at the phase's start */
+    struct bp_prefix prefix;
     struct bp_measure training; /* one pass; accumulate is the step: forward, backward, update, and sums. Where the loss is
                                    not finite it changes no parameter. The first metrics are losses */
     int32_t first_loss, loss_count; /* where their sums stand among those of the pass; at least 1 */

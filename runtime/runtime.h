@@ -264,6 +264,7 @@ struct bp_options { /* options.c */
     int seed_given, threads_given;
     uint64_t seed;
     int32_t threads; /* 1 .. BP_MAX_THREADS */
+    int64_t cache;   /* --cache: bytes that kept values of frozen layers may take; negative: a quarter of the machine's */
     int64_t bench;   /* --bench: steps or rows; 0: not asked */
     const char *log, *resume, *phase, *weights, *input, *output, *model;
     const char **data_paths; /* [data_count] --data, else NULL */
@@ -276,6 +277,7 @@ struct bp_options { /* options.c */
 int bp_options_read(struct bp_options *options, const struct bp_program *program, int argc, char **argv,
                     struct bp_error *error);
 void bp_options_free(struct bp_options *options);
+int64_t bp_cache_bytes(const struct bp_options *options); /* what --cache allows */
 void bp_options_help(const struct bp_program *program, FILE *out);
 /* The candidate nearest to a misspelt word, or NULL when none is near. */
 const char *bp_nearest(const char *word, const char *const *candidates, int32_t count);
@@ -357,6 +359,17 @@ int bp_model_fitted(const struct bp_data *data, const struct bp_archive *archive
 int bp_model_same_split(const struct bp_archive *archive, const struct bp_table *table);
 int bp_model_save(struct bp_instance *instance, const struct bp_save *save, struct bp_error *error);
 
+/* What a statement or a mode does; each returns an exit code's meaning. */
+enum bp_outcome { BP_OK = 0, BP_FAILED = 1, BP_USAGE = 2, BP_INTERRUPTED = 130 };
+
+/* kept.c: what a phase's frozen layers give for the rows, see program.h's bp_prefix. */
+struct bp_kept {
+    const struct bp_prefix *prefix;
+    float **values;         /* [value_count][rows of the table][width]; NULL: the prefix runs before every batch */
+    const int64_t *numbers; /* 0, 1, 2 … as many as a batch has rows, where `values` is NULL */
+    int64_t *own_numbers;
+};
+
 enum bp_sweep_end { BP_SWEEP_DONE, BP_SWEEP_NOT_FINITE, BP_SWEEP_INTERRUPTED, BP_SWEEP_FAILED };
 /* One function over rows, batch by batch, in one parallel region. */
 struct bp_sweep {
@@ -366,6 +379,7 @@ struct bp_sweep {
     const struct bp_table *table;
     const int64_t *order; /* [rows] row numbers of the table */
     int ascending_by_one; /* they are order[0], order[0] + 1, … : a batch is copied at once */
+    const struct bp_kept *kept; /* what feeds beyond the table's slots read, or NULL */
     int64_t rows, batch;
     int64_t first, last; /* batches first .. last - 1 of the ceil(rows / batch); beyond those they start over */
     int training;        /* step counts on and position is 0; else step is 0 and position the row's place in `order` */
@@ -382,6 +396,17 @@ struct bp_sweep {
     enum bp_sweep_end end; /* out */
 };
 void bp_sweep_run(struct bp_sweep *sweep);
+/* Bytes that the kept values of so many rows take. */
+int64_t bp_kept_bytes(const struct bp_prefix *prefix, int64_t rows);
+/* Without values: they are computed before every batch. */
+int bp_kept_start(struct bp_kept *kept, const struct bp_prefix *prefix, struct bp_error *error);
+/* Room for the values of so many rows of a table; 0 where there is none, and all is as before. */
+int bp_kept_reserve(struct bp_kept *kept, int64_t rows);
+/* The values of rows order[0 .. rows) of the table. */
+enum bp_outcome bp_kept_fill(struct bp_kept *kept, struct bp_instance *instance, const struct bp_table *table,
+                             const int64_t *order, int64_t rows);
+void bp_kept_free(struct bp_kept *kept);
+int bp_reads_kept(const struct bp_function *function, const struct bp_data *data);
 /* A function without feeds (init, start, finish). */
 void bp_call(struct bp_instance *instance, const struct bp_function *function);
 int64_t bp_measure_values(const struct bp_measure *measure); /* how many numbers its metrics are, together */
@@ -414,7 +439,7 @@ int bp_measuring_start(struct bp_measuring *measuring, struct bp_instance *insta
 void bp_measuring_free(struct bp_measuring *measuring);
 /* Measures over order[0 .. rows): values [bp_measure_values]. Allocates nothing. 1 done, 0 interrupted. */
 int bp_measure_again(struct bp_instance *instance, const struct bp_measure *measure, struct bp_measuring *measuring,
-                     int32_t data, const int64_t *order, int64_t rows, double *values);
+                     const struct bp_kept *kept, int32_t data, const int64_t *order, int64_t rows, double *values);
 /* The same once. 1 done, 0 error, -1 interrupted. */
 int bp_measure_run(struct bp_instance *instance, const struct bp_measure *measure, int32_t data, const int64_t *order,
                    int64_t rows, double *values, struct bp_error *error);
@@ -444,8 +469,6 @@ int bp_checkpoint_write(struct bp_instance *instance, const struct bp_progress *
 int bp_checkpoint_read(struct bp_instance *instance, const char *path, struct bp_progress *progress,
                        struct bp_error *error);
 
-/* What a statement or a mode does; each returns an exit code's meaning. */
-enum bp_outcome { BP_OK = 0, BP_FAILED = 1, BP_USAGE = 2, BP_INTERRUPTED = 130 };
 /* train.c; `resumed` is NULL for a phase that starts. */
 enum bp_outcome bp_train_run(struct bp_instance *instance, int32_t statement, struct bp_progress *resumed,
                              struct bp_error *error);

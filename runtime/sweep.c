@@ -16,11 +16,11 @@ struct sweep_run {
 };
 
 /* Rows [low, high) of the batch that begins at `order`, four bytes an element. */
-static void sweep_copy(const struct bp_sweep *sweep, const int64_t *order, const void *from, void *to, int64_t width,
+static void sweep_copy(int ascending_by_one, const int64_t *order, const void *from, void *to, int64_t width,
                        int64_t low, int64_t high) {
     const uint32_t *source = from;
     uint32_t *target = to;
-    if (sweep->ascending_by_one) {
+    if (ascending_by_one) {
         memcpy(target + low * width, source + (order[0] + low) * width,
                (size_t)((high - low) * width) * sizeof *target);
         return;
@@ -41,30 +41,59 @@ static void sweep_widen(const int64_t *order, const float *from, double *to, int
             to[row * width + i] = (double)from[order[row] * width + i];
 }
 
+/* Where a feed's rows come from: row b of the batch is row order[b] of `from`, [][width]. */
+struct sweep_source {
+    const void *from;
+    int64_t width;
+    const int64_t *order;
+    int ascending_by_one;
+};
+
+static struct sweep_source sweep_source(const struct sweep_run *run, const struct bp_feed *feed) {
+    const struct bp_sweep *sweep = run->sweep;
+    const struct bp_data *data = sweep->table->data;
+    struct sweep_source source = {NULL, 0, sweep->order + run->place, sweep->ascending_by_one};
+    if (feed->slot < data->slot_count) {
+        source.from = sweep->table->slots[feed->slot];
+        source.width = data->slots[feed->slot].width;
+        return source;
+    }
+    const struct bp_kept *kept = sweep->kept;
+    int32_t index = feed->slot - kept->prefix->first_slot;
+    source.width = kept->prefix->values[index].width;
+    if (kept->values) {
+        source.from = kept->values[index];
+    } else { /* of this batch alone */
+        source.from = sweep->memory + kept->prefix->values[index].offset;
+        source.order = kept->numbers;
+        source.ascending_by_one = 1;
+    }
+    return source;
+}
+
 /* This thread's share of the batch's rows, into the feeds. */
-static void sweep_gather(const struct sweep_run *run, int32_t thread, int32_t threads) {
+static void sweep_gather(const struct sweep_run *run, const struct bp_function *function, int32_t thread,
+                         int32_t threads) {
     const struct bp_sweep *sweep = run->sweep;
     if (sweep->function->feed_count == 0)
         return;
     int64_t rows = run->context.rows, low = 0, high = rows;
-    const int64_t *order = sweep->order + run->place;
     if (threads > 1) {
         low = rows * thread / threads;
         high = rows * (thread + 1) / threads;
     }
     if (low == high)
         return;
-    for (int32_t i = 0; i < sweep->function->feed_count; i++) {
-        const struct bp_feed *feed = &sweep->function->feeds[i];
-        const struct bp_slot *slot = &sweep->table->data->slots[feed->slot];
-        const void *from = sweep->table->slots[feed->slot];
+    for (int32_t i = 0; i < function->feed_count; i++) {
+        const struct bp_feed *feed = &function->feeds[i];
+        struct sweep_source source = sweep_source(run, feed);
         void *to = sweep->memory + feed->offset;
         if (feed->layout == BP_PANELS)
-            bp_feed_panels(feed, from, slot->width, order, low, high, to);
+            bp_feed_panels(feed, source.from, source.width, source.order, low, high, to);
         else if (feed->type == BP_F64)
-            sweep_widen(order, from, to, slot->width, low, high);
+            sweep_widen(source.order, source.from, to, source.width, low, high);
         else
-            sweep_copy(sweep, order, from, to, slot->width, low, high);
+            sweep_copy(source.ascending_by_one, source.order, source.from, to, source.width, low, high);
     }
 }
 
@@ -118,19 +147,39 @@ static int sweep_finish(struct sweep_run *run, int64_t batch) {
     return 0;
 }
 
+/* The prefix, where its values are wanted and not there. */
+static const struct bp_function *sweep_before(const struct bp_sweep *sweep) {
+    int wanted = sweep->kept && !sweep->kept->values && bp_reads_kept(sweep->function, sweep->table->data);
+    return wanted ? &sweep->kept->prefix->function : NULL;
+}
+
+/* One batch, from its rows to a barrier behind the function. One that is not made for threads is left to the first. */
+static void sweep_call(struct sweep_run *run, const struct bp_function *function, int32_t thread, int32_t threads,
+                       struct bp_team *team) {
+    sweep_gather(run, function, thread, threads);
+    bp_barrier(team, thread);
+    if (function->parallel || threads == 1) {
+        function->code(&run->context, thread, threads);
+    } else if (thread == 0) {
+        struct bp_context alone = run->context;
+        alone.team = NULL;
+        function->code(&alone, 0, 1);
+    }
+    bp_barrier(team, thread);
+}
+
 static void sweep_task(void *argument, int32_t thread, int32_t threads, struct bp_team *team) {
     struct sweep_run *run = argument;
     struct bp_sweep *sweep = run->sweep;
-    bp_code *code = sweep->function->code;
+    const struct bp_function *before = sweep_before(sweep);
     if (thread == 0) {
         run->context.team = team;
         sweep->threads = threads;
     }
     for (int64_t batch = sweep->first;; batch++) {
-        sweep_gather(run, thread, threads);
-        bp_barrier(team, thread);
-        code(&run->context, thread, threads);
-        bp_barrier(team, thread);
+        if (before)
+            sweep_call(run, before, thread, threads, team);
+        sweep_call(run, sweep->function, thread, threads, team);
         if (thread == 0)
             run->stop = sweep_finish(run, batch);
         bp_barrier(team, thread);
@@ -148,7 +197,9 @@ void bp_sweep_run(struct bp_sweep *sweep) {
     if (sweep->first >= sweep->last)
         return;
     sweep_prepare(&run, sweep->first);
-    bp_parallel(sweep->function->parallel ? sweep->instance->threads : 1, sweep_task, &run);
+    const struct bp_function *before = sweep_before(sweep);
+    int parallel = sweep->function->parallel || (before && before->parallel);
+    bp_parallel(parallel ? sweep->instance->threads : 1, sweep_task, &run);
 }
 
 /* ---- Functions without feeds ------------------------------------------------------------------------------------- */
@@ -234,11 +285,12 @@ static int sweep_pass(struct bp_instance *instance, const struct bp_pass *pass, 
 }
 
 int bp_measure_again(struct bp_instance *instance, const struct bp_measure *measure, struct bp_measuring *measuring,
-                     int32_t data, const int64_t *order, int64_t rows, double *values) {
+                     const struct bp_kept *kept, int32_t data, const int64_t *order, int64_t rows, double *values) {
     struct bp_sweep sweep = {0};
     sweep.instance = instance;
     sweep.memory = instance->memory;
     sweep.table = &instance->tables[data];
+    sweep.kept = kept;
     sweep.order = order;
     sweep.rows = rows;
     sweep.ascending_by_one = order[rows - 1] - order[0] == rows - 1; /* parts are ascending */
@@ -254,7 +306,7 @@ int bp_measure_run(struct bp_instance *instance, const struct bp_measure *measur
     struct bp_measuring measuring;
     int done = 0;
     if (bp_measuring_start(&measuring, instance, measure, rows, error))
-        done = bp_measure_again(instance, measure, &measuring, data, order, rows, values) ? 1 : -1;
+        done = bp_measure_again(instance, measure, &measuring, NULL, data, order, rows, values) ? 1 : -1;
     bp_measuring_free(&measuring);
     return done;
 }

@@ -22,6 +22,7 @@ struct train_run {
     double *last_sums;
     struct bp_measuring measuring; /* of the validation part */
     struct bp_text line;           /* the epoch's, for people: one buffer for all epochs */
+    struct bp_kept kept;           /* of frozen layers */
     double started;
 };
 
@@ -133,7 +134,8 @@ static int train_prepare(struct train_run *run, struct bp_error *error) {
         bp_allocate(((size_t)bp_measure_values(&train->validation) + 1) * sizeof(double), "metrics", error);
     run->last_sums = bp_allocate(((size_t)train_pass(run)->sum_count + 1) * sizeof(double), "sums", error);
     return run->order && run->training && run->validation && run->last_sums &&
-           bp_measuring_start(&run->measuring, instance, &train->validation, run->validation_count, error);
+           bp_measuring_start(&run->measuring, instance, &train->validation, run->validation_count, error) &&
+           bp_kept_start(&run->kept, &train->prefix, error);
 }
 
 static int train_begin(struct train_run *run, int resumed, struct bp_error *error) {
@@ -156,6 +158,46 @@ static int train_begin(struct train_run *run, int resumed, struct bp_error *erro
         bp_say(run->instance->log, "%s: %lld rows, %lld steps an epoch\n", run->train->name, (long long)run->row_count,
                (long long)batches);
     return 1;
+}
+
+/* ---- Frozen layers ----------------------------------------------------------------------------------------------- */
+static int train_tell_kept(struct train_run *run, int64_t rows, int64_t bytes, int kept, struct bp_error *error) {
+    struct bp_text json = {0};
+    bp_text_printf(&json, "{\"event\":\"frozen\",\"phase\":");
+    bp_text_json(&json, run->train->name);
+    train_fold(run, &json);
+    bp_text_printf(&json, ",\"rows\":%lld,\"bytes\":%lld,\"kept\":%s}", (long long)rows, (long long)bytes,
+                   kept ? "true" : "false");
+    return bp_log_line(run->instance->log, &json, error);
+}
+
+/* What the frozen layers give is kept where there is room for it, and an epoch that will read it again. */
+static enum bp_outcome train_keep(struct train_run *run, struct bp_error *error) {
+    struct bp_instance *instance = run->instance;
+    if (!run->train->prefix.function.code || run->epochs - run->progress.epoch < 2)
+        return BP_OK;
+    const struct bp_table *table = &instance->tables[run->train->data];
+    int64_t last = run->rows[run->row_count - 1], count = run->row_count;
+    if (run->train->validation.pass_count > 0) {
+        int64_t other = run->validation_rows[run->validation_count - 1];
+        last = other > last ? other : last;
+        count += run->validation_count;
+    }
+    int64_t bytes = bp_kept_bytes(&run->train->prefix, last + 1), most = bp_cache_bytes(instance->options);
+    int keeps = bytes <= most && bp_kept_reserve(&run->kept, last + 1);
+    if (!keeps)
+        bp_say(instance->log,
+               "%s: what frozen layers give is computed for every batch: to keep it for %lld rows takes %.1f MB, and "
+               "--cache allows %.1f MB\n",
+               run->train->name, (long long)count, (double)bytes * 1e-6, (double)most * 1e-6);
+    if (!train_tell_kept(run, count, bytes, keeps, error))
+        return BP_FAILED;
+    enum bp_outcome outcome = BP_OK;
+    if (keeps)
+        outcome = bp_kept_fill(&run->kept, instance, table, run->rows, run->row_count);
+    if (keeps && outcome == BP_OK && run->train->validation.pass_count > 0)
+        outcome = bp_kept_fill(&run->kept, instance, table, run->validation_rows, run->validation_count);
+    return outcome;
 }
 
 /* ---- One epoch --------------------------------------------------------------------------------------------------- */
@@ -212,6 +254,7 @@ static enum bp_outcome train_batches(struct train_run *run, struct bp_error *err
     sweep.function = &train_pass(run)->accumulate;
     sweep.memory = run->instance->memory;
     sweep.table = run->train->data < 0 ? NULL : &run->instance->tables[run->train->data];
+    sweep.kept = &run->kept;
     sweep.order = run->order;
     sweep.ascending_by_one =
         run->rows && !run->train->shuffle && run->rows[run->row_count - 1] - run->rows[0] == run->row_count - 1;
@@ -265,7 +308,7 @@ static enum bp_outcome train_epoch(struct train_run *run, struct bp_error *error
     bp_measure_finish(run->instance, train_pass(run), progress->totals, rows);
     bp_measure_copy(run->instance, &run->train->training, run->training);
     if (run->train->validation.pass_count > 0) {
-        if (!bp_measure_again(run->instance, &run->train->validation, &run->measuring, run->train->data,
+        if (!bp_measure_again(run->instance, &run->train->validation, &run->measuring, &run->kept, run->train->data,
                               run->validation_rows, run->validation_count, run->validation))
             return BP_INTERRUPTED;
     }
@@ -476,8 +519,14 @@ enum bp_outcome bp_train_run(struct bp_instance *instance, int32_t statement, st
         memset(resumed, 0, sizeof *resumed);
     }
     if ((resumed || bp_progress_start(&run.progress, instance->program, statement, error)) &&
-        train_prepare(&run, error) && train_begin(&run, resumed != NULL, error))
-        outcome = train_epochs(&run, error);
+        train_prepare(&run, error) && train_begin(&run, resumed != NULL, error)) {
+        outcome = train_keep(&run, error);
+        if (outcome == BP_OK)
+            outcome = train_epochs(&run, error);
+        else if (outcome == BP_INTERRUPTED)
+            outcome = train_interrupted(&run, error);
+    }
+    bp_kept_free(&run.kept);
     bp_progress_free(&run.progress);
     free(run.order);
     free(run.training);

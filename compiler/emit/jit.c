@@ -81,12 +81,13 @@ static bool has_word(int argc, char **argv, const char *word) {
     return false;
 }
 
+#define TABLE_ROWS 1000.0
+
 /* Passes over a step's loops take some 50 ms: whether they are won back is guessed from a table of a thousand rows, at
    a few operations a nanosecond. */
-static bool trains_long(const struct bp_train *train) {
-    static const double rows = 1000, worth = 1e9;                    /* operations */
-    double steps = (double)train->steps * (double)train->batch_size; /* in rows */
-    return train->flops_per_row * (train->steps ? steps : rows * (double)train->epochs) > worth;
+static bool takes_long(double flops_per_row, double rows) {
+    static const double worth = 1e9; /* operations */
+    return flops_per_row * rows > worth;
 }
 
 void functions_wanted(Arena *arena, const struct bp_program *program, int argc, char **argv, WantedFunctions *wanted) {
@@ -106,7 +107,10 @@ void functions_wanted(Arena *arena, const struct bp_program *program, int argc, 
             }
         } else {
             need(&needs, train->start.name, false);
-            need_measure(&needs, &train->training, measures || trains_long(train));
+            need(&needs, train->prefix.function.name, takes_long(train->prefix.flops_per_row, TABLE_ROWS));
+            double rows = train->steps ? (double)train->steps * (double)train->batch_size
+                                       : TABLE_ROWS * (double)train->epochs;
+            need_measure(&needs, &train->training, measures || takes_long(train->flops_per_row, rows));
         }
         if (!checks && !measures)
             need_measure(&needs, &train->validation, false);

@@ -455,6 +455,26 @@ static void write_check(Writer *w, const struct bp_check *check) {
     close_brace(w);
 }
 
+static void write_kept_value(Writer *w, const struct bp_kept_value *value) {
+    open_brace(w, true);
+    put_unsigned(w, "offset", value->offset);
+    put_integer(w, "width", value->width);
+    close_brace(w);
+}
+
+static void put_prefix(Writer *w, const struct bp_prefix *prefix) {
+    if (!prefix->function.name)
+        return;
+    field(w, "prefix");
+    open_brace(w, false);
+    put_function(w, "function", &prefix->function);
+    PUT_LIST(w, "values", bp_kept_value, prefix->values, prefix->value_count, true, write_kept_value);
+    put_integer(w, "value_count", prefix->value_count);
+    put_integer(w, "first_slot", prefix->first_slot);
+    put_real(w, "flops_per_row", prefix->flops_per_row);
+    close_brace(w);
+}
+
 static void write_trace_point(Writer *w, const struct bp_trace_point *point) {
     open_brace(w, true);
     put_string(w, "name", point->name);
@@ -502,6 +522,7 @@ static void write_train(Writer *w, const struct bp_train *train) {
     put_integer(w, "trainable_count", train->trainable_count);
     put_integers(w, "averages", train->averages, train->trainable_count);
     put_function(w, "start", &train->start);
+    put_prefix(w, &train->prefix);
     put_measure(w, "training", &train->training);
     put_measure(w, "validation", &train->validation);
     put_integer(w, "first_loss", train->first_loss);
@@ -739,6 +760,7 @@ void program_functions(const struct bp_program *program, void (*visit)(void *arg
     for (int32_t i = 0; i < program->train_count; i++) {
         const struct bp_train *train = &program->trains[i];
         visit_name(&visitor, train->start.name);
+        visit_name(&visitor, train->prefix.function.name);
         visit_measure(&visitor, &train->training);
         visit_measure(&visitor, &train->validation);
         visit_name(&visitor, train->trace.name);

@@ -257,6 +257,18 @@ static void describe_trace(Describe *d, const GraphFunction *trace, struct bp_tr
     train->trace_stops = trace->stops->offset;
 }
 
+static struct bp_prefix prefix_of(Describe *d, const GraphTrain *from) {
+    struct bp_prefix prefix = {.function = function_of(d, from->prefix), .value_count = from->kept.count};
+    struct bp_kept_value *values = arena_array(d->arena, struct bp_kept_value, from->kept.count + 1);
+    for (int i = 0; i < from->kept.count; i++)
+        values[i] =
+            (struct bp_kept_value){from->kept.at[i].buffer->offset, (int32_t)node_elements(from->kept.at[i].value)};
+    prefix.values = values;
+    prefix.first_slot = from->kept.count ? (int32_t)from->kept.at[0].input->integer : 0;
+    prefix.flops_per_row = from->prefix_flops_per_row;
+    return prefix;
+}
+
 static struct bp_train train_of(Describe *d, const GraphTrain *from) {
     const TrainPlan *plan = from->plan;
     struct bp_train train = {
@@ -278,6 +290,7 @@ static struct bp_train train_of(Describe *d, const GraphTrain *from) {
     train.trainable_count = all;
     train.averages = from->averages.count ? averages : NULL;
     train.start = function_of(d, from->start);
+    train.prefix = prefix_of(d, from);
     train.training = measure_of(d, &from->training);
     train.validation = measure_of(d, &from->validation);
     train.first_loss = 1;

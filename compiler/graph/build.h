@@ -257,11 +257,16 @@ void build_start(Build *build, GraphTrain *train);
 void build_trace(Build *build, GraphTrain *train, Node **losses, int count);
 /* One more loss to check, whose gradients are those from `first` on. name: NULL where it is the only one. */
 void build_check(Build *build, GraphTrain *train, Name name, Node *objective, int first);
-/* Floating-point operations of its products, a row. */
-double function_flops(Build *build, const GraphFunction *function);
 void find_monitor(Build *build, GraphTrain *train); /* early stopping's metric */
 void build_train(Build *build, TrainPlan *plan);
 void build_step(Build *build, GraphTrain *train); /* step.c: the general form */
 void build_evaluate(Build *build, EvaluatePlan *plan);
+/* frozen.c: what the step computes of the rows and of frozen parameters alone is computed before it, by train->prefix. */
+void keep_frozen(Build *build, GraphTrain *train);
+/* work.c: multiply and add of its products, for a row. */
+double function_flops(Build *build, const GraphFunction *function);
+/* The same and one for every other element that is computed; of the nodes with `seen`, by id. */
+double work_of_row(const Graph *graph, const bool *seen);
+void mark_computed(const Node *node, bool *seen); /* what is computed where it is; of a custom op the value alone */
 
 #endif

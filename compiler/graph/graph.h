@@ -193,6 +193,20 @@ typedef struct GraphCheck {
     LIST(Buffer *) gradients;  /* NULL: frozen */
 } GraphCheck;
 
+/* What a step reads of a frozen prefix: `value` is computed once a row, `input` stands for it in the step. */
+typedef struct KeptValue {
+    Node *value, *input;
+    Buffer *buffer; /* where the prefix puts it */
+} KeptValue;
+
+/* A frozen layer that is computed in every step, since what it reads changes. */
+typedef struct UnkeptLayer {
+    Name layer;
+    Name through; /* what it reads that changes, or NULL where that has no name */
+    const Node *cause; /* a parameter that is trained, a random draw, the number of rows, a sum over the batch; NULL: it costs
+                          no more than reading what it gives */
+} UnkeptLayer;
+
 typedef struct GraphTrain {
     Name name; /* C identifier */
     TrainPlan *plan;
@@ -214,6 +228,13 @@ typedef struct GraphTrain {
     bool monitor_training;
     int monitor_better;
     double flops_per_row;
+    /* frozen.c */
+    GraphFunction *prefix; /* from a batch's rows to the kept values; NULL: nothing is kept */
+    LIST(KeptValue) kept;
+    LIST(Name) kept_layers;     /* frozen layers that only the prefix computes */
+    LIST(UnkeptLayer) unkept;
+    double work_before, work_after; /* of a step, in operations a row */
+    double prefix_flops_per_row;
 } GraphTrain;
 
 typedef struct GraphEvaluate {
@@ -234,6 +255,7 @@ typedef struct GraphProgram {
     LIST(bool) logs;         /* by data index: it takes logarithms */
     int scalar_count; /* doubles at the start of memory */
     Buffer *scalars;
+    int kept_count;   /* of all phases: their inputs' slots stand behind those of the data */
 } GraphProgram;
 
 /* ---- node.c: constructors. Shapes fit already (build.c tells the user's mistakes), else BUG(). They simplify ----- */

@@ -222,6 +222,12 @@ static void write_leaf(Formula f, const Node *node, int binds) {
         break;
     }
     case OP_INPUT:
+        if (node->data && node->integer >= node->data->slot_count) {
+            text_add(out, "kept(");
+            add_name(out, node->data->name);
+            text_printf(out, ", %lld)", (long long)node->integer - node->data->slot_count);
+            break;
+        }
         text_printf(out, "input(");
         add_name(out, node->data ? node->data->name : "?");
         text_printf(out, ", slot %lld)", (long long)node->integer);

@@ -399,29 +399,6 @@ void build_check(Build *build, GraphTrain *train, Name name, Node *objective, in
         }
 }
 
-/* ---- counting ---------------------------------------------------------------------------------------------------- */
-
-static double contract_flops(const Node *node) {
-    double extent[16] = {0}, flops = 2;
-    for (int side = 0; side < 2; side++)
-        for (int i = 0; i < node->args[side]->rank; i++)
-            extent[(side ? node->contract.right : node->contract.left)[i]] = (double)node->args[side]->dims[i];
-    for (int i = 0; i < 16; i++)
-        flops *= extent[i] > 0 ? extent[i] : 1;
-    return node->args[0]->batched || node->args[1]->batched ? flops : 0;
-}
-
-double function_flops(Build *build, const GraphFunction *function) {
-    bool *seen = arena_array(build->arena, bool, graph_node_count(build->graph));
-    double flops = 0;
-    for (int i = 0; i < function->sinks.count; i++)
-        mark_reachable(function->sinks.at[i].value, seen);
-    for (int id = 0; id < graph_node_count(build->graph); id++)
-        if (seen[id] && graph_node(build->graph, id)->op == OP_CONTRACT)
-            flops += contract_flops(graph_node(build->graph, id));
-    return flops;
-}
-
 /* ---- early stopping ---------------------------------------------------------------------------------------------- */
 
 static int metric_named(const GraphMeasure *measure, const char *name) {
@@ -570,7 +547,6 @@ void build_train(Build *build, TrainPlan *plan) {
                 *LIST_ADD(build->arena, &step->sinks) = (Sink){update->value, update->tensor, NULL, 0};
                 *LIST_ADD(build->arena, &train->statistics) = update->tensor;
             }
-            train->flops_per_row = function_flops(build, step);
             build_start(build, train);
             build_trace(build, train, &loss, 1);
             build_check(build, train, NULL, train->objective, 0);
@@ -582,7 +558,10 @@ void build_train(Build *build, TrainPlan *plan) {
         ok = measure_validation(build, train);
     for (int i = 0; i < train->trainable.count; i++)
         train->trainable.at[i]->average = NULL;
-    if (ok)
+    if (ok) {
         find_monitor(build, train);
+        keep_frozen(build, train);
+        train->flops_per_row = function_flops(build, train->training.passes.at[0].accumulate);
+    }
     *LIST_ADD(build->arena, &build->out->trains) = train;
 }

@@ -43,7 +43,7 @@ typedef enum BufferRole {
     BUFFER_FEED,      /* a batch of one slot, filled by the runtime */
     BUFFER_TEMPORARY, /* lives within one call */
     BUFFER_OUTPUT,    /* read by the runtime after the call: sums, metrics, predictions, gradients. Rows' outputs at once, before
-                         any function is called or any batch is gathered */
+                         any function is called or any batch is gathered; but not what a frozen prefix gives */
     BUFFER_TOTALS,    /* doubles written by the runtime before a finish function or a trace */
     BUFFER_SCRATCH,   /* lives within one round of a kernel: each thread has its own, behind the block */
     BUFFER_ARGUMENT,  /* a pointer given to the kernel by its caller (the `log` service): no offset */

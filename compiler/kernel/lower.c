@@ -291,13 +291,15 @@ static void lower_copies(Lowering *l) {
     }
 }
 
-/* The step runs most of the time; a trace runs once, and ends the program. */
+/* The step runs most of the time, and so does what it keeps of frozen layers, for every row or for every batch; a trace
+   runs once, and ends the program. */
 static int sums_worth(const GraphProgram *program, const GraphFunction *function, const LowerOptions *options) {
     for (int i = 0; i < program->trains.count; i++) {
         const GraphTrain *train = program->trains.at[i];
         if (function == train->trace)
             return SUMS_OF_TRACE;
-        if (train->training.passes.count && function == train->training.passes.at[0].accumulate)
+        if (function == train->prefix ||
+            (train->training.passes.count && function == train->training.passes.at[0].accumulate))
             return options->tuning.sums ? options->tuning.sums : SUMS_OF_STEP;
     }
     return SUMS_ELSEWHERE;

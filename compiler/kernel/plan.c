@@ -239,6 +239,9 @@ static void plan_check(GraphProgram *program, GraphCheck *check) {
 void plan_memory(GraphProgram *program, Module *module) {
     for (int i = 0; i < module->functions.count; i++)
         find_taken_at_once(module->functions.at[i]);
+    for (int i = 0; i < program->trains.count; i++) /* where nothing is kept, the step's batch is gathered from these */
+        for (int j = 0; j < program->trains.at[i]->kept.count; j++)
+            program->trains.at[i]->kept.at[j].buffer->taken_at_once = false;
     uint64_t at = place_persistent(program, module), end;
     for (int i = 0; i < program->trains.count; i++) {
         at = place_measure(&program->trains.at[i]->training, at);

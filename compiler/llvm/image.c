@@ -153,6 +153,12 @@ LAYOUT(bp_check);
 static const PointerField bp_trace_point_fields[] = {STRING(bp_trace_point, name)};
 LAYOUT(bp_trace_point);
 
+static const Layout bp_kept_value_layout = {sizeof(struct bp_kept_value), NULL, 0};
+COUNTED(bp_prefix, value_count)
+static const PointerField bp_prefix_fields[] = {INSIDE(bp_prefix, function, bp_function),
+                                                STRUCTS(bp_prefix, values, bp_kept_value, value_count)};
+LAYOUT(bp_prefix);
+
 COUNTED(bp_train, model_count)
 COUNTED(bp_train, trainable_count)
 COUNTED(bp_train, trace_point_count)
@@ -165,6 +171,7 @@ static const PointerField bp_train_fields[] = {STRING(bp_train, name),
                                                BYTES(bp_train, trainable, trainable_count),
                                                BYTES(bp_train, averages, trainable_count),
                                                INSIDE(bp_train, start, bp_function),
+                                               INSIDE(bp_train, prefix, bp_prefix),
                                                INSIDE(bp_train, training, bp_measure),
                                                INSIDE(bp_train, validation, bp_measure),
                                                INSIDE(bp_train, early_stopping, bp_early_stopping),

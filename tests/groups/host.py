@@ -80,10 +80,13 @@ def no_race(build, way):
         expect(outcome.code == 0 and "ThreadSanitizer" not in outcome.err, f"exit {outcome.code}: {first_line(outcome.err)}")
 
 
-def as_the_program(build, way):
-    """The host's updates leave the weights that the program's own run leaves, to the bit, and it predicts what it predicts."""
+def as_the_program(build, way, freeze=""):
+    """The host's updates leave the weights that the program's own run leaves, to the bit, and it predicts what it predicts;
+    also where the program keeps what frozen layers give, which for a host's rows is computed in every step."""
     needs(build, way)
     with copied(TESTS / "host") as place:
+        program = place / "cells.bp"
+        program.write_text(program.read_text().replace("    shuffle    none\n", f"    shuffle    none\n{freeze}"))
         build.compile("cells.bp", "program", cwd=place)
         build.succeed(["./program", "--quiet", "--seed", "5"], cwd=place)
         make_host(build, way, place, "cells")
@@ -143,6 +146,7 @@ def tests(build):
     for way in WAYS:
         yield f"pendulum-{way}", functools.partial(learns, build, way)
         yield f"as-the-program-{way}", functools.partial(as_the_program, build, way)
+        yield f"frozen-{way}", functools.partial(as_the_program, build, way, "    freeze     fc1\n")
         yield f"failures-{way}", functools.partial(tells_what_is_wrong, build, way)
     for way in ("llvm", "c"):
         yield f"no-race-{way}", functools.partial(no_race, build, way)

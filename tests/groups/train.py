@@ -87,6 +87,135 @@ def frozen_layer_stays(build):
         expect("d_fc1.weight" in both[0], "fc1 is trained in 'all', and has no gradient")
 
 
+TRUNK = """bpc 1
+data iris {{
+    file    "iris.csv"
+    input   sepal_length, sepal_width, petal_length, petal_width : standardize
+    target  species : category
+    split   train = 0.7, validation = 0.2, test = 0.1, stratify = species
+}}
+model Net(x) {{
+    fc1 = dense({x}, 24, gelu)
+    fc2 = dense(concat(fc1, x), 37, relu)
+    norm = batch_norm(fc2)
+    fc3 = dense(norm, 9, tanh)
+    fc4 = dense(concat(fc3, norm), classes(iris.species))
+    return fc4
+}}
+train Net on iris as trunk {{ loss cross_entropy; optimizer adam(lr = 0.01); epochs 3; batch_size 16 }}
+train Net on iris as head {{
+    loss       cross_entropy
+    metrics    accuracy
+    freeze     {freeze}
+    {statistics}
+    optimizer  adam(lr = 0.01)
+    l2         1e-3
+    epochs     9
+    batch_size 16
+    checkpoint "head.state", every = 1
+}}
+save Net to "net.safetensors"
+"""
+
+
+def trunk(place, name, freeze="fc1, fc2", x="x", statistics=""):
+    (place / name).write_text(TRUNK.format(x=x, freeze=freeze, statistics=statistics))
+
+
+def trunk_trained(build, place, source, *options):
+    """What was kept, as (whether, bytes); losses and metrics of every epoch; the weights."""
+    events = train(build, place, source, "--seed", 3, *options)
+    keeps = [(event["kept"], event["bytes"]) for event in of_kind(events, "frozen")]
+    losses = [{key: event[key] for key in event if key != "seconds"} for event in of_kind(events, "epoch")]
+    return keeps, losses, safetensors.read(place / "net.safetensors")[0]
+
+
+def frozen_is_computed_once(build):
+    """A frozen trunk whose values are kept trains the head to the same bits as one that is computed in every step: with
+    --cache 0, and where its input passes a dropout of (almost) never, behind which nothing can be kept; on any number of
+    threads, and resumed."""
+    with copied(IRIS) as place:
+        trunk(place, "kept.bp")
+        trunk(place, "whole.bp", x="dropout(x, 1e-30)")
+        keeps, losses, weights = trunk_trained(build, place, "whole.bp")
+        expect(keeps == [] and len(losses) == 12, f"behind a random draw something is kept: {keeps}")
+        rows = len((place / "iris.csv").read_text().split()) - 1
+        bytes = trunk_trained(build, place, "kept.bp")[0][0][1]
+        expect(bytes % (37 * 4) == 0 and 0.8 * rows <= bytes // (37 * 4) <= rows, f"{bytes} bytes for {rows} rows of 37")
+        for options, kept in (
+            ((), True), (("--threads", 1), True), (("--threads", 2), True), (("--threads", 3), True),
+            (("--cache", "0"), False), (("--cache", "0", "--threads", 3), False), ((f"--cache={bytes - 1}",), False),
+            ((f"--cache={bytes}",), True), (("--cache=1M",), True),
+        ):
+            told = trunk_trained(build, place, "kept.bp", *options)
+            expect(told[0] == [(kept, bytes)], f"{options}: kept is {told[0]}")
+            expect(told[1] == losses, f"{options}: losses or metrics differ from those of the whole step")
+            expect(told[2] == weights, f"{options}: weights differ from those of the whole step")
+        trunk_trained(build, place, "kept.bp", "--epochs", "head=4")
+        expect(safetensors.read(place / "net.safetensors")[0] != weights, "four epochs are as good as nine: the test says nothing")
+        trunk_trained(build, place, "kept.bp", "--resume", "head.state")
+        expect(safetensors.read(place / "net.safetensors")[0] == weights, "a resumed run differs from one never stopped")
+        keeps, _, _ = trunk_trained(build, place, "kept.bp", "--epochs", "head=1")
+        expect(keeps == [], "what is read once is kept")
+        for wrong in ("-1", "64m", "1.5G", "lots", "9999999999T"):
+            outcome = build.run(["./kept", "--cache", wrong], cwd=place)
+            expect(outcome.code == 2 and "--cache needs a number of bytes" in outcome.err, f"--cache {wrong}: {outcome.err}")
+        said = build.succeed(["./kept", f"--cache={bytes - 1}"], cwd=place).out
+        expect("head: what frozen layers give is computed for every batch: to keep it for " in said, f"without room it is said: {said}")
+        expect("computed for every batch" not in build.succeed(["./kept"], cwd=place).out, "with room for all rows it is said that there is none")
+
+
+def frozen_statistics(build):
+    """A frozen batch_norm is kept with what is behind it, unless it goes on measuring: then it stays in the step."""
+    with copied(IRIS) as place:
+        for name, statistics, moves in (("still", "", False), ("live", "statistics live", True)):
+            trunk(place, f"{name}.bp", "fc1, fc2, norm", statistics=statistics)
+            trunk(place, f"{name}-whole.bp", "fc1, fc2, norm", "dropout(x, 1e-30)", statistics)
+            said = build.succeed([build.bpc, "--explain=frozen", f"{name}.bp"], cwd=place).out
+            why = "in every step norm: what it reads depends on the other rows of the batch\n"
+            expect("computed once fc1, fc2" + ("\n" if moves else ", norm\n") in said, f"{name}: {said}")
+            expect((why in said) == moves, f"{name}: {said}")
+            trunk_trained(build, place, f"{name}.bp", "--phase", "trunk")
+            before = safetensors.read(place / "net.safetensors")[0]["norm.running_mean"]
+            keeps, losses, weights = trunk_trained(build, place, f"{name}-whole.bp")
+            expect(keeps == [], f"{name}: behind a random draw something is kept: {keeps}")
+            expect((weights["norm.running_mean"] != before) == moves, f"{name}: the running mean was {before}")
+            for cache in ("1M", "0"):
+                told = trunk_trained(build, place, f"{name}.bp", "--cache", cache)
+                expect(told[0][0][0] == (cache == "1M"), f"{name}, --cache {cache}: kept is {told[0]}")
+                expect(told[1] == losses, f"{name}, --cache {cache}: losses differ from those of the whole step")
+                expect(told[2] == weights, f"{name}, --cache {cache}: weights differ from those of the whole step")
+
+
+def frozen_is_explained(build):
+    """--explain=frozen: what is computed once, or why not."""
+    with copied(IRIS) as place:
+        for x, freeze, wanted in (
+            ("x", "fc1, fc2", ["computed once fc1, fc2\n", "fc2, 37 numbers of each row\n", "a row takes   148 bytes"]),
+            ("x", "fc1", ["computed once fc1\n", "fc1, 24 numbers of each row\n", "a row takes   96 bytes"]),
+            ("x", "fc3", ["in every step fc3: it reads 'norm', which depends on 'fc2.weight', which is trained\n"]),
+            ("x", "fc2", ["in every step fc2: it reads 'fc1', which depends on 'fc1.weight', which is trained\n"]),
+            ("x", "fc1, fc3", ["computed once fc1\n", "in every step fc3: it reads 'norm', which depends on 'fc2.weight', which is trained\n"]),
+            ("dropout(x, 0.5)", "fc1", ["in every step fc1: what it reads is random\n"]),
+            ("when_training(x + 0.1 * (draw(x) - 0.5), x)", "fc1", ["in every step fc1: what it reads is random\n"]),
+            ("x - batch_mean(x)", "fc1", ["in every step fc1: what it reads depends on the other rows of the batch\n"]),
+            ("x / batch_rows()", "fc1", ["in every step fc1: what it reads changes with the number of rows in the batch\n"]),
+        ):
+            trunk(place, "net.bp", freeze, x)
+            first, head = build.succeed([build.bpc, "--explain=frozen", "net.bp"], cwd=place).out.split("\nhead:\n")
+            expect(first == "trunk:\n  nothing is frozen\n", f"of the trunk it is said: {first}")
+            for line in wanted:
+                expect(line in head, f"with fc1 = dense({x}) and {freeze} frozen it is said: {head}")
+            expect(("computed once" in head) == ("computed once" in "".join(wanted)), f"with {freeze} frozen it is said: {head}")
+        cheap = (place / "net.bp").read_text().replace("dense(x / batch_rows(), 24, gelu)", "elementwise(x)")
+        (place / "net.bp").write_text(cheap)
+        said = build.succeed([build.bpc, "--explain=frozen", "net.bp"], cwd=place).out
+        expect("in every step fc1: what it gives takes longer to read than to compute\n" in said, f"of a cheap layer it is said: {said}")
+        outcome = build.run([build.bpc, "--explain=nothing", "net.bp"], cwd=place)
+        wanted = "bpc: --explain knows frozen, fusion, not 'nothing'; try bpc --help\n"
+        expect(outcome.code == 2 and outcome.err == wanted, f"an unknown topic: {outcome.err}")
+
+
 def tutorial_learns(build):
     with copied(TUTORIAL) as place:
         events = train(build, place, "tutorial.bp")
@@ -418,7 +547,8 @@ def stages_print(build):
 
 def tests(build):
     for name, function in (
-        ("iris", iris_learns), ("finetune", finetune_learns), ("frozen", frozen_layer_stays), ("tutorial", tutorial_learns),
+        ("iris", iris_learns), ("finetune", finetune_learns), ("frozen", frozen_layer_stays),
+        ("frozen-once", frozen_is_computed_once), ("frozen-statistics", frozen_statistics), ("frozen-explained", frozen_is_explained), ("tutorial", tutorial_learns),
         ("xor", xor_learns), ("penguins", penguins_learn), ("digits", digits_learn), ("folds", folds_add_up), ("areas", areas_are_the_predictions), ("predictions", predictions_are_the_checkpoints),
         ("one-row-as-many", one_row_as_many), ("anywhere", runs_anywhere), ("seeds", seeds_differ_in_weights_alone),
         ("resume", resumed_equals_unbroken), ("bench", bench_says_json), ("describe", described_table_compiles),
