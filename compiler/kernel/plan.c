@@ -69,21 +69,27 @@ static bool alive_together(const Buffer *a, const Buffer *b) {
     return a->first_use <= b->last_use && b->first_use <= a->last_use;
 }
 
-/* First fit: each in turn at the lowest place that is free during its life. `placed` holds as many, by their places.
-   Returns where the room ends. */
-static uint64_t place_in_order(Buffer **order, int count, uint64_t base, Buffer **placed) {
+/* What the prefixes of phases made, by its place, when a batch of the next function is gathered from it: it lives until
+   the function's first step. */
+typedef LIST(Buffer *) Waiting;
+
+/* First fit: each in turn at the lowest place that is free during its life. `placed` has room for these and those that
+   wait, by their places. Returns where the room ends. */
+static uint64_t place_in_order(Buffer **order, int count, uint64_t base, const Waiting *waiting, Buffer **placed) {
     uint64_t end = base;
+    for (int i = 0; i < waiting->count; i++)
+        placed[i] = waiting->at[i];
     for (int i = 0; i < count; i++) {
         Buffer *buffer = order[i];
         uint64_t at = base, bytes = buffer_bytes(buffer);
-        for (int j = 0; j < i && placed[j]->offset < at + bytes; j++) {
+        for (int j = 0; j < i + waiting->count && placed[j]->offset < at + bytes; j++) {
             uint64_t other_end = placed[j]->offset + buffer_bytes(placed[j]);
             if (at < other_end && alive_together(buffer, placed[j]))
                 at = other_end;
         }
         uint64_t buffer_end = place(buffer, at);
         end = buffer_end > end ? buffer_end : end;
-        int behind = i;
+        int behind = i + waiting->count;
         for (; behind > 0 && placed[behind - 1]->offset > at; behind--)
             placed[behind] = placed[behind - 1];
         placed[behind] = buffer;
@@ -120,10 +126,10 @@ static void place_earlier(Buffer **order, int count) {
 }
 
 /* The largest first; as long as that leaves holes, other orders are tried. Returns where the room ends. */
-static uint64_t place_shared(Arena *arena, Function *function, uint64_t base) {
+static uint64_t place_shared(Arena *arena, Function *function, uint64_t base, const Waiting *waiting) {
     Buffer **order = arena_array(arena, Buffer *, function->buffer_count + 1);
     Buffer **best = arena_array(arena, Buffer *, function->buffer_count + 1);
-    Buffer **placed = arena_array(arena, Buffer *, function->buffer_count + 1);
+    Buffer **placed = arena_array(arena, Buffer *, function->buffer_count + waiting->count + 1);
     int count = 0;
     for (int i = 0; i < function->buffer_count; i++) {
         if (!buffer_shares_room(function->buffers[i]))
@@ -135,14 +141,14 @@ static uint64_t place_shared(Arena *arena, Function *function, uint64_t base) {
     }
     uint64_t least = base + alive_at_once(arena, order, count, function->step_count), end = UINT64_MAX;
     for (int i = 0; i < ORDERS_TRIED && end > least; i++) {
-        uint64_t now = place_in_order(order, count, base, placed);
+        uint64_t now = place_in_order(order, count, base, waiting, placed);
         if (now < end) {
             memcpy(best, order, sizeof *order * (size_t)count);
             end = now;
         }
         place_earlier(order, count);
     }
-    return place_in_order(best, count, base, placed);
+    return place_in_order(best, count, base, waiting, placed);
 }
 
 /* ---- barriers ---------------------------------------------------------------------------------------------------- */
@@ -230,18 +236,51 @@ static void plan_check(GraphProgram *program, GraphCheck *check) {
     uint64_t end = at;
     for (int i = 0; i < 2; i++) {
         find_lifetimes(functions[i]);
-        uint64_t used = place_shared(program->arena, functions[i], at);
+        uint64_t used = place_shared(program->arena, functions[i], at, &(Waiting){0});
         end = used > end ? used : end;
     }
     check->bytes = end;
 }
 
+static bool is_prefix(const GraphProgram *program, const Function *function) {
+    for (int i = 0; i < program->trains.count; i++)
+        if (program->trains.at[i]->prefix && program->trains.at[i]->prefix->kernels == function)
+            return true;
+    return false;
+}
+
+static bool reads_prefix(const GraphProgram *program, const Function *function) {
+    for (int i = 0; i < function->buffer_count; i++)
+        for (int t = 0; function->buffers[i]->role == BUFFER_FEED && t < program->trains.count; t++)
+            for (int j = 0; j < program->trains.at[t]->kept.count; j++)
+                if (program->trains.at[t]->kept.at[j].input->integer == function->buffers[i]->slot)
+                    return true;
+    return false;
+}
+
+/* Where nothing is kept, a step's batch is gathered from what its prefix has just made. Returns where the room ends. */
+static uint64_t place_prefix(Arena *arena, const GraphTrain *train, uint64_t base, uint64_t end, Waiting *waiting) {
+    if (!train->prefix)
+        return end;
+    find_lifetimes(train->prefix->kernels);
+    uint64_t used = place_shared(arena, train->prefix->kernels, base, &(Waiting){0});
+    for (int i = 0; i < train->kept.count; i++) {
+        Buffer *made = arena_new_of(arena, Buffer);
+        *made = *train->kept.at[i].buffer;
+        made->first_use = made->last_use = -1; /* as feeds begin */
+        *LIST_ADD(arena, waiting) = made;
+        for (int at = waiting->count - 1; at > 0 && waiting->at[at - 1]->offset > waiting->at[at]->offset; at--) {
+            Buffer *later = waiting->at[at - 1];
+            waiting->at[at - 1] = waiting->at[at];
+            waiting->at[at] = later;
+        }
+    }
+    return used > end ? used : end;
+}
+
 void plan_memory(GraphProgram *program, Module *module) {
     for (int i = 0; i < module->functions.count; i++)
         find_taken_at_once(module->functions.at[i]);
-    for (int i = 0; i < program->trains.count; i++) /* where nothing is kept, the step's batch is gathered from these */
-        for (int j = 0; j < program->trains.at[i]->kept.count; j++)
-            program->trains.at[i]->kept.at[j].buffer->taken_at_once = false;
     uint64_t at = place_persistent(program, module), end;
     for (int i = 0; i < program->trains.count; i++) {
         at = place_measure(&program->trains.at[i]->training, at);
@@ -250,12 +289,16 @@ void plan_memory(GraphProgram *program, Module *module) {
     for (int i = 0; i < program->evaluates.count; i++)
         at = place_measure(&program->evaluates.at[i]->measure, at);
     module->room = end = at;
+    Waiting waiting = {0};
+    for (int i = 0; i < program->trains.count; i++)
+        end = place_prefix(program->arena, program->trains.at[i], at, end, &waiting);
     for (int i = 0; i < module->functions.count; i++) {
         Function *function = module->functions.at[i];
-        if (function->is_double || function->is_map)
+        if (function->is_double || function->is_map || is_prefix(program, function))
             continue;
         find_lifetimes(function);
-        uint64_t used = place_shared(program->arena, function, at);
+        bool reads = reads_prefix(program, function);
+        uint64_t used = place_shared(program->arena, function, at, reads ? &waiting : &(Waiting){0});
         end = used > end ? used : end;
     }
     module->memory_bytes = end;
