@@ -128,8 +128,48 @@ static void layout_last_panel(const float *from, int64_t used, float *to) {
     }
 }
 
+/* Rows that one panel holds, copied in moves of a width that the C compiler knows. */
+__attribute__((always_inline)) static inline void layout_rows(const float *from, size_t width, const int64_t *order,
+                                                              int64_t count, float *to) {
+    for (int64_t row = 0; row < count; row++, to += BP_PANEL_LANES) {
+        memset(to, 0, BP_PANEL_LANES * sizeof *to);
+        memcpy(to, from + order[row] * (int64_t)width, width * sizeof *to);
+    }
+}
+
+#define LAYOUT_CASE(width)                                                                                             \
+    case width:                                                                                                        \
+        layout_rows(from, width, order, count, to);                                                                    \
+        break
+
+static void layout_narrow_rows(const float *from, int64_t width, const int64_t *order, int64_t count, float *to) {
+    switch (width) {
+        LAYOUT_CASE(1);
+        LAYOUT_CASE(2);
+        LAYOUT_CASE(3);
+        LAYOUT_CASE(4);
+        LAYOUT_CASE(5);
+        LAYOUT_CASE(6);
+        LAYOUT_CASE(7);
+        LAYOUT_CASE(8);
+        LAYOUT_CASE(9);
+        LAYOUT_CASE(10);
+        LAYOUT_CASE(11);
+        LAYOUT_CASE(12);
+        LAYOUT_CASE(13);
+        LAYOUT_CASE(14);
+        LAYOUT_CASE(15);
+    default:
+        break;
+    }
+}
+
 void bp_feed_panels(const struct bp_feed *feed, const float *from, int64_t width, const int64_t *order, int64_t low,
                     int64_t high, float *to) {
+    if (width < BP_PANEL_LANES) {
+        layout_narrow_rows(from, width, order + low, high - low, to + low * BP_PANEL_LANES);
+        return;
+    }
     int64_t whole = width / BP_PANEL_LANES, used = width % BP_PANEL_LANES;
     /* a few rows at a time: they are read as streams, and each page of a panel is visited once for all of them */
     for (int64_t end; low < high; low = end) {
