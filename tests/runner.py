@@ -21,6 +21,7 @@ Tests are named group/name; a pattern picks those whose name holds it. Groups:
 """
 import argparse
 import concurrent.futures
+import signal
 import sys
 import time
 import traceback
@@ -48,6 +49,7 @@ def run_one(function):
 
 
 def main():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts behind its back ignores it, and so would what we start
     parser = argparse.ArgumentParser(description="Runs bpc's tests.")
     parser.add_argument("--build", default=str(ROOT / "build"), metavar="DIR")
     parser.add_argument("-j", type=int, default=2, metavar="N", help="tests at a time")
