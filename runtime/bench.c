@@ -19,6 +19,12 @@ static float bench_number(uint64_t seed, int32_t slot, uint64_t element) {
     return (float)sum;
 }
 
+/* How many words a text has. */
+static int32_t bench_words(const struct bp_column *column) {
+    int32_t most = column->distinct < column->width ? column->distinct : column->width;
+    return most < 64 ? most : 64;
+}
+
 /* A thousand numbers are drawn and used again and again: the time goes into the bench, not into its rows. */
 static void bench_fill(const struct bp_data *data, int32_t index, void *values, int64_t rows, uint64_t seed) {
     const struct bp_slot *slot = &data->slots[index];
@@ -27,6 +33,14 @@ static void bench_fill(const struct bp_data *data, int32_t index, void *values, 
         numbers[i] = bench_number(seed, index, (uint64_t)i);
     for (int64_t at = 0; at < rows * slot->width; at++) {
         const struct bp_column *column = &data->columns[slot->columns[at % slot->column_count]];
+        if (column->kind == BP_WORDS) {
+            int32_t word = (int32_t)(at % slot->width), words = bench_words(column);
+            if (slot->form == BP_SLOT_WORDS)
+                ((int32_t *)values)[at] = word < words ? word * (column->width / words) : -1;
+            else
+                ((float *)values)[at] = word < words;
+            continue;
+        }
         int32_t category = 0;
         if (column->kind == BP_CATEGORY && column->category_count > 0)
             category = (int32_t)(bp_random(seed, BP_STREAM_BENCH, (uint64_t)at, (uint32_t)index * 16 + 15) %
@@ -41,8 +55,24 @@ static void bench_fill(const struct bp_data *data, int32_t index, void *values, 
 static void bench_free(struct bp_table *table, int64_t *order) {
     for (int32_t i = 0; table->slots && i < table->data->slot_count; i++)
         free(table->slots[i]);
+    for (int32_t i = 0; table->starts && i < table->data->slot_count; i++)
+        free(table->starts[i]);
     free(table->slots);
+    free(table->starts);
     free(order);
+}
+
+/* Of words: each row's stand at the beginning of its width. */
+static int bench_starts(struct bp_table *table, int32_t index, int64_t rows, struct bp_error *error) {
+    const struct bp_slot *slot = &table->data->slots[index];
+    const struct bp_column *column = &table->data->columns[slot->columns[0]];
+    if (column->kind != BP_WORDS)
+        return 1;
+    int64_t *starts = bp_allocate(((size_t)rows + 1) * sizeof *starts, "rows", error);
+    table->starts[index] = starts;
+    for (int64_t row = 0; starts && row <= rows; row++)
+        starts[row] = row * slot->width;
+    return starts != NULL;
 }
 
 static int64_t *bench_table(struct bp_table *table, const struct bp_data *data, int64_t rows, uint64_t seed,
@@ -52,8 +82,12 @@ static int64_t *bench_table(struct bp_table *table, const struct bp_data *data, 
     table->rows = rows;
     int64_t *order = bp_allocate((size_t)rows * sizeof *order, "rows", error);
     table->slots = bp_allocate(((size_t)data->slot_count + 1) * sizeof *table->slots, "rows", error);
-    int ok = order && table->slots;
+    table->starts = bp_allocate(((size_t)data->slot_count + 1) * sizeof *table->starts, "rows", error);
+    int ok = order && table->slots && table->starts;
     for (int32_t i = 0; ok && i < data->slot_count; i++) {
+        ok = bench_starts(table, i, rows, error);
+        if (!ok)
+            break;
         table->slots[i] = bp_allocate((size_t)(rows * data->slots[i].width) * 4 + 4, "rows", error);
         ok = table->slots[i] != NULL;
         if (ok)

@@ -220,10 +220,12 @@ static int data_start(struct bp_reader *reader) {
     reader->positions = bp_allocate(sizeof *reader->positions * columns, "columns", reader->error);
     reader->raw.values = bp_allocate(sizeof *reader->raw.values * columns, "columns", reader->error);
     reader->raw.missing = bp_allocate(sizeof *reader->raw.missing * columns, "columns", reader->error);
+    reader->raw.words = bp_allocate(sizeof *reader->raw.words * columns, "columns", reader->error);
     reader->raw.arrays = bp_allocate(sizeof *reader->raw.arrays * columns, "columns", reader->error);
     reader->raw.file_names = bp_allocate(sizeof *reader->raw.file_names * files, "files", reader->error);
     if (reader->columns == NULL || reader->positions == NULL || reader->raw.values == NULL ||
-        reader->raw.missing == NULL || reader->raw.arrays == NULL || reader->raw.file_names == NULL)
+        reader->raw.missing == NULL || reader->raw.words == NULL || reader->raw.arrays == NULL ||
+        reader->raw.file_names == NULL)
         return 0;
     data_mark_columns(reader);
     for (int32_t i = 0; i < data->column_count; i++)
@@ -243,12 +245,15 @@ static void data_end(struct bp_reader *reader) {
             free(reader->raw.missing[i]);
         if (reader->raw.arrays != NULL)
             free(reader->raw.arrays[i]);
+        if (reader->raw.words != NULL)
+            bp_words_free(reader->raw.words[i]);
     }
     free(reader->columns);
     free(reader->positions);
     free(reader->raw.values);
     free(reader->raw.missing);
     free(reader->raw.arrays);
+    free(reader->raw.words);
     free((void *)reader->raw.file_names);
     free(reader->raw.places);
     free(reader->raw.parts);
@@ -303,6 +308,8 @@ static int data_fill_slots(struct bp_raw *raw, int predicting, struct bp_table *
             continue;
         if (slot->width > 0 && raw->rows > PTRDIFF_MAX / 4 / slot->width)
             return bp_fail(error, "out of memory: '%s' is too large", data->name);
+        if (slot->form == BP_SLOT_WORDS || slot->form == BP_SLOT_COUNTS)
+            continue;
         if (slot->form == BP_SLOT_ARRAY) { /* as it is: the table owns it from here on */
             table->slots[i] = raw->arrays[slot->columns[0]];
             raw->arrays[slot->columns[0]] = NULL;
@@ -337,13 +344,17 @@ static int data_make_table(struct bp_reader *reader, struct bp_table *table) {
     if (!(predicting ? data_every_row(table, table->rows, reader->error)
                      : bp_split_rows(&reader->raw, reader->options->fold, table, reader->error)))
         return 0;
+    if (predicting && reader->options->vocabulary == NULL && bp_data_has_words(reader->data))
+        return bp_fail(reader->error, "predicting from '%s' needs the vocabulary of the training", reader->data->name);
     return bp_fit_columns(&reader->raw, table, reader->options->fitted, reader->error) &&
-           data_fill_slots(&reader->raw, predicting, table, reader->error);
+           data_fill_slots(&reader->raw, predicting, table, reader->error) &&
+           (!bp_data_has_words(reader->data) ||
+            bp_words_fit(&reader->raw, reader->options->vocabulary, table, reader->error));
 }
 
 int bp_table_load(struct bp_table *table, const struct bp_data *data, const struct bp_data_options *options,
                   struct bp_error *error) {
-    static const struct bp_data_options as_compiled = {NULL, NULL, 0, 0};
+    static const struct bp_data_options as_compiled = {NULL, NULL, NULL, 0, 0};
     struct bp_reader reader;
     memset(&reader, 0, sizeof reader);
     memset(table, 0, sizeof *table);
@@ -364,6 +375,10 @@ void bp_table_free(struct bp_table *table) {
     free(table->slots);
     for (int part = 0; part < BP_PARTS; part++)
         free(table->parts[part]);
+    for (int32_t i = 0; table->starts != NULL && i < table->data->slot_count; i++)
+        free(table->starts[i]);
+    free(table->starts);
+    free(table->vocabulary);
     free(table->fitted);
     memset(table, 0, sizeof *table);
 }

@@ -215,9 +215,9 @@ static int field_missing_field(const struct bp_reader *reader, int32_t index) {
             break;
         }
     }
-    const char *remedy = reader->columns[index].is_target ? "drop"
-                         : column->kind == BP_CATEGORY    ? "impute(most_frequent) or drop"
-                                                          : "impute(median) or drop";
+    const char *remedy = reader->columns[index].is_target || column->kind == BP_WORDS ? "drop"
+                         : column->kind == BP_CATEGORY                                ? "impute(most_frequent) or drop"
+                                                                                      : "impute(median) or drop";
     bp_fail(reader->error, "%s: the value of '%s' is missing; add %s", bp_reader_here(reader).text, column->name, remedy);
     return -1;
 }
@@ -257,8 +257,15 @@ int bp_reader_field(struct bp_reader *reader, int32_t index, struct bp_field fie
     }
     *missing = (uint8_t)is_missing;
     *value = 0;
+    if (is_missing && column->kind == BP_WORDS) {
+        struct bp_field none = {"", 0, 0};
+        if (!bp_words_read(reader, index, &none))
+            return -1;
+    }
     if (is_missing)
         return field_missing_field(reader, index);
+    if (column->kind == BP_WORDS)
+        return bp_words_read(reader, index, &field) ? 1 : -1;
     if (column->kind == BP_CATEGORY) {
         int32_t category = field_find_category(lookup, column->category_count, &field);
         *value = category;

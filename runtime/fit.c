@@ -326,7 +326,7 @@ int bp_fit_columns(struct bp_raw *raw, struct bp_table *table, const double *giv
     for (int32_t i = 0; i < data->column_count && done; i++) {
         if (raw->arrays[i] != NULL)
             done = fit_one_array(raw, i, table, table->fitted, given != NULL, error);
-        if (raw->values[i] == NULL)
+        if (raw->values[i] == NULL || data->columns[i].kind == BP_WORDS)
             continue;
         struct fit_column fit = {raw,
                                  &data->columns[i],

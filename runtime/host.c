@@ -124,6 +124,8 @@ static int host_start_table(struct bp_table *table, const struct bp_data *data, 
 static int host_start_data(struct bp_host *host, int32_t index, struct bp_error *error) {
     const struct bp_data *data = &host->instance.program->data[index];
     struct host_data *own = &host->data[index];
+    if (bp_data_has_words(data))
+        return bp_fail(error, "data '%s' has texts, and a host's rows have none", data->name);
     own->capacity = host_capacity(host->instance.program, index);
     own->known = data->fitted_count == 0;
     host->instance.table_loaded[index] = 1; /* whatever becomes of it: it is freed with the instance */

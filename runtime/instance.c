@@ -91,7 +91,7 @@ int bp_program_saves(const struct bp_program *program, const char *path) {
    were trained with, so a model that comes from a checkpoint brings them, unless the program says `refit`. */
 static const char *instance_preprocessing(const struct bp_program *program, int32_t data) {
     const struct bp_data *set = &program->data[data];
-    if (set->preprocessing_from || set->refit || set->fitted_count == 0)
+    if (set->preprocessing_from || set->refit || (set->fitted_count == 0 && !bp_data_has_words(set)))
         return set->preprocessing_from;
     for (int32_t i = 0; i < program->model_count; i++)
         if (program->models[i].from && program->models[i].data == data &&
@@ -100,11 +100,16 @@ static const char *instance_preprocessing(const struct bp_program *program, int3
     return NULL;
 }
 
-static int instance_load_fitted(const struct bp_data *data, const char *path, double *fitted, struct bp_error *error) {
+static int instance_load_fitted(const struct bp_data *data, const char *path, double *fitted, char **vocabulary,
+                                struct bp_error *error) {
     struct bp_archive archive;
     if (!bp_archive_open(&archive, path, error))
         return 0;
     int ok = bp_model_fitted(data, &archive, fitted, error);
+    if (ok && bp_data_has_words(data)) {
+        *vocabulary = bp_model_vocabulary(data, &archive, error);
+        ok = *vocabulary != NULL;
+    }
     bp_archive_close(&archive);
     return ok;
 }
@@ -112,7 +117,10 @@ static int instance_load_fitted(const struct bp_data *data, const char *path, do
 int bp_instance_given(struct bp_instance *instance, int32_t data, double *fitted, int *given, struct bp_error *error) {
     const char *path = instance_preprocessing(instance->program, data);
     *given = path != NULL;
-    return !path || instance_load_fitted(&instance->program->data[data], path, fitted, error);
+    char *vocabulary = NULL; /* a host has no texts */
+    int ok = !path || instance_load_fitted(&instance->program->data[data], path, fitted, &vocabulary, error);
+    free(vocabulary);
+    return ok;
 }
 
 /* A resumed run must see the rows that the stopped one saw. */
@@ -161,17 +169,20 @@ int bp_instance_table(struct bp_instance *instance, int32_t data, struct bp_erro
     if (instance->table_loaded[data])
         return 1;
     const struct bp_data *set = &instance->program->data[data];
-    struct bp_data_options options = {instance->options->data_paths[data], NULL, instance->fold, 0};
+    struct bp_data_options options = {instance->options->data_paths[data], NULL, NULL, instance->fold, 0};
     const char *preprocessing = instance_preprocessing(instance->program, data);
     double *fitted = NULL;
+    char *vocabulary = NULL;
     int ok = 1;
     if (preprocessing) {
         fitted = bp_allocate(((size_t)set->fitted_count + 1) * sizeof *fitted, "fitted values", error);
-        ok = fitted && instance_load_fitted(set, preprocessing, fitted, error);
+        ok = fitted && instance_load_fitted(set, preprocessing, fitted, &vocabulary, error);
         options.fitted = fitted;
+        options.vocabulary = vocabulary;
     }
     struct bp_table *table = &instance->tables[data];
     ok = ok && bp_table_load(table, set, &options, error);
+    free(vocabulary);
     free(fitted);
     if (!ok)
         return 0;

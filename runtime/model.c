@@ -154,6 +154,25 @@ int bp_model_fitted(const struct bp_data *data, const struct bp_archive *archive
     return 1;
 }
 
+char *bp_model_vocabulary(const struct bp_data *data, const struct bp_archive *archive, struct bp_error *error) {
+    struct bp_text key = {0};
+    bp_text_printf(&key, "bpc.vocabulary.%s", data->name);
+    const char *json = key.failed ? NULL : bp_archive_metadata(archive, key.at);
+    bp_text_free(&key);
+    if (!json)
+        json = bp_archive_metadata(archive, "bpc.vocabulary");
+    if (!json) {
+        bp_fail(error, "%s holds no vocabulary for data '%s' (it was not saved by such a program)", archive->path,
+                data->name);
+        return NULL;
+    }
+    size_t length = strlen(json) + 1;
+    char *copy = bp_allocate(length, "a vocabulary", error);
+    if (copy)
+        memcpy(copy, json, length);
+    return copy;
+}
+
 int bp_model_same_split(const struct bp_archive *archive, const struct bp_table *table) {
     const char *text = bp_archive_metadata(archive, "bpc.split");
     struct bp_json json;
@@ -270,6 +289,13 @@ static int model_data_metadata(struct bp_instance *instance, const struct bp_sav
         if (fitted)
             bp_fitted_write(data, instance->tables[index].fitted, fitted);
         ok = fitted != NULL || bp_fail(error, "%s: too many data sets for one file", save->path);
+        if (ok && instance->tables[index].vocabulary) {
+            struct bp_text *words =
+                model_key(metadata, sets > 1 ? "bpc.vocabulary." : "bpc.vocabulary", sets > 1 ? data->name : "");
+            ok = words != NULL || bp_fail(error, "%s: too many data sets for one file", save->path);
+            if (words)
+                bp_text_printf(words, "%s", instance->tables[index].vocabulary);
+        }
         bp_text_printf(&names, "%s%s", names.length ? "," : "", data->name);
         if (instance->hosted)
             continue;

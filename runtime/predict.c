@@ -164,7 +164,8 @@ int bp_predict_same_classes(const struct bp_model *model, const struct bp_archiv
     return ok;
 }
 
-static int predict_weights(struct bp_instance *instance, int32_t model, double *fitted, struct bp_error *error) {
+static int predict_weights(struct bp_instance *instance, int32_t model, double *fitted, char **vocabulary,
+                           struct bp_error *error) {
     const struct bp_model *described = &instance->program->models[model];
     const struct bp_data *data = &instance->program->data[described->data];
     struct bp_archive archive;
@@ -173,6 +174,10 @@ static int predict_weights(struct bp_instance *instance, int32_t model, double *
     bp_model_init(instance, model);
     int ok = bp_model_load(instance, model, &archive, NULL, error) &&
              bp_predict_same_classes(described, &archive, error) && bp_model_fitted(data, &archive, fitted, error);
+    if (ok && bp_data_has_words(data)) {
+        *vocabulary = bp_model_vocabulary(data, &archive, error);
+        ok = *vocabulary != NULL;
+    }
     bp_archive_close(&archive);
     if (ok)
         bp_instance_fitted(instance, described->data, fitted);
@@ -252,13 +257,17 @@ enum bp_outcome bp_predict_run(struct bp_instance *instance, struct bp_error *er
     const struct bp_model *model = &instance->program->models[index];
     const struct bp_data *data = &instance->program->data[model->data];
     double *fitted = bp_allocate(((size_t)data->fitted_count + 1) * sizeof *fitted, "fitted values", error);
-    struct bp_data_options options = {instance->options->input, fitted, 0, 1};
+    struct bp_data_options options = {instance->options->input, fitted, NULL, 0, 1};
+    char *vocabulary = NULL;
     struct bp_table table;
     enum bp_outcome outcome = BP_FAILED;
-    if (fitted && predict_weights(instance, index, fitted, error) && bp_table_load(&table, data, &options, error)) {
+    int ready = fitted && predict_weights(instance, index, fitted, &vocabulary, error);
+    options.vocabulary = vocabulary;
+    if (ready && bp_table_load(&table, data, &options, error)) {
         outcome = predict_write(instance, model, &table, error);
         bp_table_free(&table);
     }
+    free(vocabulary);
     free(fitted);
     return outcome;
 }

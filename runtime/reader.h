@@ -73,6 +73,12 @@ int bp_locate_by_position(struct bp_reader *reader, int32_t count);
 int bp_reader_resize(struct bp_reader *reader, void **memory, size_t item, int64_t capacity);
 int bp_reader_reserve(struct bp_reader *reader, int64_t rows); /* room for so many in all */
 
+/* ---- words.c ----------------------------------------------------------------------------------------------------- */
+int bp_words_read(struct bp_reader *reader, int32_t column, const struct bp_field *field); /* at row raw.rows */
+void bp_words_free(struct bp_words *words);
+/* Fits the vocabularies on the training part (or takes those given), and fills the slots of words and of counts. */
+int bp_words_fit(const struct bp_raw *raw, const char *given, struct bp_table *table, struct bp_error *error);
+
 /* ---- arrays.c: data sets of IDX files ---------------------------------------------------------------------------- */
 int bp_arrays_read(struct bp_reader *reader);
 #endif

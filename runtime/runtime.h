@@ -122,11 +122,14 @@ struct bp_table {
     int64_t *parts[BP_PARTS]; /* row numbers of each part, ascending; BP_ALL is every row */
     int64_t part_rows[BP_PARTS];
     double *fitted; /* [fitted_count] */
+    int64_t **starts; /* [slot_count] of words and counts: row r is slots[i][starts[i][r] .. starts[i][r + 1]); else NULL */
+    char *vocabulary; /* JSON, {"review": ["the", …]}, where texts are words; else NULL */
     int64_t dropped; /* rows dropped for missing values */
 };
 struct bp_data_options {
     const char *path;     /* --data NAME=PATH: instead of the (only, or first) file; NULL: as compiled */
     const double *fitted; /* values to use instead of fitting, or NULL */
+    const char *vocabulary; /* a table's, to use instead of fitting, or NULL */
     int32_t fold;         /* which of the data set's folds, from 0 */
     int32_t predicting;   /* targets are not read; every row is kept, in order, in BP_ALL; `drop` becomes an error */
 };
@@ -143,8 +146,10 @@ struct bp_raw {
     uint8_t *parts;          /* [rows] enum bp_part that the row's file is for */
     double **values;         /* [column_count][rows], a category's index; NULL: this column is not read (a target when predicting) */
     uint8_t **missing;       /* [column_count][rows] 1: missing, the value is 0 */
+    struct bp_words **words; /* [column_count] BP_WORDS alone, in words.c */
     float **arrays;          /* [column_count][rows][width], BP_ARRAY alone: of it nothing is missing */
 };
+int bp_data_has_words(const struct bp_data *data);
 /* Writes "iris.csv:12" for a row. */
 void bp_raw_place(const struct bp_raw *raw, int64_t row, char *out, size_t size);
 /* Fills table->parts and part_rows. */
@@ -355,6 +360,8 @@ int bp_model_load(struct bp_instance *instance, int32_t model, const struct bp_a
                   struct bp_error *error);
 int bp_model_fitted(const struct bp_data *data, const struct bp_archive *archive, double *fitted,
                     struct bp_error *error);
+/* The vocabularies that the file holds for the data set, to be freed; NULL with an error. */
+char *bp_model_vocabulary(const struct bp_data *data, const struct bp_archive *archive, struct bp_error *error);
 /* 0 where the file was trained on a data set of that name that was split otherwise. */
 int bp_model_same_split(const struct bp_archive *archive, const struct bp_table *table);
 int bp_model_save(struct bp_instance *instance, const struct bp_save *save, struct bp_error *error);

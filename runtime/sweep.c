@@ -47,15 +47,18 @@ struct sweep_source {
     int64_t width;
     const int64_t *order;
     int ascending_by_one;
+    const int64_t *starts; /* of rows of different lengths, else NULL */
 };
 
 static struct sweep_source sweep_source(const struct sweep_run *run, const struct bp_feed *feed) {
     const struct bp_sweep *sweep = run->sweep;
     const struct bp_data *data = sweep->table->data;
-    struct sweep_source source = {NULL, 0, sweep->order + run->place, sweep->ascending_by_one};
+    struct sweep_source source = {NULL, 0, sweep->order + run->place, sweep->ascending_by_one, NULL};
     if (feed->slot < data->slot_count) {
         source.from = sweep->table->slots[feed->slot];
         source.width = data->slots[feed->slot].width;
+        if (sweep->table->starts)
+            source.starts = sweep->table->starts[feed->slot];
         return source;
     }
     const struct bp_kept *kept = sweep->kept;
@@ -69,6 +72,29 @@ static struct sweep_source sweep_source(const struct sweep_run *run, const struc
         source.ascending_by_one = 1;
     }
     return source;
+}
+
+/* Rows of different lengths, filled up with -1 or 0. */
+static void sweep_unpack(const struct sweep_source *source, const struct bp_feed *feed, enum bp_slot_form form,
+                         int64_t low, int64_t high, void *to) {
+    const int32_t *places = source->from;
+    const float *counts = source->from;
+    for (int64_t row = low; row < high; row++) {
+        const int64_t *starts = source->starts + source->order[row], first = starts[0], count = starts[1] - first;
+        for (int64_t i = 0; i < source->width; i++) {
+            int64_t at = feed->layout == BP_PANELS
+                             ? (i / BP_PANEL_LANES * feed->stride + row) * BP_PANEL_LANES + i % BP_PANEL_LANES
+                             : row * source->width + i;
+            if (form == BP_SLOT_WORDS)
+                ((int32_t *)to)[at] = i < count ? places[first + i] : -1;
+            else if (feed->type == BP_F64)
+                ((double *)to)[at] = i < count ? (double)counts[first + i] : 0;
+            else
+                ((float *)to)[at] = i < count ? counts[first + i] : 0;
+        }
+        for (int64_t i = source->width; feed->layout == BP_PANELS && i % BP_PANEL_LANES != 0; i++)
+            ((float *)to)[(i / BP_PANEL_LANES * feed->stride + row) * BP_PANEL_LANES + i % BP_PANEL_LANES] = 0;
+    }
 }
 
 /* This thread's share of the batch's rows, into the feeds. */
@@ -88,7 +114,9 @@ static void sweep_gather(const struct sweep_run *run, const struct bp_function *
         const struct bp_feed *feed = &function->feeds[i];
         struct sweep_source source = sweep_source(run, feed);
         void *to = sweep->memory + feed->offset;
-        if (feed->layout == BP_PANELS)
+        if (source.starts)
+            sweep_unpack(&source, feed, sweep->table->data->slots[feed->slot].form, low, high, to);
+        else if (feed->layout == BP_PANELS)
             bp_feed_panels(feed, source.from, source.width, source.order, low, high, to);
         else if (feed->type == BP_F64)
             sweep_widen(source.order, source.from, to, source.width, low, high);

@@ -106,6 +106,9 @@ typedef struct Line {
     LIST(DataTransform) transforms;
     Span category_span, binary_span; /* source -1: not given */
     bool category, binary;
+    bool text, lowercase, counts; /* text(vocabulary = …) */
+    int vocabulary, distinct;
+    Span text_span;
     LIST(Name) names;        /* category("a", "b") or category(10), sorted */
     Name positive, negative; /* binary; negative may be NULL */
     bool unknown_is_zero;

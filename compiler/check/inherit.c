@@ -64,6 +64,8 @@ static void copy_inputs(DataCheck *check, Setting *setting, const DataSet *from)
         *LIST_ADD(check->arena, &check->lines) = line;
         for (int j = 0; j < group->slot_count; j++) {
             const DataSlot *slot = &from->slots[group->first_slot + j];
+            if (slot->form == BP_SLOT_COUNTS)
+                continue;
             for (int k = 0; k < slot->column_count; k++)
                 copy_column(check, line, &from->columns[slot->columns[k]]);
         }

@@ -62,7 +62,13 @@ static void find_kind(DataCheck *check, Written *written) {
     }
     const DataTransform *number = line ? number_transform(line) : NULL;
     const char *why;
-    if (line && (line->category || line->binary)) {
+    if (line && line->text) {
+        column->kind = BP_WORDS;
+        column->width = line->vocabulary;
+        column->distinct = line->distinct;
+        column->lowercase = line->lowercase;
+        column->counts = line->counts;
+    } else if (line && (line->category || line->binary)) {
         column->category = true;
         column->binary = line->binary;
     } else if (written->selected) {
@@ -81,7 +87,7 @@ static void check_fit(DataCheck *check, const Written *written) {
     const Line *line = written->line;
     const DataColumn *column = &written->column;
     const DataTransform *number = line ? number_transform(line) : NULL;
-    if (!line)
+    if (!line || line->text)
         return;
     if (column->category && number) {
         error_at(number->span, "this is for numbers, and '%s' is a category", shown(check->arena, column->name));
@@ -278,6 +284,13 @@ static void add_to_slots(DataCheck *check, DataGroup *group, int index) {
     }
     slot->columns[slot->column_count++] = index;
     slot->width++;
+    if (column->kind == BP_WORDS) { /* which words, then what each counts */
+        slot->form = BP_SLOT_WORDS;
+        slot->width = column->distinct;
+        data->slots[data->slot_count] = *slot;
+        data->slots[data->slot_count++].form = BP_SLOT_COUNTS;
+        group->slot_count++;
+    }
     if (column->kind == BP_ARRAY) {
         slot->form = BP_SLOT_ARRAY;
         slot->width = column->width;
@@ -316,7 +329,7 @@ void make_slots(DataCheck *check) {
             data->columns[i].kind = BP_CATEGORY;
         number_fitted(data, &data->columns[i]);
     }
-    data->slots = arena_array(check->arena, DataSlot, data->column_count);
+    data->slots = arena_array(check->arena, DataSlot, 2 * data->column_count);
     data->groups = arena_array(check->arena, DataGroup, check->lines.count);
     for (int i = 0; i < check->lines.count; i++)
         make_group(check, check->lines.at[i], &unnamed_done);

@@ -86,6 +86,8 @@ static bool fits_inputs(const DataSet *data) {
     for (int i = 0; i < data->slot_count; i++)
         for (int j = 0; j < data->slots[i].column_count && !data->slots[i].target; j++) {
             const DataColumn *column = &data->columns[data->slots[i].columns[j]];
+            if (column->kind == BP_WORDS) /* a vocabulary */
+                return true;
             for (int k = 0; k < column->transform_count; k++)
                 if (column->transforms[k].fitted >= 0)
                     return true;

@@ -8,7 +8,7 @@
 enum { CATEGORIES_MAX = 100000 };
 
 static const char *const transform_names[] = {"standardize", "minmax", "scale",    "impute", "drop",
-                                              "log",         "strip",  "category", "binary"};
+                                              "log",         "strip",  "category", "binary", "text"};
 
 /* One transform as written: `scale(1 / 255)`. */
 typedef struct Call {
@@ -253,6 +253,82 @@ static bool add_binary(DataCheck *check, Line *line, const Call *call) {
     return false;
 }
 
+/* ---- text -------------------------------------------------------------------------------------------------------- */
+static bool text_option(DataCheck *check, const Args *args, const char *name, int64_t most, int *number) {
+    const Arg *arg = option_named(args, name);
+    int64_t value;
+    if (!arg)
+        return true;
+    if (!check_integer(check->checker->program, arg->value, name, 1, &value))
+        return false;
+    if (value > most) {
+        error_at(arg->value->span, "%s is at most %lld", name, (long long)most);
+        return false;
+    }
+    *number = (int)value;
+    return true;
+}
+
+/* text(vocabulary = 10000, lowercase, counts, distinct = 1000) */
+static bool add_text(DataCheck *check, Line *line, const Call *call) {
+    static const char *const options[] = {"vocabulary", "distinct", NULL};
+    enum { VOCABULARY_MAX = 10000000, DISTINCT_MAX = 1000000, DISTINCT = 1024 };
+    line->text_span = call->span;
+    if (line->text) {
+        error_at(call->span, "this is given twice");
+        return false;
+    }
+    line->text = true;
+    if (!check_options(check->arena, &call->args, "text", options))
+        return false;
+    for (int i = 0; i < call->args.count; i++) {
+        const Expr *word = call->args.at[i].value;
+        if (call->args.at[i].name)
+            continue;
+        if (!is_word(word, "lowercase") && !is_word(word, "counts")) {
+            error_at(word->span,
+                     "text takes a vocabulary, and lowercase and counts: text(vocabulary = 10000, lowercase, "
+                     "counts)");
+            return false;
+        }
+        line->lowercase |= is_word(word, "lowercase");
+        line->counts |= is_word(word, "counts");
+    }
+    if (!option_named(&call->args, "vocabulary")) {
+        error_at(call->span, "text needs the size of its vocabulary, as in text(vocabulary = 10000)");
+        return false;
+    }
+    if (!text_option(check, &call->args, "vocabulary", VOCABULARY_MAX, &line->vocabulary))
+        return false;
+    line->distinct = line->vocabulary < DISTINCT ? line->vocabulary : DISTINCT;
+    if (!text_option(check, &call->args, "distinct", DISTINCT_MAX, &line->distinct))
+        return false;
+    if (!line->target)
+        return true;
+    error_at(call->span, "a target is one number or one category, not a text");
+    return false;
+}
+
+/* What stands beside it on the line. */
+static bool fits_text(const Line *line) {
+    const Setting *setting = line->setting;
+    for (int i = 0; i < line->transforms.count; i++)
+        if (line->transforms.at[i].kind != BP_DROP) {
+            error_at(line->transforms.at[i].span, "a text takes nothing beside it but drop");
+            return false;
+        }
+    if (line->category || line->binary || line->unknown_is_zero) {
+        error_at(line->text_span, "this line is for a text and for categories: one of the two");
+        return false;
+    }
+    const Expr *column = setting->args.count == 1 ? setting->args.at[0].value : NULL;
+    if (setting->args.count == 1 && setting->args.at[0].name &&
+        (column->kind == EXPR_NAME || column->kind == EXPR_STRING))
+        return true;
+    error_at(setting->span, "a text is one column, and an input with a name: input words = review : text(…)");
+    return false;
+}
+
 /* ---- One line ---------------------------------------------------------------------------------------------------- */
 static bool add_call(DataCheck *check, Line *line, const Call *call) {
     static const struct {
@@ -273,10 +349,8 @@ static bool add_call(DataCheck *check, Line *line, const Call *call) {
         return add_category(check, line, call);
     if (is_call(call, "binary"))
         return add_binary(check, line, call);
-    if (is_call(call, "text")) {
-        not_there_yet(call->name_span, "text");
-        return false;
-    }
+    if (is_call(call, "text"))
+        return add_text(check, line, call);
     Name names[sizeof transform_names / sizeof transform_names[0]];
     const int count = (int)(sizeof names / sizeof names[0]);
     for (int i = 0; i < count; i++)
@@ -347,7 +421,9 @@ void check_transforms(DataCheck *check, Line *line) {
         check->failed |= !good;
     }
     const DataTransform *number = number_transform(line);
-    if (line->category && line->binary) {
+    if (line->text && !check->failed) {
+        check->failed |= !fits_text(line);
+    } else if (line->category && line->binary) {
         error_at(line->binary_span, "a column is category or binary, not both");
         check->failed = true;
     } else if (number && (line->category || line->binary || has_strip(line) || line->unknown_is_zero)) {

@@ -148,8 +148,13 @@ static Node *max_of_adjoint(Graph *graph, Node *node, Node *d) { /* ties share a
     return node_op(graph, OP_MULTIPLY, spread(graph, share, x, axis), here, NULL);
 }
 
-/* one_hot(index)[i] * d[j]; index -1 is all zeros there too */
+/* one_hot(index)[i] * d[j]; index -1 is all zeros there too. Where every row reads one table, rows of it are added to. */
 static Node *lookup_adjoint(Graph *graph, Node *node, Node *d) {
+    Node *table = node->args[0];
+    if (!table->batched && node->args[1]->batched)
+        return node_scatter(graph, d, node->args + 1, node->arg_count - 1, table->dims[0]);
+    if (node->arg_count > 2)
+        BUG("the derivative of a lookup of several in a table of each row");
     ContractSpec spec = {.left = {0}, .right = {1}, .out = {0, 1}};
     return node_contract(graph, node_one_hot(graph, node->args[1], node->args[0]->dims[0]), d, spec, 2);
 }
@@ -207,9 +212,18 @@ static void shape_adjoint(Pass *pass, Node *node, Node *d) {
     case OP_CUSTOM:
         custom_adjoint(pass, node, d);
         break;
-    case OP_LOOKUP: /* each row's derivative goes to the row of the table that it read */
-        add_adjoint(pass, x, unbroadcast(graph, lookup_adjoint(graph, node, d), node, x));
+    case OP_LOOKUP: { /* each row's derivative goes to the row of the table that it read */
+        Node *back = lookup_adjoint(graph, node, d);
+        add_adjoint(pass, x, back->op == OP_SCATTER ? back : unbroadcast(graph, back, node, x));
         break;
+    }
+    case OP_SCATTER: {
+        Node *table = node->turned ? node_transpose(graph, d) : d;
+        add_adjoint(pass, x,
+                    node->arg_count == 2 ? node_lookup(graph, table, node->args[1])
+                                         : node_lookup_bag(graph, table, node->args[1], node->args[2]));
+        break;
+    }
     case OP_DETACH:
     case OP_ARGMAX:
     case OP_ONE_HOT: /* no derivative passes */

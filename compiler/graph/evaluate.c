@@ -86,9 +86,41 @@ static void concat(const Node *node, Evaluation **args, int64_t row, double *out
     }
 }
 
-static void one_hot(const Node *node, double index, double *out) {
+static void one_hot(const Node *node, const double *indices, const double *counts, double *out) {
     for (int64_t i = 0; i < node->integer; i++)
-        out[i] = (double)i == index;
+        out[i] = 0;
+    for (int64_t t = 0; t < node_elements(node->args[0]); t++)
+        if (indices[t] >= 0)
+            out[(int64_t)indices[t]] += counts ? counts[t] : 1;
+}
+
+static void lookup_sum(const Node *node, const double *table, const double *indices, const double *counts,
+                       double *out) {
+    int64_t width = node->dims[0];
+    for (int64_t i = 0; i < width; i++)
+        out[i] = 0;
+    for (int64_t t = 0; t < node_elements(node->args[1]); t++)
+        for (int64_t i = 0; i < width && indices[t] >= 0; i++)
+            out[i] += counts[t] * table[(int64_t)indices[t] * width + i];
+}
+
+static void gather(const Node *node, const double *x, const double *places, double *out) {
+    for (int64_t i = 0; i < node->dims[0]; i++) {
+        double at = floor(places[i]);
+        out[i] = at >= 0 && at < (double)node->args[0]->dims[0] ? x[(int64_t)at] : 0;
+    }
+}
+
+/* out: zeros; each row of the batch adds to it. */
+static void scatter_row(const Node *node, Evaluation **args, int64_t row, double *out) {
+    const double *d = row_of(args[0], row), *indices = row_of(args[1], row);
+    const double *counts = node->arg_count > 2 ? row_of(args[2], row) : NULL;
+    int64_t width = node->dims[!node->turned];
+    for (int64_t t = 0; t < node_elements(node->args[1]); t++)
+        for (int64_t i = 0; i < width && indices[t] >= 0; i++) {
+            int64_t at = node->turned ? i * node->integer + (int64_t)indices[t] : (int64_t)indices[t] * width + i;
+            out[at] += (counts ? counts[t] : 1) * d[i];
+        }
 }
 
 static void lookup(const Node *node, const double *table, double index, double *out) {
@@ -129,10 +161,16 @@ static void evaluate_row(const Node *node, Evaluation **args, int64_t row, doubl
         out[0] = argmax(x, args[0]->elements);
         break;
     case OP_ONE_HOT:
-        one_hot(node, x[0], out);
+        one_hot(node, x, node->arg_count > 1 ? row_of(args[1], row) : NULL, out);
         break;
     case OP_LOOKUP:
-        lookup(node, x, row_of(args[1], row)[0], out);
+        if (node->arg_count > 2)
+            lookup_sum(node, x, row_of(args[1], row), row_of(args[2], row), out);
+        else
+            lookup(node, x, row_of(args[1], row)[0], out);
+        break;
+    case OP_GATHER:
+        gather(node, x, row_of(args[1], row), out);
         break;
     default:
         BUG("'%s' cannot be evaluated", op_table[node->op].name);
@@ -195,6 +233,9 @@ static Evaluation *evaluate_node(Evaluator *evaluator, const Node *node) {
         evaluate_element(node, args, value);
     else if (node->op == OP_BATCH_SUM)
         batch_sum(args[0], evaluator->rows, value);
+    else if (node->op == OP_SCATTER)
+        for (int64_t row = 0; row < evaluator->rows; row++)
+            scatter_row(node, args, row, value->values);
     else if (node->op == OP_CONTRACT)
         contract(node, args, evaluator->rows, value);
     else

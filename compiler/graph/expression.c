@@ -111,7 +111,9 @@ static Term build_matmul(Build *build, Term left, Term right, Span span) {
     if (b->rank == 2)
         spec.out[out++] = spec.right[1] = 1;
     Span before = graph_set_span(build->graph, build->user);
-    Node *node = node_contract(build->graph, a, b, spec, out);
+    Node *node = b->op == OP_ONE_HOT && a->rank == 2 && !a->batched
+                     ? node_lookup_hot(build->graph, node_transpose(build->graph, a), b)
+                     : node_contract(build->graph, a, b, spec, out);
     if (a->rank == 2 && a->dims[0] == 1 && b->rank == 1) /* one row by a vector is a number */
         node = node_reshape(build->graph, node, 0, NULL);
     graph_set_span(build->graph, before);

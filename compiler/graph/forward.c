@@ -42,9 +42,27 @@ static Node *flat_node(Build *build, Node *node) {
     return node->rank > 1 ? node_reshape(build->graph, node, 1, &width) : node;
 }
 
+/* A text: a vector of the vocabulary's size, of which the words that are there are known. */
+static Node *text_node(Build *build, const DataSet *data, const DataGroup *group) {
+    const DataSlot *slot = &data->slots[group->first_slot];
+    const DataColumn *column = &data->columns[slot->columns[0]];
+    Node *words = node_input_words(build->graph, data, group->first_slot, slot->width, column->width);
+    Node *counts = node_input(build->graph, data, group->first_slot + 1, slot->width, 0);
+    node_label(words, name_of(arena_printf(build->arena, "%s.words", group->name)));
+    node_label(counts, name_of(arena_printf(build->arena, "%s.counts", group->name)));
+    Node *node = node_bag(build->graph, words, counts, column->width);
+    node_label(node, group->name);
+    return node;
+}
+
 Node *data_group_node(Build *build, const DataSet *data, const DataGroup *group) {
     Node **parts = arena_array(build->arena, Node *, group->slot_count);
     Span before = graph_set_span(build->graph, group->span);
+    if (data->slots[group->first_slot].form == BP_SLOT_WORDS) {
+        Node *text = text_node(build, data, group);
+        graph_set_span(build->graph, before);
+        return text;
+    }
     for (int i = 0; i < group->slot_count; i++) {
         parts[i] = slot_node(build, data, group->first_slot + i);
         if (parts[i]->type == TYPE_INDEX && (!group->target || group->slot_count > 1))

@@ -46,9 +46,10 @@ struct Node {
     Node **args;
     int arg_count;
     double number;      /* CONSTANT */
-    int64_t integer;    /* IOTA, ONE_HOT: n; SLICE: the first; SUM, MAX_OF: the axis or AXIS_ALL; INPUT: slot; SCALAR: index in the
+    int64_t integer;    /* IOTA, ONE_HOT: n; SCATTER: k; SLICE: the first; SUM, MAX_OF: the axis or AXIS_ALL; INPUT: slot; SCALAR: index in the
                            array at the start of memory; TOTAL: its first element in the buffer; RANDOM: stream */
     bool normal;        /* RANDOM: normal, else uniform */
+    bool turned;        /* SCATTER: [n, k], its transpose */
     const DataSet *data; /* INPUT */
     Tensor *tensor;     /* TENSOR */
     Buffer *buffer;     /* TOTAL: the pass's totals */
@@ -268,6 +269,7 @@ Span graph_set_span(Graph *graph, Span span); /* for nodes made from here on; re
 
 Node *node_constant(Graph *graph, double number);
 Node *node_input(Graph *graph, const DataSet *data, int slot, int64_t width, int classes); /* width 0: an index */
+Node *node_input_words(Graph *graph, const DataSet *data, int slot, int64_t width, int classes); /* [width] indices */
 Node *node_tensor(Graph *graph, Tensor *tensor);
 Node *node_scalar(Graph *graph, int index, Name label);
 Node *node_total(Graph *graph, Buffer *totals, int64_t first, int rank, const int64_t *dims);
@@ -285,7 +287,12 @@ Node *node_max_of(Graph *graph, Node *x, int axis);
 Node *node_argmax(Graph *graph, Node *x);
 Node *node_batch_sum(Graph *graph, Node *x); /* of an unbatched x: rows times x */
 Node *node_one_hot(Graph *graph, Node *index, int64_t n);
+Node *node_bag(Graph *graph, Node *indices, Node *counts, int64_t n); /* ONE_HOT of several */
 Node *node_lookup(Graph *graph, Node *table, Node *index);
+Node *node_lookup_bag(Graph *graph, Node *table, Node *indices, Node *counts);
+Node *node_lookup_hot(Graph *graph, Node *table, const Node *hot); /* what ONE_HOT @ table is */
+Node *node_scatter(Graph *graph, Node *d, Node *const *where, int count, int64_t k); /* where: index(, counts) */
+Node *node_gather(Graph *graph, Node *x, Node *places);
 Node *node_detach(Graph *graph, Node *x);
 Node *node_custom(Graph *graph, const Item *item, Node *value, Node **parameters, int count);
 Node *node_rows(Graph *graph); /* rows of the batch, WIDE: batch_sum(1) */

@@ -219,8 +219,12 @@ static Interval interval_shape(const Node *node, const Interval *at) {
     case OP_BATCH_SUM:
         return over_rows(first);
     case OP_ONE_HOT:
-        return TRUTH;
+        return node->arg_count == 1 ? TRUTH : (Interval){-INFINITY, INFINITY};
     case OP_LOOKUP:
+        return node->arg_count == 2 ? join(first, (Interval){0, 0}) : (Interval){-INFINITY, INFINITY};
+    case OP_SCATTER:
+        return (Interval){-INFINITY, INFINITY};
+    case OP_GATHER:
         return join(first, (Interval){0, 0});
     default: /* the same elements in another order, some of them, the value of a CUSTOM */
         return first;

@@ -73,9 +73,9 @@ static uint64_t node_hash(const Node *node) {
 static bool node_equal(const Node *a, const Node *b) {
     if (a->op != b->op || a->type != b->type || a->batched != b->batched || a->rank != b->rank ||
         a->arg_count != b->arg_count || memcmp(&a->number, &b->number, sizeof a->number) != 0 ||
-        a->integer != b->integer || a->normal != b->normal || a->data != b->data || a->tensor != b->tensor ||
-        a->buffer != b->buffer || a->item != b->item || memcmp(&a->contract, &b->contract, sizeof a->contract) != 0 ||
-        memcmp(a->dims, b->dims, sizeof a->dims) != 0)
+        a->integer != b->integer || a->normal != b->normal || a->turned != b->turned || a->data != b->data ||
+        a->tensor != b->tensor || a->buffer != b->buffer || a->item != b->item ||
+        memcmp(&a->contract, &b->contract, sizeof a->contract) != 0 || memcmp(a->dims, b->dims, sizeof a->dims) != 0)
         return false;
     for (int i = 0; i < a->arg_count; i++)
         if (a->args[i] != b->args[i])
@@ -185,6 +185,14 @@ Node *node_constant(Graph *graph, double number) {
 
 Node *node_input(Graph *graph, const DataSet *data, int slot, int64_t width, int classes) {
     Node draft = draft_of(OP_INPUT, width ? TYPE_REAL : TYPE_INDEX, true, width ? 1 : 0, &width);
+    draft.integer = slot;
+    draft.data = data;
+    draft.classes = classes;
+    return intern(graph, draft, NULL, 0);
+}
+
+Node *node_input_words(Graph *graph, const DataSet *data, int slot, int64_t width, int classes) {
+    Node draft = draft_of(OP_INPUT, TYPE_INDEX, true, 1, &width);
     draft.integer = slot;
     draft.data = data;
     draft.classes = classes;
@@ -326,6 +334,12 @@ Node *node_transpose(Graph *graph, Node *x) {
     if (x->op == OP_TRANSPOSE)
         return x->args[0];
     int64_t dims[2] = {x->dims[1], x->dims[0]};
+    if (x->op == OP_SCATTER) {
+        Node draft = draft_of(OP_SCATTER, TYPE_REAL, false, 2, dims);
+        draft.integer = x->integer;
+        draft.turned = !x->turned;
+        return intern(graph, draft, x->args, x->arg_count);
+    }
     return intern(graph, draft_of(OP_TRANSPOSE, x->type, x->batched, 2, dims), &x, 1);
 }
 
@@ -374,6 +388,47 @@ Node *node_lookup(Graph *graph, Node *table, Node *index) {
         BUG("lookup of %s", node_shape(graph->arena, table));
     Node *args[2] = {table, index};
     Node draft = draft_of(OP_LOOKUP, TYPE_REAL, table->batched || index->batched, 1, &table->dims[1]);
+    return intern(graph, draft, args, 2);
+}
+
+Node *node_bag(Graph *graph, Node *indices, Node *counts, int64_t n) {
+    if (indices->rank != 1 || indices->type != TYPE_INDEX || !node_same_shape(indices, counts))
+        BUG("one_hot of %s", node_shape(graph->arena, indices));
+    Node *args[2] = {indices, counts};
+    Node draft = draft_of(OP_ONE_HOT, TYPE_REAL, indices->batched || counts->batched, 1, &n);
+    draft.integer = n;
+    return intern(graph, draft, args, 2);
+}
+
+Node *node_lookup_bag(Graph *graph, Node *table, Node *indices, Node *counts) {
+    if (table->rank != 2 || indices->rank != 1 || indices->type != TYPE_INDEX || !node_same_shape(indices, counts))
+        BUG("lookup of %s", node_shape(graph->arena, table));
+    Node *args[3] = {table, indices, counts};
+    bool batched = table->batched || indices->batched || counts->batched;
+    Node draft = draft_of(OP_LOOKUP, TYPE_REAL, batched, 1, &table->dims[1]);
+    return intern(graph, draft, args, 3);
+}
+
+Node *node_lookup_hot(Graph *graph, Node *table, const Node *hot) {
+    return hot->arg_count == 1 ? node_lookup(graph, table, hot->args[0])
+                               : node_lookup_bag(graph, table, hot->args[0], hot->args[1]);
+}
+
+Node *node_scatter(Graph *graph, Node *d, Node *const *where, int count, int64_t k) {
+    Node *args[3] = {d, where[0], count > 1 ? where[1] : NULL};
+    if (d->rank != 1 || where[0]->type != TYPE_INDEX || !where[0]->batched || where[0]->rank != count - 1)
+        BUG("scatter of %s", node_shape(graph->arena, d));
+    int64_t dims[2] = {k, d->dims[0]};
+    Node draft = draft_of(OP_SCATTER, TYPE_REAL, false, 2, dims);
+    draft.integer = k;
+    return intern(graph, draft, args, count + 1);
+}
+
+Node *node_gather(Graph *graph, Node *x, Node *places) {
+    if (x->rank != 1 || places->rank != 1)
+        BUG("gather of %s", node_shape(graph->arena, x));
+    Node *args[2] = {x, places};
+    Node draft = draft_of(OP_GATHER, TYPE_REAL, x->batched || places->batched, 1, places->dims);
     return intern(graph, draft, args, 2);
 }
 

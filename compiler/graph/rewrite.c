@@ -39,9 +39,17 @@ static Node *rebuild(Graph *graph, Node *node, Node **args) {
     case OP_BATCH_SUM:
         return node_batch_sum(graph, args[0]);
     case OP_ONE_HOT:
-        return node_one_hot(graph, args[0], node->integer);
+        return node->arg_count == 1 ? node_one_hot(graph, args[0], node->integer)
+                                    : node_bag(graph, args[0], args[1], node->integer);
     case OP_LOOKUP:
-        return node_lookup(graph, args[0], args[1]);
+        return node->arg_count == 2 ? node_lookup(graph, args[0], args[1])
+                                    : node_lookup_bag(graph, args[0], args[1], args[2]);
+    case OP_SCATTER:
+        return node->turned
+                   ? node_transpose(graph, node_scatter(graph, args[0], args + 1, node->arg_count - 1, node->integer))
+                   : node_scatter(graph, args[0], args + 1, node->arg_count - 1, node->integer);
+    case OP_GATHER:
+        return node_gather(graph, args[0], args[1]);
     case OP_DETACH:
         return node_detach(graph, args[0]);
     case OP_CUSTOM:

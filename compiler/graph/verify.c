@@ -142,10 +142,12 @@ static void verify_custom(const Node *node) {
 /* The batch: all but sums over it and CUSTOM (whose parameters may be batched where the value is not) pass it on. */
 static void verify_batch(const Node *node) {
     bool batched = node->args[0]->batched;
-    if (node->op == OP_CONCAT || node->op == OP_LOOKUP)
+    if (node->op == OP_CONCAT || node->op == OP_LOOKUP || node->op == OP_ONE_HOT || node->op == OP_GATHER)
         for (int i = 1; i < node->arg_count; i++)
             batched |= node->args[i]->batched;
-    if (node->op == OP_BATCH_SUM)
+    if (node->op == OP_SCATTER)
+        want(node->args[1]->batched && !node->batched, node, "a sum over a batch that is not there");
+    else if (node->op == OP_BATCH_SUM)
         want(batched && !node->batched, node, "a sum over a batch that is not there");
     else
         want(node->batched == batched, node, "batched is not what its arguments say");
@@ -187,13 +189,23 @@ static void verify_shape_op(const Node *node) {
         want(node_same_shape(node, x), node, "its shape is not its argument's");
         break;
     case OP_ONE_HOT:
-        want(x->rank == 0 && x->type == TYPE_INDEX && node->rank == 1 && node->dims[0] == node->integer, node,
-             "one_hot takes an index to a vector");
+        want(x->rank == node->arg_count - 1 && x->type == TYPE_INDEX && node->rank == 1 &&
+                 node->dims[0] == node->integer,
+             node, "one_hot takes an index to a vector");
         break;
     case OP_LOOKUP:
-        want(x->rank == 2 && node->args[1]->type == TYPE_INDEX && node->args[1]->rank == 0, node,
+        want(x->rank == 2 && node->args[1]->type == TYPE_INDEX && node->args[1]->rank == node->arg_count - 2, node,
              "lookup takes a matrix and an index");
         want(node->rank == 1 && node->dims[0] == x->dims[1], node, "lookup gives a row");
+        break;
+    case OP_SCATTER:
+        want(x->rank == 1 && node->args[1]->type == TYPE_INDEX && node->args[1]->rank == node->arg_count - 2, node,
+             "scatter takes a vector and an index");
+        want(node->rank == 2 && node->dims[node->turned] == node->integer && node->dims[!node->turned] == x->dims[0],
+             node, "scatter gives a matrix");
+        break;
+    case OP_GATHER:
+        want(x->rank == 1 && node_same_shape(node, node->args[1]), node, "gather gives an element for each place");
         break;
     case OP_CUSTOM:
         verify_custom(node);
@@ -213,8 +225,8 @@ static void verify_leaf(const Node *node) {
         want(node->tensor && !node->batched, node, "a tensor is one for all rows");
         break;
     case OP_INPUT:
-        want(node->batched && (node->type == TYPE_INDEX) == (node->rank == 0), node,
-             "an input is a row's vector or index");
+        want(node->batched && (node->type == TYPE_INDEX || node->rank == 1) && node->rank <= 1, node,
+             "an input is a row's vector, index or indices");
         break;
     case OP_IOTA:
         want(node->rank == 1 && node->dims[0] == node->integer && node->type == TYPE_INDEX, node,

@@ -59,6 +59,8 @@ static bool is_root(const Node *node) {
     case OP_CONTRACT:
     case OP_BATCH_SUM:
     case OP_LOOKUP:
+    case OP_SCATTER:
+    case OP_GATHER:
     case OP_CONCAT:
         return true;
     default:
@@ -96,7 +98,7 @@ static bool in_lanes(const LowerPlan *plan, Node *node, const Node *domain) {
     node = lower_behind(node);
     if (plan->items[node->id] || is_leaf(node))
         return node->rank == 0 || node_same_shape(node, domain);
-    if (node->op == OP_EXPAND || node->op == OP_ONE_HOT)
+    if (node->op == OP_EXPAND || (node->op == OP_ONE_HOT && node->arg_count == 1))
         return in_lanes(plan, node->args[0], domain);
     if (!is_element(node))
         return false;
@@ -132,13 +134,15 @@ static void choose_items(LowerPlan *plan, Graph *graph) {
             make_item(plan, node);
         if (is_element(node) && plan->uses[id] > 1 && !is_cheap(node, 2))
             make_item(plan, node);
+        if (node->op == OP_SCATTER || node->op == OP_GATHER)
+            want_stored(plan, node->args[0]);
         if (node->op == OP_CONTRACT || node->op == OP_LOOKUP)
             for (int i = 0; i < 2; i++) {
                 want_stored(plan, node->args[i]);
                 Node *factor = node->args[i];
                 bool number = factor->batched && factor->rank == 1 &&
                               (factor->op == OP_EXPAND || factor->op == OP_RESHAPE); /* as a vector of one */
-                if (plan->vectors && (factor->op == OP_TRANSPOSE || number))
+                if (plan->vectors && node->op == OP_CONTRACT && (factor->op == OP_TRANSPOSE || number))
                     make_item(plan, factor);
             }
         if (node->op == OP_MAX_OF || node->op == OP_ARGMAX)
@@ -233,7 +237,8 @@ static bool of_the_batch(Node *node, signed char *memo) {
    point: what merely has the same shape would tear apart what belongs together. */
 static int join_group(LowerPlan *plan, LowerItem *item, int least, int beside, signed char *memo) {
     const Node *node = item->node;
-    bool alone = node->op == OP_CONCAT, vector = plan->vectors && lower_in_vectors(plan, item);
+    bool alone = node->op == OP_CONCAT || node->op == OP_SCATTER,
+         vector = plan->vectors && lower_in_vectors(plan, item);
     bool prologue = !of_the_batch(item->node, memo);
     for (int i = least; i < plan->groups.count; i++) {
         if (node->rank > 0 && i != beside)
@@ -337,6 +342,8 @@ static void name_buffers(LowerPlan *plan) {
     int unnamed = 0;
     for (int id = 0; id < plan->node_count; id++) {
         LowerItem *item = plan->items[id];
+        if (item && item->node->op == OP_SCATTER) /* it is added to where it lies */
+            item->read_outside = true;
         if (!item || !plan->uses[id] || !item->read_outside)
             continue;
         const Node *node = item->node;

@@ -142,6 +142,10 @@ void lower_layout(const GraphFunction *function, Buffer *buffer, int64_t capacit
 Value *lower_panel(Lowering *l, const Buffer *buffer, Value *panel);
 Value *lower_linear(Lowering *l, Value *row, Value *const *at, int rank, const int64_t *dims);
 
+/* What a table is read or written by: the index of a row (NULL-free), a body for those that are there, and the row. */
+Value *lower_index_of(Lowering *l, Node *index, Point *point, Value *at);
+Block *lower_if_there(Lowering *l, Value *index);
+Value *lower_row_of(Lowering *l, Value *index, int64_t rows);
 /* The buffer of a stored node: leaf or item. NULL where it has none. */
 Buffer *lower_buffer(Lowering *l, Node *node);
 

@@ -308,6 +308,8 @@ static Value *emit_moved(Lowering *l, Node *node, Point *point) {
     case OP_TRANSPOSE:
         inner.at[0] = point->at[1];
         inner.at[1] = point->at[0];
+        if (point->lanes > 1)
+            inner.lane_axis = 1 - point->lane_axis;
         break;
     default:
         inner.at[0] = lower_named(l, "at", lower_add(l, point->at[0], lower_integer(l, node->integer)));
@@ -316,7 +318,60 @@ static Value *emit_moved(Lowering *l, Node *node, Point *point) {
     return emit_node(l, x, &inner);
 }
 
+/* Where a table is read: an index from memory, whose row is there, or -1. */
+static Value *emit_index(Lowering *l, Node *index, Point *point, Value *at) {
+    Point inner = lower_point(l, point);
+    inner.lanes = 1;
+    inner.at[0] = at;
+    return build_let(&l->b, "index", lower_converted(l, emit_node(l, index, &inner), SCALAR_I64));
+}
+
+Value *lower_row_of(Lowering *l, Value *index, int64_t rows) {
+    return value_op(&l->b, OP_INTEGER_MINIMUM, index, lower_integer(l, rows - 1), NULL);
+}
+
+Block *lower_if_there(Lowering *l, Value *index) {
+    return build_if(
+        &l->b, value_op(&l->b, OP_NOT, value_op(&l->b, OP_INTEGER_LESS, index, lower_integer(l, 0), NULL), NULL, NULL));
+}
+
+Value *lower_index_of(Lowering *l, Node *index, Point *point, Value *at) {
+    return emit_index(l, index, point, at);
+}
+
+/* The sum over the indices that are there of counts, each times the element of the table's row; table NULL: where the
+   index is point->at[0], of 1. */
+static Value *emit_bag(Lowering *l, Node *table, Node *indices, Node *counts, Point *point, Scalar scalar) {
+    Value *t;
+    const int lanes = table ? point->lanes : 1;
+    Statement *sum = build_var(&l->b, "sum", lower_number(l, 0, scalar, lanes));
+    Block *outer = build_loop(&l->b, "t", lower_integer(l, 0), lower_integer(l, indices->dims[0]), 1, false, &t);
+    Value *index = emit_index(l, indices, point, t);
+    Block *there = table ? lower_if_there(l, index)
+                         : build_if(&l->b, value_op(&l->b, OP_INTEGER_EQUAL, index, point->at[0], NULL));
+    Point inner = lower_point(l, point);
+    inner.at[0] = t;
+    inner.lanes = 1;
+    Value *count = lower_converted(l, emit_node(l, counts, &inner), scalar);
+    Value *element = lower_number(l, 1, scalar, 1);
+    if (table) {
+        Point row = lower_point(l, point);
+        row.at[0] = lower_named(l, "row", lower_row_of(l, index, table->dims[0]));
+        row.at[1] = point->at[0];
+        row.lane_axis = 1;
+        if (lanes > 1)
+            count = value_splat(&l->b, build_let(&l->b, "count", count), lanes);
+        element = lower_converted(l, emit_node(l, table, &row), scalar);
+    }
+    build_set(&l->b, sum, value_op(&l->b, OP_FMA, count, element, value_read(&l->b, sum)));
+    build_end(&l->b, there);
+    build_end(&l->b, outer);
+    return value_read(&l->b, sum);
+}
+
 static Value *emit_one_hot(Lowering *l, Node *node, Point *point) {
+    if (node->arg_count > 1)
+        return emit_bag(l, NULL, node->args[0], node->args[1], point, l->real);
     Point inner = lower_point(l, point);
     inner.lanes = 1;
     Value *hot = emit_node(l, node->args[0], &inner), *here = lower_converted(l, point->at[0], SCALAR_I32);
@@ -624,6 +679,8 @@ static Value *emit_greatest(Lowering *l, Node *node, Point *point) {
 
 static Value *emit_lookup(Lowering *l, Node *node, Point *point) {
     Node *table = node->args[0];
+    if (node->arg_count > 2)
+        return emit_bag(l, table, node->args[1], node->args[2], point, l->real);
     Point index_point = lower_point(l, point), inner = lower_point(l, point);
     Value *index = lower_named(l, "index", lower_converted(l, emit_node(l, node->args[1], &index_point), SCALAR_I64));
     Value *none = build_let(&l->b, "none", value_op(&l->b, OP_INTEGER_LESS, index, lower_integer(l, 0), NULL));
@@ -632,6 +689,27 @@ static Value *emit_lookup(Lowering *l, Node *node, Point *point) {
     inner.at[1] = point->at[0];
     Value *element = emit_node(l, table, &inner);
     return value_op(&l->b, OP_WHERE, none, lower_number(l, 0, element->type.scalar, 1), element);
+}
+
+/* x at the whole number below the place, 0 beyond its ends (and where the place is no number). */
+static Value *emit_gather(Lowering *l, Node *node, Point *point) {
+    Node *x = node->args[0];
+    Scalar scalar = l->real;
+    Point inner = lower_point(l, point);
+    Value *place = lower_converted(l, emit_node(l, node->args[1], &inner), scalar);
+    Value *zero = lower_number(l, 0, scalar, 1), *end = lower_number(l, (double)x->dims[0], scalar, 1);
+    Value *at = build_let(&l->b, "place", value_op(&l->b, OP_FLOOR, place, NULL, NULL));
+    Value *inside = build_let(&l->b, "inside",
+                              value_op(&l->b, OP_AND, value_op(&l->b, OP_LESS_EQUAL, zero, at, NULL),
+                                       value_op(&l->b, OP_LESS, at, end, NULL), NULL));
+    Value *index =
+        build_let(&l->b, "index", value_convert(&l->b, value_op(&l->b, OP_WHERE, inside, at, zero), SCALAR_I64));
+    Value *below = value_op(&l->b, OP_INTEGER_LESS, index, lower_integer(l, 0), NULL);
+    Value *there = build_let(&l->b, "there", value_op(&l->b, OP_WHERE, below, lower_integer(l, 0), index));
+    Point read = lower_point(l, point);
+    read.at[0] = lower_named(l, "at", lower_row_of(l, there, x->dims[0]));
+    Value *element = lower_converted(l, emit_node(l, x, &read), scalar);
+    return value_op(&l->b, OP_WHERE, inside, element, zero);
 }
 
 /* ---- any node at a point
@@ -675,6 +753,10 @@ static Value *emit_here(Lowering *l, Node *node, Point *point) {
         return emit_greatest(l, node, point);
     case OP_LOOKUP:
         return emit_lookup(l, node, point);
+    case OP_GATHER:
+        return emit_gather(l, node, point);
+    case OP_SCATTER:
+        BUG("%s: a scatter inside an expression", l->function->name);
     case OP_CONCAT:
         BUG("%s: a concat inside an expression", l->function->name);
     default:

@@ -87,6 +87,10 @@ static void walk_args(Schedule *s, Node *node, bool same_row, const int *axis) {
     case OP_BATCH_SUM:
         walk(s, node->args[0], false, axis);
         return;
+    case OP_SCATTER:
+        for (int i = 0; i < node->arg_count; i++)
+            walk(s, node->args[i], false, none);
+        return;
     case OP_CUSTOM:
     case OP_DETACH:
         walk(s, node->args[0], same_row, axis);

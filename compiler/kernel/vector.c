@@ -68,13 +68,16 @@ static bool fits(const LowerPlan *plan, const Node *domain, Node *node, bool at_
         return !shaped || same;
     case OP_IOTA:
     case OP_ONE_HOT:
-        return same && domain->rank == 1;
+        return node->arg_count < 2 && same && domain->rank == 1;
     case OP_RANDOM:
         return same && domain->rank == 1;
     case OP_EXPAND:
         return same && fits(plan, domain, node->args[0], false);
     case OP_CONTRACT:
         return at_item && (lower_is_forward(plan, node) || lower_is_gradient(plan, node));
+    case OP_LOOKUP: /* of several rows of what is stored by columns: 16 outputs of a layer that takes words */
+        return at_item && node->batched && node->arg_count == 3 && domain->rank == 1 &&
+               node->args[0]->op == OP_TRANSPOSE && node->args[0]->args[0]->op == OP_TENSOR;
     case OP_BATCH_SUM: {
         Node row = *domain; /* the same elements of one row */
         row.batched = true;

@@ -190,7 +190,7 @@ Test(arrays, predict_reads_one_file, .init = enter, .fini = leave) {
     struct images s;
     struct bp_table table;
     struct bp_error error;
-    struct bp_data_options options = {"b.idx", NULL, 0, 1};
+    struct bp_data_options options = {"b.idx", NULL, NULL, 0, 1};
     images_start(&s, BP_SCALE);
     cr_assert(bp_table_load(&table, &s.data, &options, &error), "%s", error.text);
     cr_expect(table.rows == 2 && ((float *)table.slots[0])[3] == 40);
@@ -226,7 +226,7 @@ Test(folds, each_row_is_held_out_once, .init = enter, .fini = leave) {
                            .validation = 0.25};
     int held[ROWS] = {0};
     for (int fold = 0; fold < FOLDS; fold++) {
-        struct bp_data_options options = {NULL, NULL, fold, 0};
+        struct bp_data_options options = {NULL, NULL, NULL, fold, 0};
         struct bp_table table;
         struct bp_error error;
         int of_b = 0;
@@ -245,4 +245,119 @@ Test(folds, each_row_is_held_out_once, .init = enter, .fini = leave) {
     }
     for (int row = 0; row < ROWS; row++)
         cr_expect_eq(held[row], 1);
+}
+
+/* ---- words.c -------------------------------------------------------------------------------------------------------- */
+struct texts {
+    struct bp_data data;
+    struct bp_file file;
+    struct bp_column column;
+    struct bp_transform drop;
+    struct bp_slot slots[2];
+};
+static const int32_t text_column[1] = {0};
+
+static void texts_start(struct texts *s, int32_t vocabulary, int32_t distinct, int32_t counts) {
+    memset(s, 0, sizeof *s);
+    s->file = (struct bp_file){.name = "t.csv", .part = BP_ALL, .header = 1};
+    s->drop = (struct bp_transform){BP_DROP, 0, NULL, -1};
+    s->column = (struct bp_column){.name = "note",
+                                   .position = -1,
+                                   .kind = BP_WORDS,
+                                   .width = vocabulary,
+                                   .distinct = distinct,
+                                   .lowercase = 1,
+                                   .counts = counts};
+    s->slots[0] = (struct bp_slot){"note", BP_I32, BP_SLOT_WORDS, distinct, text_column, 1, 0};
+    s->slots[1] = (struct bp_slot){"note", BP_F32, BP_SLOT_COUNTS, distinct, text_column, 1, 0};
+    s->data = (struct bp_data){.name = "notes",
+                               .files = &s->file,
+                               .file_count = 1,
+                               .columns = &s->column,
+                               .column_count = 1,
+                               .slots = s->slots,
+                               .slot_count = 2,
+                               .stratify = -1};
+}
+
+static void row_is(const struct bp_table *table, int64_t row, const char *expected) {
+    char text[256] = "";
+    for (int64_t i = table->starts[0][row]; i < table->starts[0][row + 1]; i++)
+        snprintf(text + strlen(text), sizeof text - strlen(text), "%d:%g ", (int)((int32_t *)table->slots[0])[i],
+                 (double)((float *)table->slots[1])[i]);
+    cr_expect_str_eq(text, expected, "row %lld is %s, not %s", (long long)row, text, expected);
+}
+
+static const char notes[] =
+    "note\n\"The cat's, the CAT; a cat\"\nthe_x a cat a-b\n\"  ... \"\n\"\xc3\xa9t\xc3\xa9 the'\"\n";
+
+/* a 3 (a, a, a-b), cat 3 (not cat's), the 3 (twice, the') by bytes; then b, cat's, the_x, été once each. */
+Test(words, most_frequent_then_by_bytes, .init = enter, .fini = leave) {
+    struct texts s;
+    struct bp_table table;
+    struct bp_error error;
+    texts_start(&s, 5, 8, 1);
+    write_bytes("t.csv", notes, strlen(notes));
+    cr_assert(bp_table_load(&table, &s.data, NULL, &error), "%s", error.text);
+    cr_expect_str_eq(table.vocabulary, "{\"note\":[\"a\",\"cat\",\"the\",\"b\",\"cat's\"]}");
+    cr_assert_eq(table.rows, 4);
+    row_is(&table, 0, "0:1 1:2 2:2 4:1 ");
+    row_is(&table, 1, "0:2 1:1 3:1 ");
+    row_is(&table, 2, "");
+    row_is(&table, 3, "2:1 ");
+    bp_table_free(&table);
+    texts_start(&s, 3, 3, 0);
+    cr_assert(bp_table_load(&table, &s.data, NULL, &error), "%s", error.text);
+    row_is(&table, 0, "0:1 1:1 2:1 ");
+    bp_table_free(&table);
+}
+
+/* Words of the test rows do not count; a vocabulary that is given stays as it is. */
+Test(words, fitted_on_training_rows_alone, .init = enter, .fini = leave) {
+    struct texts s;
+    struct bp_table table;
+    struct bp_error error;
+    struct bp_file files[2];
+    texts_start(&s, 2, 4, 1);
+    write_bytes("t.csv", "note\nred red blue\n", 18);
+    write_bytes("u.csv", "note\ngreen green green blue\n", 28);
+    files[0] = files[1] = s.file;
+    files[0].part = BP_TRAIN;
+    files[1].part = BP_TEST;
+    files[1].name = "u.csv";
+    s.data.files = files;
+    s.data.file_count = 2;
+    cr_assert(bp_table_load(&table, &s.data, NULL, &error), "%s", error.text);
+    cr_expect_str_eq(table.vocabulary, "{\"note\":[\"red\",\"blue\"]}");
+    row_is(&table, 1, "1:1 ");
+    bp_table_free(&table);
+    struct bp_data_options given = {NULL, NULL, "{\"note\":[\"green\",\"red\"]}", 0, 0};
+    cr_assert(bp_table_load(&table, &s.data, &given, &error), "%s", error.text);
+    row_is(&table, 0, "1:2 ");
+    row_is(&table, 1, "0:3 ");
+    bp_table_free(&table);
+}
+
+Test(words, what_does_not_fit, .init = enter, .fini = leave) {
+    struct texts s;
+    struct bp_table table;
+    struct bp_error error;
+    texts_start(&s, 10, 2, 1);
+    write_bytes("t.csv", "note\nred\nred green blue\n", 24);
+    cr_expect(!bp_table_load(&table, &s.data, NULL, &error));
+    cr_expect_str_eq(error.text,
+                     "t.csv:3: column 'note' has 3 different words of the vocabulary, and there is room for 2: "
+                     "write text(…, distinct = 3)");
+    write_bytes("t.csv", "note,x\n,1\nred,2\n", 16);
+    cr_expect(!bp_table_load(&table, &s.data, NULL, &error));
+    cr_expect_str_eq(error.text, "t.csv:2: column 'note' is missing; add drop");
+    s.column.transforms = &s.drop;
+    s.column.transform_count = 1;
+    cr_assert(bp_table_load(&table, &s.data, NULL, &error), "%s", error.text);
+    cr_expect(table.rows == 1 && table.dropped == 1);
+    row_is(&table, 0, "0:1 ");
+    bp_table_free(&table);
+    struct bp_data_options given = {NULL, NULL, "{\"other\":[]}", 0, 0};
+    cr_expect(!bp_table_load(&table, &s.data, &given, &error));
+    cr_expect_str_eq(error.text, "the checkpoint holds no vocabulary of at most 10 words for column 'note'");
 }

@@ -764,7 +764,7 @@ Test(data, predicting, .init = enter, .fini = leave) {
     struct sample s;
     struct bp_table table;
     struct bp_error error;
-    struct bp_data_options options = {"new.csv", fitted, 0, 1};
+    struct bp_data_options options = {"new.csv", fitted, NULL, 0, 1};
     sample_start(&s);
     sample_fit(&s, 0, BP_STANDARDIZE, 2);
     write_file("new.csv", "b,note,a,note\n1,x,14,\n2,,10,\n");
@@ -802,7 +802,7 @@ Test(data, another_file, .init = enter, .fini = leave) {
     struct sample s;
     struct bp_table table;
     struct bp_error error;
-    struct bp_data_options options = {"other.csv", NULL, 0, 0};
+    struct bp_data_options options = {"other.csv", NULL, NULL, 0, 0};
     sample_start(&s);
     write_file("other.csv", "a,b,c\n1,2,red\n");
     cr_assert(bp_table_load(&table, &s.data, &options, &error), "%s", error.text);
