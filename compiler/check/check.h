@@ -139,6 +139,7 @@ typedef struct TrainPlan {
     int64_t patience, start_from_epoch;
     double min_delta;
     int better; /* from mode = max | min; 0: the metric says */
+    LIST(Setting *) augments; /* augment image : shift(pixels = 2); each names inputs */
     int class_column; /* of the data set: the target whose classes are weighed; -1: none */
     bool class_balanced;
     double *class_weights; /* [categories], unless balanced */

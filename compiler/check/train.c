@@ -48,7 +48,7 @@ static const SettingRule rules[] = {
     {"statistics", false, false},
     {"step", false, false},
     {"log", false, false},
-    {"augment", false, true},
+    {"augment", true, false},
     {"sample_weight", false, true},
 };
 enum { RULE_COUNT = sizeof rules / sizeof rules[0] };
@@ -495,6 +495,24 @@ static void read_step(Checker *checker, TrainPlan *plan, Setting *const *found) 
     (void)checker;
 }
 
+static void read_augments(Checker *checker, TrainPlan *plan, const Settings *settings) {
+    for (int i = 0; i < settings->count; i++) {
+        Setting *setting = settings->at[i];
+        if (strcmp(setting->keyword, "augment") != 0 || !check_shape(setting, true, NULL))
+            continue;
+        bool good = setting->args.count > 0 && setting->transforms.count > 0;
+        for (int j = 0; j < setting->args.count; j++)
+            good &= !setting->args.at[j].name && setting->args.at[j].value->kind == EXPR_NAME;
+        for (int j = 0; j < setting->transforms.count; j++)
+            good &= !setting->transforms.at[j].name;
+        if (good)
+            *LIST_ADD(checker->arena, &plan->augments) = setting;
+        else
+            error_at(setting->span,
+                     "augment names an input, and what is done to it: augment image : shift(pixels = 2)");
+    }
+}
+
 static void read_formulas(Checker *checker, TrainPlan *plan, const Settings *settings, Setting *const *found) {
     if (!plan->step)
         read_loss(checker, plan, found[KNOWN_LOSS]);
@@ -586,6 +604,7 @@ void check_train(Checker *checker, Item *item) {
         read_early_stopping(checker, plan, found[KNOWN_EARLY_STOPPING]);
         read_checkpoint(checker, plan, found[KNOWN_CHECKPOINT]);
         read_class_weight(checker, plan, found[KNOWN_CLASS_WEIGHT]);
+        read_augments(checker, plan, &item->settings);
     }
     check_phase_name(checker, plan);
     *LIST_ADD(checker->arena, &checker->program->actions) = (Action){.kind = BP_DO_TRAIN, .train = plan};

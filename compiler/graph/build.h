@@ -21,7 +21,7 @@ typedef enum TermKind {
     TERM_SYMBOL, /* macro, none: a word that an option takes */
     TERM_LIST,   /* [a, b] */
     TERM_STALE,  /* what a step computed before an update changed the weights it was made of */
-    TERM_FIRST,  /* a first value given to a block: an expression and its scope, evaluated where the parameter is made */
+    TERM_FIRST, /* a first value given to a block: an expression and its scope, evaluated where the parameter is made */
 } TermKind;
 
 typedef struct Term Term;
@@ -49,8 +49,8 @@ struct Term {
     int column;
     Term *at; /* TUPLE, LIST */
     int count;
-    Name *names; /* TUPLE: of a model's outputs, or NULL */
-    Name name;   /* SYMBOL, STRING */
+    Name *names;      /* TUPLE: of a model's outputs, or NULL */
+    Name name;        /* SYMBOL, STRING */
     const Expr *expr; /* FIRST */
     struct Scope *scope;
 };
@@ -107,14 +107,16 @@ struct Build {
     int draws;              /* random draws so far in this application: part of their streams */
     LIST(Ranking) rankings; /* of the metrics in hand */
     LIST(LossUse) losses;
-    Node *weighed;      /* while training: a loss of this target counts as `class_weight` says; NULL: none */
+    const TrainPlan *augmenting; /* its inputs are augmented; NULL: as they are */
+    bool *augmented;             /* by its augment lines: an input was met */
+    Node *weighed;               /* while training: a loss of this target counts as `class_weight` says; NULL: none */
     Node *class_weight;
-    int in_loss;        /* losses within losses are not weighed again */
-    Stmt **replacements;    /* of the derived model whose body is being elaborated; NULL inside calls */
-    bool *replaced;         /* which of them have found their layer */
+    int in_loss;         /* losses within losses are not weighed again */
+    Stmt **replacements; /* of the derived model whose body is being elaborated; NULL inside calls */
+    bool *replaced;      /* which of them have found their layer */
     int replacement_count;
-    bool fresh;             /* inside a replacement: new weights, not the checkpoint's */
-    const Item *def;        /* the def that is being elaborated: it owns no weights */
+    bool fresh;      /* inside a replacement: new weights, not the checkpoint's */
+    const Item *def; /* the def that is being elaborated: it owns no weights */
     /* in a parameter's initial value: */
     const int64_t *draw_dims;
     int draw_rank;
@@ -124,9 +126,9 @@ struct Build {
     Tensor *updated;
     Updates statistics;  /* next values of the models' statistics, in a training step */
     const Paths *frozen; /* layers whose statistics stay as they are; NULL: none */
-    int64_t every; /* of the update in hand: its optimizer's step counts those of its own */
-    int application; /* of a step: how many models were applied, for draws that differ */
-    bool averaged; /* parameters stand for their moving averages, where they have one */
+    int64_t every;       /* of the update in hand: its optimizer's step counts those of its own */
+    int application;     /* of a step: how many models were applied, for draws that differ */
+    bool averaged;       /* parameters stand for their moving averages, where they have one */
 };
 
 /* ---- term.c ------------------------------------------------------------------------------------------------------ */
@@ -152,7 +154,7 @@ const char *path_join(Build *build, Name last); /* fc1.weight; NULL where a call
 /* ---- expression.c ------------------------------------------------------------------------------------------------ */
 Term build_expression(Build *build, const Expr *expr);
 Term build_binary(Build *build, Op op, Term a, Term b, Span span);
-bool is_schedule_name(Name name); /* step, epoch, steps, steps_per_epoch */
+bool is_schedule_name(Name name);                /* step, epoch, steps, steps_per_epoch */
 Term build_body(Build *build, const Body *body); /* statements in order; what `return` gives */
 /* Elementwise with the shapes checked: [1] is a number. Reports and returns NULL. */
 Node *build_op(Build *build, Op op, Node **args, int count, Span span);
@@ -168,8 +170,8 @@ Term build_call(Build *build, const Expr *call);
 /* What is given for a parameter: an expression, or a word where its default is one. */
 Term build_argument(Build *build, const Param *param, const Expr *expr);
 /* Calls a function term with evaluated arguments. */
-Term build_apply(Build *build, const Term *function, Term *positional, int count, BoundOption *options, int option_count,
-                 Span span);
+Term build_apply(Build *build, const Term *function, Term *positional, int count, BoundOption *options,
+                 int option_count, Span span);
 Term build_model_call(Build *build, ModelInstance *model, Term *args, int count, Span span);
 ModelInstance *model_instance(Build *build, const Item *item, Span span);
 Node *build_derivative(Graph *graph, const Item *formula, Node *node, Node *d);
@@ -201,11 +203,16 @@ Node *data_for_model(Build *build, const DataSet *data, const ModelInstance *mod
 void bind_columns(Build *build, const DataSet *data, const DataGroup *group);
 Node *data_group_node(Build *build, const DataSet *data, const DataGroup *group);
 /* y in the file's units: the transforms of its target's columns undone, down to (not through) `log` where stop_at_log. */
-Node *build_file_units(Build *build, const DataSet *data, int first_column, int count, Node *y, bool stop_at_log, Span span);
+Node *build_file_units(Build *build, const DataSet *data, int first_column, int count, Node *y, bool stop_at_log,
+                       Span span);
 /* The output as predictions are read: the link applied, the file's units. */
 Node *build_prediction(Build *build, const OutputRole *role, Node *output, bool stop_at_log, Span span);
 /* Which columns a target node stands for. */
 void target_columns(Build *build, const DataSet *data, const Node *target, OutputRole *role);
+/* augment.c: the input as build->augmenting changes it; `called`: the model's parameter, for an input without a name. NULL
+   after an error. */
+Node *augment_input(Build *build, const DataGroup *group, Name called, Node *node);
+bool augment_all_used(Build *build, const TrainPlan *plan);
 /* class_weight.c: what build->scope calls the target is weighed by the losses that are built from here on. */
 void weigh_classes(Build *build, const TrainPlan *plan);
 int scalar_of_class_weight(const Program *program, const TrainPlan *plan); /* the first of them, where balanced */
@@ -214,8 +221,8 @@ int scalar_of_fitted(const Program *program, const DataSet *data, int fitted);
 
 GraphFunction *function_new(Build *build, const char *name, const char *about, Span span, int64_t capacity);
 /* rows: the capacity where it has a value for each row, else 0 */
-Buffer *buffer_new(Arena *arena, const char *name, BufferRole role, Scalar scalar, int64_t rows, int rank, const int64_t *dims,
-                   Span span);
+Buffer *buffer_new(Arena *arena, const char *name, BufferRole role, Scalar scalar, int64_t rows, int rank,
+                   const int64_t *dims, Span span);
 
 /* Metrics over a forward pass that build->scope and `forward` hold. rows_loss: the loss of each row and the penalty that
    go first as "loss", or NULL. */
@@ -234,7 +241,7 @@ typedef struct MeasureRequest {
 } MeasureRequest;
 /* ranking.c */
 Node *build_ranking(Build *build, enum bp_ranking_kind kind, Node *y, Node *t, Span span); /* NULL after an error */
-Node *build_greatest(Build *build, Node *x, Span span); /* the greatest of all rows; NULL after an error */
+Node *build_greatest(Build *build, Node *x, Span span);              /* the greatest of all rows; NULL after an error */
 const Ranking *ranking_behind(const Build *build, const Node *node); /* whose value it is, or NULL */
 bool uses_ranking(const Build *build, const Node *node);
 void place_rankings(Build *build, const MeasureRequest *request, GraphPass *pass);

@@ -151,7 +151,10 @@ static bool model_arguments(Build *build, ModelInstance *model, DataSet *data, T
             build_note(build, params->at[i].span, "the model's input");
             return false;
         }
-        args[i] = term_node(data_group_node(build, data, group), group->span);
+        Node *node = augment_input(build, group, params->at[i].name, data_group_node(build, data, group));
+        if (!node)
+            return false;
+        args[i] = term_node(node, group->span);
     }
     return true;
 }

@@ -517,9 +517,12 @@ void build_train(Build *build, TrainPlan *plan) {
     bool ok = train->models.count == plan->model_count && read_frozen(build, train, &frozen);
     build->frozen = plan->live_statistics ? NULL : &frozen;
     build->statistics.count = 0;
+    build->augmenting = plan;
+    build->augmented = arena_array(build->arena, bool, plan->augments.count + 1);
     Forward forward = build_forward(build, plan->models, plan->model_count, plan->data, true, plan->span);
+    build->augmenting = NULL;
     build->frozen = NULL;
-    ok = ok && forward.ok;
+    ok = ok && forward.ok && augment_all_used(build, plan);
     for (int i = 0; ok && i < train->models.count; i++)
         train->models.at[i]->trained = true;
     if (ok)

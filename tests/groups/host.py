@@ -125,6 +125,8 @@ def names(build):
     needs(build, "c")
     with copied(TESTS / "agree") as place:
         for program in sorted(place.glob("*.bp")):
+            if "text(" in program.read_text():
+                continue  # a host has no texts
             build.succeed([build.bpc, "--emit=header", program.name, "-o", "net.h"], cwd=place)
             (place / "use.c").write_text('#include "net.h"\n#include "net.h"\nint use;\n')
             for compiler in (["gcc", *WARNINGS], ["gcc", "-x", "c++", "-Wall", "-Wextra", "-Werror"]):

@@ -350,7 +350,7 @@ Test(words, what_does_not_fit, .init = enter, .fini = leave) {
                      "write text(…, distinct = 3)");
     write_bytes("t.csv", "note,x\n,1\nred,2\n", 16);
     cr_expect(!bp_table_load(&table, &s.data, NULL, &error));
-    cr_expect_str_eq(error.text, "t.csv:2: column 'note' is missing; add drop");
+    cr_expect_str_eq(error.text, "t.csv:2: the value of 'note' is missing; add drop");
     s.column.transforms = &s.drop;
     s.column.transform_count = 1;
     cr_assert(bp_table_load(&table, &s.data, NULL, &error), "%s", error.text);
