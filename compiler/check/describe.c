@@ -253,7 +253,8 @@ static void choose_use(Description *d, int index) {
     else if (is_row_number(column, d->scan.rows))
         *note = "not used: it numbers the rows";
     else if (!column->all_numbers && is_free_text(column, d->scan.rows))
-        *note = "not used: too many different texts to be categories";
+        *note = "not used: too many different texts to be categories; of words, it is an input of its own: "
+                "words = … : text(vocabulary = 10000, lowercase, counts)";
     else
         *use = column->all_numbers ? USE_NUMBER : USE_CATEGORY;
     if (*use == USE_NUMBER)
@@ -571,7 +572,12 @@ bool describe_file(const char *path, Text *out, char *why, size_t why_size) {
     struct bp_error error = {{0}};
     d.arena = arena_new();
     d.path = path;
-    bool done = describe(&d, out, &error);
+    bool is_array = false, done = describe_array(d.arena, path, block_name(&d), out, &is_array, why, why_size);
+    if (is_array) {
+        arena_free(d.arena);
+        return done;
+    }
+    done = describe(&d, out, &error);
     bp_scan_free(&d.scan);
     arena_free(d.arena);
     if (!done)
