@@ -326,17 +326,10 @@ Test(graph, second_derivatives_of_shapes) {
     check_shapes(check_second_derivatives);
 }
 
-static Variable *index_variable(const double *indices, int classes) {
-    Node *leaf = node_input(graph, &data, variable_count, 0, classes);
-    Variable *variable = variable_add(leaf, leaf, 1);
-    memcpy(variable->values, indices, sizeof(double) * ROWS);
-    return variable;
-}
-
 /* Two rows read the same row of the table, one none: -1 reads zeros. */
 Test(graph, derivative_of_lookup) {
     Variable *table = variable(false, 2, (const int64_t[]){4, 2}, -1, 1);
-    Variable *index = index_variable((const double[]){2, 2, -1}, 4);
+    Variable *index = index_variable((const double[]){2, 2, -1}, 4, 0);
     Node *rows = node_lookup(graph, table->view, index->view);
     Arena *scratch = arena_new();
     const Evaluation *got = evaluate(scratch, rows);
@@ -345,6 +338,24 @@ Test(graph, derivative_of_lookup) {
     arena_free(scratch);
     check_derivatives("lookup", op1(OP_EXP, rows), &table, 1);
     check_second_derivatives("lookup, twice", op1(OP_EXP, rows), &table, 1);
+}
+
+/* Of several rows of a table, what each counts; what passes back to the rows, and to what is scattered, is differentiated
+   again. The counts are given: no derivative passes to them. */
+Test(graph, derivative_of_several_lookups) {
+    Variable *table = variable(false, 2, (const int64_t[]){4, 2}, -1, 1);
+    Variable *words = index_variable((const double[]){0, 2, -1, 3, 3, 2, -1, -1, -1}, 4, 3);
+    Variable *counts = variable(true, 1, (const int64_t[]){3}, 1, 3);
+    Node *bag = op1(OP_EXP, node_lookup_bag(graph, table->view, words->view, counts->view));
+    check_derivatives("lookup of several", bag, &table, 1);
+    check_second_derivatives("lookup of several, twice", bag, &table, 1);
+    Variable *d = variable(true, 1, (const int64_t[]){2}, -1, 1);
+    Node *where[2] = {words->view, counts->view};
+    Node *scattered = node_scatter(graph, op1(OP_EXP, d->view), where, 2, 4);
+    check_derivatives("scatter", op1(OP_EXP, scattered), &d, 1);
+    check_second_derivatives("scatter, twice", op1(OP_EXP, scattered), &d, 1);
+    check_derivatives("scatter, turned", op1(OP_EXP, node_transpose(graph, scattered)), &d, 1);
+    graph_verify(graph);
 }
 
 Test(graph, nothing_passes_detach) {

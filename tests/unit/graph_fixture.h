@@ -82,6 +82,15 @@ static inline Variable *variable(bool batched, int rank, const int64_t *dims, do
     return variable;
 }
 
+/* A row's category; or so many indices of a row. */
+static inline Variable *index_variable(const double *indices, int classes, int width) {
+    Node *leaf = width ? node_input_words(graph, &data, variable_count, width, classes)
+                       : node_input(graph, &data, variable_count, 0, classes);
+    Variable *variable = variable_add(leaf, leaf, width ? width : 1);
+    memcpy(variable->values, indices, sizeof(double) * (size_t)variable->count);
+    return variable;
+}
+
 static inline void fill_leaf(void *context, const Node *node, Evaluation *value) {
     (void)context;
     for (int i = 0; i < variable_count; i++)

@@ -297,6 +297,32 @@ Test(graph_nodes, values_by_hand) {
     EXPECT(node_argmax(graph, x->view), 0, 1, 2);
 }
 
+/* A product with vectors of zeros and ones is the truth of a lookup, and its transpose that of the way back. */
+Test(graph_nodes, lookups_by_hand) {
+    Variable *table = variable(false, 2, (const int64_t[]){4, 2}, 0, 1),
+             *d = variable(true, 1, (const int64_t[]){2}, 0, 1);
+    Variable *one = index_variable((const double[]){2, -1, 2}, 4, 0);
+    Variable *words = index_variable((const double[]){0, 3, -1, -1, 3, 3}, 4, 2);
+    Variable *counts = variable(true, 1, (const int64_t[]){2}, 0, 1),
+             *x = variable(true, 1, (const int64_t[]){3}, 0, 1);
+    memcpy(table->values, (const double[]){1, 2, 3, 4, 5, 6, 7, 8}, sizeof(double) * 8);
+    memcpy(d->values, (const double[]){1, 10, 2, 20, 3, 30}, sizeof(double) * 6);
+    memcpy(counts->values, (const double[]){1, 2, 9, 9, 3, 4}, sizeof(double) * 6);
+    memcpy(x->values, (const double[]){1, 2, 3, 4, 5, 6, 7, 8, 9}, sizeof(double) * 9);
+    Node *where[2] = {words->view, counts->view}, *scattered = node_scatter(graph, d->view, where, 2, 4);
+    EXPECT(node_bag(graph, where[0], where[1], 4), 1, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 7);
+    EXPECT(node_lookup(graph, table->view, one->view), 5, 6, 0, 0, 5, 6);
+    EXPECT(node_lookup_bag(graph, table->view, where[0], where[1]), 15, 18, 0, 0, 49, 56);
+    EXPECT(node_scatter(graph, d->view, &one->view, 1, 4), 0, 0, 0, 0, 4, 40, 0, 0);
+    EXPECT(scattered, 1, 10, 0, 0, 0, 0, 23, 230);
+    EXPECT(node_transpose(graph, scattered), 1, 0, 0, 23, 10, 0, 0, 230);
+    Variable *places = variable(true, 1, (const int64_t[]){2}, 0, 1);
+    memcpy(places->values, (const double[]){0, 2.9, -0.5, 3, NAN, 1}, sizeof(double) * 6);
+    EXPECT(node_gather(graph, x->view, places->view), 1, 3, 0, 0, 0, 8);
+    cr_expect_eq(node_transpose(graph, node_transpose(graph, scattered)), scattered);
+    graph_verify(graph);
+}
+
 /* ---- Rewriting --------------------------------------------------------------------------------------------------- */
 
 typedef struct Swap {
@@ -385,6 +411,11 @@ Test(graph_nodes, intervals) {
     Variable t = {.view = op1(OP_TANH, x)}, u = {.view = s};
     expect_interval(make_dot((Variable *[]){&t, &u}), -3, 3);
     expect_interval(make_matrix_vector((Variable *[]){w, &u}), -infinity, infinity);
+    Variable *category = index_variable((const double[]){0, 1, 2}, 3, 0);
+    Node *probabilities = node_concat(graph, (Node *[]){s}, 1), *one = op2(OP_ADD, constant(1), s);
+    expect_interval(node_gather(graph, one, x), 0, 2);
+    expect_interval(node_lookup(graph, op1(OP_TANH, w->view), category->view), -1, 1);
+    expect_interval(node_scatter(graph, probabilities, &category->view, 1, 3), -infinity, infinity);
     Node *deep = x; /* a recursion over nodes would not come back from here */
     for (int i = 0; i < 100000; i++)
         deep = i % 2 ? op1(OP_SIN, deep) : negate(deep);
@@ -465,6 +496,14 @@ Test(graph_nodes, the_verifier_finds_what_is_broken) {
     BREAK(joined, joined->dims[0] = 6, "its width is not its parts'");
     BREAK(turned, turned->dims[0] = 2, "not its argument's transpose");
     BREAK(filled, filled->args = &x->view, "batched is not what its arguments say");
+    Variable *category = index_variable((const double[]){0, 1, 2}, 2, 0);
+    Node *row = node_lookup(graph, w->view, category->view);
+    Node *back = node_scatter(graph, x->view, &category->view, 1, 2), *at = node_gather(graph, x->view, e);
+    graph_verify(graph);
+    BREAK(row, row->dims[0] = 2, "lookup gives a row");
+    BREAK(back, back->dims[0] = 3, "scatter gives a matrix");
+    BREAK(back, back->batched = true, "a sum over a batch that is not there");
+    BREAK(at, at->dims[0] = 2, "gather gives an element for each place");
     graph_verify(graph); /* everything is whole again */
 }
 
