@@ -1,6 +1,8 @@
 """The examples reach what they promise, and what surrounds a training holds: checkpoints, predictions, options."""
+import collections
 import csv
 import functools
+import itertools
 import json
 import math
 import re
@@ -346,20 +348,26 @@ def augmented(build, place, line, pixel, seed=0):
     rows = ",".join("1" if i == pixel else "0" for i in range(9)) + ",4\n"
     (place / "pixels.csv").write_text(",".join(f"p{i}" for i in range(9)) + ",y\n" + rows * 20000)
     (place / "a.bp").write_text(AUGMENTED.format(line=line))
-    (place / "a").unlink(missing_ok=True)
+    build.compile("a.bp", "a", "-O0", cwd=place)
     (event,) = of_kind(train(build, place, "a.bp", "--seed", seed), "epoch")
     bias = -0.02 * (event["place"] - 4)  # what the one update made of it: the validation rows are as they are
     expect(abs(event["val_loss"] - (pixel + bias - 4) ** 2) < 1e-4, f"{line}: val_loss is {event['val_loss']}")
     return event
 
 
+def cropped(side, down, along):
+    """The sum of places times values where only the middle one of 3 x 3 pixels is lit, for three numbers from 0 to 1."""
+    share = 0.5 + 0.5 * side
+    rows, columns = ([max(0, 1 - abs((1 - share) * 2 * at + share * i - 1)) for i in range(3)] for at in (down, along))
+    return sum((3 * i + j) * rows[i] * columns[j] for i in range(3) for j in range(3))
+
+
 def augmentation_is_what_it_says(build):
     """18000 images of 3 x 3 with one pixel lit; moments of its place after each change, in closed form."""
     with copied() as place:
-        for line, pixel in (("augment image : shift(pixels = 0)", 5), ("augment image : rotate(degrees = 0)", 5),
-                            ("augment image : crop(least = 1)", 5), ("augment image : noise(std = 0), dropout(rate = 0)", 5)):
-            event = augmented(build, place, line, pixel)
-            expect(event["loss"] == 1 and event["place"] == 5, f"{line} changes something: {event}")
+        line = "augment image : shift(pixels = 0), rotate(degrees = 0), crop(least = 1), noise(std = 0), dropout(rate = 0)"
+        event = augmented(build, place, line, 5)
+        expect(event["loss"] == 1 and event["place"] == 5, f"{line} changes something: {event}")
         exact = {("flip(horizontal)", 3): 1, ("flip(vertical)", 1): 9}
         for (change, pixel), loss in exact.items():
             event = augmented(build, place, f"augment image : {change}", pixel)
@@ -375,6 +383,11 @@ def augmentation_is_what_it_says(build):
         loss, deviation = statistics.mean(t * t for t in turned), statistics.stdev(t * t for t in turned)
         event = augmented(build, place, "augment image : rotate(degrees = 180)", 4)
         expect(abs(event["loss"] - loss) < 5 * deviation / 18000**0.5, f"rotate: the loss is {event['loss']}, not {loss:.3f}")
+        # a window of side 1 to 3 pixels, drawn as 3 x 3: where its pixels see the lit one, which is as wide as they are apart
+        seen = [cropped(*((i + 0.5) / 40 for i in place)) for place in itertools.product(range(40), repeat=3)]
+        loss, deviation = statistics.mean((y - 4) ** 2 for y in seen), statistics.stdev((y - 4) ** 2 for y in seen)
+        event = augmented(build, place, "augment image : crop(least = 0.5)", 4)
+        expect(abs(event["loss"] - loss) < 6 * deviation / 18000**0.5, f"crop: the loss is {event['loss']}, not {loss:.3f}")
         one, other = (augmented(build, place, "augment image : shift(pixels = 1), rotate(degrees = 30)", 4, seed) for seed in (1, 2))
         expect(one["loss"] != other["loss"], "another seed draws the same")
 
@@ -414,6 +427,44 @@ def predictions_are_the_checkpoints(build):
             expect(answer["prediction"] == classes[max(range(3), key=lambda c: ours[c])], f"row {i + 1}: {answer}")
             right += answer["prediction"] == row["species"]
         expect(right >= 140, f"only {right} of 150 flowers are named right")
+
+
+NOTES = """bpc 1
+data notes { file "notes.csv"; input words = note : text(vocabulary = 25, lowercase, counts); target score }
+model Net(words) {
+    y = dense(words, 1)
+    return y
+}
+train Net on notes { loss mse; optimizer adam(lr = 0.05); epochs 20; batch_size 30 }
+evaluate Net on notes { rmse }
+save Net to "notes.safetensors"
+"""
+
+
+def words_of(text):
+    return re.findall(r"\w+(?:'\w+)*", text.lower())
+
+
+def texts_are_counted_by_hand(build):
+    """The vocabulary, and what a new text is told, by Python's own regular expressions and counters."""
+    with copied(TESTS / "agree") as place:
+        (place / "n.bp").write_text(NOTES)
+        (test,) = of_kind(train(build, place, "n.bp"), "evaluate")
+        rows = list(csv.DictReader((place / "notes.csv").open()))
+        counts = collections.Counter(word for row in rows for word in words_of(row["note"]))
+        vocabulary = sorted(counts, key=lambda word: (-counts[word], word.encode()))[:25]
+        tensors, metadata = safetensors.read(place / "notes.safetensors")
+        expect(json.loads(metadata["bpc.vocabulary"]) == {"note": vocabulary}, f"the vocabulary is not {vocabulary}")
+        (weight, (bias,)) = tensors["y.weight"][1], tensors["y.bias"][1]
+        by_hand = lambda text: bias + sum(weight[vocabulary.index(word)] for word in words_of(text) if word in vocabulary)
+        error = statistics.mean((by_hand(row["note"]) - float(row["score"])) ** 2 for row in rows) ** 0.5
+        expect(abs(test["rmse"] - error) < 1e-5, f"rmse is {test['rmse']}, by hand {error}")
+        new = ["", "nowhere to be seen", f"{vocabulary[3].upper()}, {vocabulary[3]} -- {vocabulary[24]}; {vocabulary[0]}'s"]
+        (place / "new.csv").write_text("note\n" + "".join(f'"{text}."\n' for text in new))
+        build.succeed(["./n", "predict", "--weights", "notes.safetensors", "new.csv", "-o", "out.csv"], cwd=place)
+        told = [float(row["score"]) for row in csv.DictReader((place / "out.csv").open())]
+        expect(len(told) == len(new) and all(abs(a - by_hand(text)) < 2e-5 for a, text in zip(told, new)),
+               f"{told}, by hand {[by_hand(text) for text in new]}")
 
 
 def one_row_as_many(build):
@@ -535,6 +586,29 @@ save M to "m.safetensors"
         train(build, place, "pasted.bp")
 
 
+def described_arrays_compile(build):
+    """The same of images and of labels in IDX files, pasted as one block."""
+    with copied(DIGITS) as place:
+        images, labels = (build.succeed([build.bpc, "describe", f"digits-{what}.idx"], cwd=place).out.splitlines()
+                          for what in ("images", "labels"))
+        expect(images[0] == "data digits_images {" and images[-1].startswith("# 1200 rows of [14, 14], values from 0 to 255"), images)
+        values = (place / "digits-labels.idx").read_bytes()[8:]
+        shown = ", ".join(f"{value} ({values.count(value)})" for value in sorted(set(values)))
+        expect(labels[-1] == f"# values: {shown}", f"{labels[-1]}, not {shown}")
+        (place / "pasted.bp").write_text("\n".join(["bpc 1", "data d {", *images[1:3], *labels[1:3], "}", """
+model M(image) {
+    fc1 = dense(flatten(image), classes(d.label))
+    return fc1
+}
+train M on d { loss cross_entropy; optimizer adam(lr = 0.01); epochs 2; batch_size 16 }
+"""]))
+        epochs = of_kind(train(build, place, "pasted.bp"), "epoch")
+        expect(epochs[-1]["loss"] < epochs[0]["loss"] < math.log(10), f"nothing is learned: {epochs}")
+        (place / "short.idx").write_bytes((place / "digits-images.idx").read_bytes()[:-1])
+        outcome = build.run([build.bpc, "describe", "short.idx"], cwd=place)
+        expect(outcome.code == 1 and "short.idx" in outcome.err and not outcome.out, f"of a file cut short: {outcome.err}")
+
+
 def widths_fit(build):
     """Whatever the widths and the machine, tiles go into the rounds, and the verifier finds nothing wrong."""
     with copied() as place:
@@ -610,7 +684,7 @@ def tests(build):
         ("frozen-once", frozen_is_computed_once), ("frozen-statistics", frozen_statistics), ("frozen-explained", frozen_is_explained), ("tutorial", tutorial_learns),
         ("xor", xor_learns), ("penguins", penguins_learn), ("digits", digits_learn), ("folds", folds_add_up), ("augment", augmentation_is_what_it_says), ("areas", areas_are_the_predictions), ("predictions", predictions_are_the_checkpoints),
         ("one-row-as-many", one_row_as_many), ("anywhere", runs_anywhere), ("seeds", seeds_differ_in_weights_alone),
-        ("resume", resumed_equals_unbroken), ("bench", bench_says_json), ("describe", described_table_compiles),
+        ("resume", resumed_equals_unbroken), ("bench", bench_says_json), ("describe", described_table_compiles), ("describe-arrays", described_arrays_compile), ("texts", texts_are_counted_by_hand),
         ("stages", stages_print), ("fusion", fusion_is_explained), ("tune", tuned_is_the_same), ("widths", widths_fit), ("piped-rows", predicts_what_is_piped), ("odd-categories", tables_keep_their_form),
     ):
         yield name, functools.partial(function, build)
