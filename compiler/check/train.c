@@ -500,6 +500,10 @@ static void read_augments(Checker *checker, TrainPlan *plan, const Settings *set
         Setting *setting = settings->at[i];
         if (strcmp(setting->keyword, "augment") != 0 || !check_shape(setting, true, NULL))
             continue;
+        if (plan->step) {
+            not_there_yet(setting->keyword_span, "augment beside a step");
+            continue;
+        }
         bool good = setting->args.count > 0 && setting->transforms.count > 0;
         for (int j = 0; j < setting->args.count; j++)
             good &= !setting->args.at[j].name && setting->args.at[j].value->kind == EXPR_NAME;
