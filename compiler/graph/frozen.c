@@ -52,6 +52,7 @@ static bool changes_itself(const Frozen *f, const Node *node) {
     case OP_TOTAL:
     case OP_RANDOM:
     case OP_BATCH_SUM:
+    case OP_SCATTER:
         return true;
     default:
         return false;
@@ -88,10 +89,11 @@ static bool moves_elements(const Node *node) {
     case OP_TRANSPOSE:
     case OP_CONCAT:
     case OP_ONE_HOT:
-    case OP_LOOKUP:
     case OP_DETACH:
     case OP_CUSTOM:
         return true;
+    case OP_LOOKUP: /* of several rows it is a sum */
+        return node->arg_count == 2;
     default:
         return node->type != TYPE_REAL;
     }

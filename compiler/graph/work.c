@@ -39,6 +39,8 @@ static double node_work(const Node *node) {
     case OP_ARGMAX:
     case OP_BATCH_SUM:
         return node->args[0]->batched ? (double)node_elements(node->args[0]) : 0;
+    case OP_LOOKUP: /* of several rows: each that may be there is visited */
+        return node->arg_count > 2 ? (double)(node_elements(node->args[1]) * node_elements(node)) : 0;
     default:
         break;
     }

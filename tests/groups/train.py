@@ -167,6 +167,38 @@ def frozen_is_computed_once(build):
         expect("computed for every batch" not in build.succeed(["./kept"], cwd=place).out, "with room for all rows it is said that there is none")
 
 
+FROZEN_WORDS = """bpc 1
+data notes {
+    file   "notes.csv"
+    input  words = note : text(vocabulary = 40, lowercase, counts, distinct = 12)
+    input  who   = author : category
+    target score
+    split  validation = 0.2, seed = 3
+}
+model Net(words, who) {
+    fc1 = dense(words, 20, tanh)
+    name = embedding(who, 20)
+    fc2 = dense(fc1 * name, 1)
+    return fc2
+}
+train Net on notes as trunk { loss mse; optimizer adam(lr = 0.02); epochs 2; batch_size 19 }
+train Net on notes as head { loss mse; freeze fc1, name; optimizer adam(lr = 0.02); epochs 4; batch_size 19 }
+save Net to "net.safetensors"
+"""
+
+
+def frozen_lookups(build):
+    """What frozen lookups give is kept as any other value, and not where inputs are augmented."""
+    with copied(TESTS / "agree", IRIS) as place:
+        (place / "words.bp").write_text(FROZEN_WORDS)
+        kept, whole = (trunk_trained(build, place, "words.bp", *options) for options in ((), ("--cache", "0")))
+        expect([keep for keep, _ in kept[0]] == [True] and [keep for keep, _ in whole[0]] == [False], f"kept: {kept[0]}, {whole[0]}")
+        expect(kept[1:] == whole[1:], "losses or weights differ from those of the whole step")
+        trunk(place, "noisy.bp", statistics="augment x : noise(std = 0.1)")
+        keeps, losses, _ = trunk_trained(build, place, "noisy.bp")
+        expect(keeps == [] and len(losses) == 12, f"behind augmented inputs something is kept: {keeps}")
+
+
 def frozen_statistics(build):
     """A frozen batch_norm is kept with what is behind it, unless it goes on measuring: then it stays in the step."""
     with copied(IRIS) as place:
@@ -681,7 +713,7 @@ def stages_print(build):
 def tests(build):
     for name, function in (
         ("iris", iris_learns), ("finetune", finetune_learns), ("frozen", frozen_layer_stays),
-        ("frozen-once", frozen_is_computed_once), ("frozen-statistics", frozen_statistics), ("frozen-explained", frozen_is_explained), ("tutorial", tutorial_learns),
+        ("frozen-once", frozen_is_computed_once), ("frozen-lookups", frozen_lookups), ("frozen-statistics", frozen_statistics), ("frozen-explained", frozen_is_explained), ("tutorial", tutorial_learns),
         ("xor", xor_learns), ("penguins", penguins_learn), ("digits", digits_learn), ("folds", folds_add_up), ("augment", augmentation_is_what_it_says), ("areas", areas_are_the_predictions), ("predictions", predictions_are_the_checkpoints),
         ("one-row-as-many", one_row_as_many), ("anywhere", runs_anywhere), ("seeds", seeds_differ_in_weights_alone),
         ("resume", resumed_equals_unbroken), ("bench", bench_says_json), ("describe", described_table_compiles), ("describe-arrays", described_arrays_compile), ("texts", texts_are_counted_by_hand),
