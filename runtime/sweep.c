@@ -177,7 +177,8 @@ static int sweep_finish(struct sweep_run *run, int64_t batch) {
 
 /* The prefix, where its values are wanted and not there. */
 static const struct bp_function *sweep_before(const struct bp_sweep *sweep) {
-    int wanted = sweep->kept && !sweep->kept->values && bp_reads_kept(sweep->function, sweep->table->data);
+    const struct bp_table *table = sweep->table; /* NULL: what is drawn is all there is */
+    int wanted = sweep->kept && table && !sweep->kept->values && bp_reads_kept(sweep->function, table->data);
     return wanted ? &sweep->kept->prefix->function : NULL;
 }
 

@@ -126,5 +126,5 @@ def in_order(programs):
 
 def examples():
     """The folders of examples/ that hold programs with their rows (those of others come from a host)."""
-    have_rows = lambda folder: any(re.search(r"^\s*(file|rows)\b", path.read_text(), re.MULTILINE) for path in folder.glob("*.bp"))
+    have_rows = lambda folder: any(re.search(r"^\s*(file|rows|generate)\b", path.read_text(), re.MULTILINE) for path in folder.glob("*.bp"))
     return [folder for folder in sorted((ROOT / "examples").iterdir()) if folder.is_dir() and have_rows(folder)]
