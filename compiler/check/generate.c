@@ -76,7 +76,7 @@ static bool evaluate_op(const Environment *here, const Expr *call, bool *known, 
     const Args *args = &call->call.args;
     for (int op = 0; op < OP_COUNT; op++) {
         OpClass class = op_table[op].class;
-        bool function = class == CLASS_MATH || (class == CLASS_ARITHMETIC && op != OP_REAL && op != OP_NEGATE);
+        bool function = class == CLASS_MATH || (class == CLASS_ARITHMETIC && op != OP_NEGATE);
         if (!function || strcmp(op_table[op].name, call->call.callee->name) != 0)
             continue;
         *known = true;

@@ -199,8 +199,6 @@ typedef struct Forward {
 Forward build_forward(Build *build, ModelUse *models, int count, DataSet *data, bool training, Span span);
 /* What the first of the model's inputs is fed, where the data set has one for each of them; else NULL. */
 Node *data_for_model(Build *build, const DataSet *data, const ModelInstance *model);
-/* Each column of the group by its own name. */
-void bind_columns(Build *build, const DataSet *data, const DataGroup *group);
 Node *data_group_node(Build *build, const DataSet *data, const DataGroup *group);
 /* y in the file's units: the transforms of its target's columns undone, down to (not through) `log` where stop_at_log. */
 Node *build_file_units(Build *build, const DataSet *data, int first_column, int count, Node *y, bool stop_at_log,

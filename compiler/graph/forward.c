@@ -85,7 +85,8 @@ Node *data_group_node(Build *build, const DataSet *data, const DataGroup *group)
     return node;
 }
 
-void bind_columns(Build *build, const DataSet *data, const DataGroup *group) {
+/* Each column of the group by its own name. */
+static void bind_columns(Build *build, const DataSet *data, const DataGroup *group) {
     for (int i = 0; i < group->slot_count; i++) {
         const DataSlot *slot = &data->slots[group->first_slot + i];
         Node *node = slot_node(build, data, group->first_slot + i);
@@ -173,8 +174,10 @@ Forward build_forward(Build *build, ModelUse *models, int count, DataSet *data, 
     build->training = training;
     for (int i = 0; i < data->group_count; i++) {
         const DataGroup *group = &data->groups[i];
-        if (group->target)
+        Span outside = graph_set_span(build->graph, group->target ? SPAN_NONE : group->span);
+        if (group->target || !group->name)
             bind_columns(build, data, group);
+        graph_set_span(build->graph, outside);
         if (group->name)
             scope_bind(build, group->name, group->span, term_node(data_group_node(build, data, group), group->span));
     }

@@ -454,20 +454,12 @@ static bool log_names_exist(StepBuild *s) {
     return ok;
 }
 
-static void bind_input_columns(StepBuild *s) {
-    const DataSet *data = s->train->plan->data;
-    for (int i = 0; data && i < data->group_count; i++)
-        if (!data->groups[i].target && !data->groups[i].name)
-            bind_columns(s->build, data, &data->groups[i]);
-}
-
 static bool build_statements(StepBuild *s) {
     Build *build = s->build;
     const TrainPlan *plan = s->train->plan;
     bool ok = true;
     if (plan->data)
         ok = build_forward(build, NULL, 0, plan->data, s->training, plan->span).ok;
-    bind_input_columns(s);
     build->training = s->training;
     build->application = 1;
     const Body *body = &plan->step->step_body;
