@@ -12,6 +12,7 @@ Tests are named group/name; a pattern picks those whose name holds it. Groups:
     agree    gcc, clang, threads or none: the same weights to the bit, and no warning
     portable x86-64 with and without AVX, aarch64: the same weights to the bit
     train    the examples reach what they promise; checkpoints, predictions, resumed runs
+    results  examples reach what papers report and closed forms say
     docs     every program in README.md and docs/*.md
     jit      bpc run, and what LLVM makes: the bits of the native program
     host     a program inside another one, through --emit=header and -c
@@ -28,10 +29,10 @@ import traceback
 
 sys.dont_write_bytecode = True  # no __pycache__ in the tree
 from commands import ROOT, Build, Failure, Skipped  # noqa: E402
-from groups import agree, docs, floats, formulas, golden, host, jit, large, memory, portable, reject, train, unit  # noqa: E402
+from groups import agree, docs, floats, formulas, golden, host, jit, large, memory, portable, reject, results, train, unit  # noqa: E402
 
 GROUPS = {"unit": unit, "reject": reject, "floats": floats, "golden": golden, "formulas": formulas, "agree": agree,
-          "portable": portable, "train": train, "docs": docs, "jit": jit, "host": host, "memory": memory, "large": large}
+          "portable": portable, "train": train, "results": results, "docs": docs, "jit": jit, "host": host, "memory": memory, "large": large}
 
 
 def run_one(function):

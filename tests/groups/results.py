@@ -1,0 +1,81 @@
+"""Examples reach the results that their pages state: those of papers, of closed forms, or better than what is known without.
+What a network gives is computed here once more, in Python, from the checkpoint alone."""
+import functools
+import itertools
+import math
+
+from commands import ROOT, copied, expect
+from groups.train import of_kind, train
+from reference import safetensors
+
+EXAMPLES = ROOT / "examples"
+
+
+def sigmoid(x):
+    return 1 / (1 + math.exp(-x))
+
+
+def layer(tensors, name, x, activation=lambda value: value):
+    (width, fan_in), weight = tensors[f"{name}.weight"]
+    bias = tensors[f"{name}.bias"][1]
+    expect(len(x) == fan_in, f"{name} takes {fan_in} numbers, not {len(x)}")
+    return [activation(sum(weight[i * fan_in + j] * x[j] for j in range(fan_in)) + bias[i]) for i in range(width)]
+
+
+# ---- The literature -------------------------------------------------------------------------------------------------
+
+
+def symmetry_is_seen(build):
+    """After the paper's 1,425 sweeps all 64 patterns are right, and the weights are those of its figure: on either side of
+    the middle equal with opposite signs, on one side as 1 to 2 to 4, in both units."""
+    with copied(EXAMPLES / "rumelhart") as place:
+        events = train(build, place, "symmetry.bp")
+        expect(len(of_kind(events, "epoch")) == 1425 and of_kind(events, "evaluate")[0]["right"] == 1, "not every pattern is right")
+        tensors, _ = safetensors.read(place / "symmetry.safetensors")
+        for bits in itertools.product((0, 1), repeat=6):
+            (output,) = layer(tensors, "output", layer(tensors, "hidden", bits, sigmoid), sigmoid)
+            expect((output > 0.5) == (bits == bits[::-1]), f"{bits} gives {output:.3f}")
+        for unit in (0, 1):
+            weights = tensors["hidden.weight"][1][6 * unit : 6 * unit + 6]
+            greatest = max(map(abs, weights))
+            expect(all(abs(weights[i] + weights[5 - i]) < 0.03 * greatest for i in range(3)), f"unit {unit} is not antisymmetric: {weights}")
+            low, middle, high = sorted(abs(weight) for weight in weights[:3])
+            expect(1.8 < middle / low < 2.2 and 1.8 < high / middle < 2.2, f"unit {unit} weighs {low:.2f}, {middle:.2f}, {high:.2f}")
+
+
+def codes_are_found(build):
+    """8-3-8: every pattern comes back, through a code of its own, from five first values of five."""
+    with copied(EXAMPLES / "rumelhart") as place:
+        for seed in range(5):
+            train(build, place, "encoder.bp", "--seed", seed)
+            tensors, _ = safetensors.read(place / "encoder.safetensors")
+            codes = []
+            for i in range(8):
+                codes.append(layer(tensors, "code", [float(i == j) for j in range(8)], sigmoid))
+                output = layer(tensors, "output", codes[-1], sigmoid)
+                expect([value > 0.5 for value in output] == [i == j for j in range(8)], f"seed {seed}: pattern {i} comes back as {output}")
+            nearest = min(math.dist(a, b) for a, b in itertools.combinations(codes, 2))
+            expect(nearest > 0.25, f"seed {seed}: two codes are {nearest:.2f} apart")
+
+
+def spirals_are_told_apart(build):
+    """The paper's 194 points through its 138 weights, in a third of its sweeps."""
+    with copied(EXAMPLES / "spirals") as place:
+        epochs = of_kind(train(build, place, "spirals.bp"), "epoch")
+        expect(len(epochs) == 7000 and any(epoch["accuracy"] == 1 for epoch in epochs), "no epoch tells all points right")
+        tensors, _ = safetensors.read(place / "spirals.safetensors")
+        expect(sum(len(values) for _, values in tensors.values()) == 138, "there are not 138 weights")
+        for i, arm in itertools.product(range(97), (0, 1)):
+            angle, radius = i * math.pi / 16, 6.5 * (104 - i) / 104 * (1 if arm else -1)
+            seen = [radius * math.sin(angle), radius * math.cos(angle)]
+            for name in ("h1", "h2", "h3"):
+                seen = seen + layer(tensors, name, seen, sigmoid)
+            (out,) = layer(tensors, "out", seen)
+            expect((out > 0) == (arm == 1), f"point {i} of arm {arm} is told wrong ({out:.2f})")
+
+
+def tests(build):
+    for name, function in (
+        ("symmetry", symmetry_is_seen), ("encoder", codes_are_found), ("spirals", spirals_are_told_apart),
+    ):
+        yield name, functools.partial(function, build)
