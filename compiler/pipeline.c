@@ -110,6 +110,7 @@ static bool build(Compilation *c) {
     c->graph = graph_build(c->arena, c->program);
     if (!c->graph || error_count())
         return false;
+    lint_program(c->program);
     if (c->options->verify)
         graph_verify(c->graph->graph);
     finish_stage(c, STAGE_GRAPH);

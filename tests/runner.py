@@ -6,6 +6,7 @@
 Tests are named group/name; a pattern picks those whose name holds it. Groups:
     unit     the Criterion programs in DIR/tests
     reject   tests/reject/**/X.bp: what bpc, or the program that it builds, says of bad input, to the letter (X.err)
+    lints    tests/lints/X.bp: what bpc warns of (X.err), to the letter; the examples, which it warns of nothing
     floats   exp, log, tanh … against libm on a sample of all floats
     golden   tests/golden/*: 200 updates as PyTorch makes them
     formulas activations and losses at hundreds of points, values and derivatives as PyTorch has them
@@ -29,9 +30,9 @@ import traceback
 
 sys.dont_write_bytecode = True  # no __pycache__ in the tree
 from commands import ROOT, Build, Failure, Skipped  # noqa: E402
-from groups import agree, docs, floats, formulas, golden, host, jit, large, memory, portable, reject, results, train, unit  # noqa: E402
+from groups import agree, docs, floats, formulas, golden, host, jit, large, lints, memory, portable, reject, results, train, unit  # noqa: E402
 
-GROUPS = {"unit": unit, "reject": reject, "floats": floats, "golden": golden, "formulas": formulas, "agree": agree,
+GROUPS = {"unit": unit, "reject": reject, "lints": lints, "floats": floats, "golden": golden, "formulas": formulas, "agree": agree,
           "portable": portable, "train": train, "results": results, "docs": docs, "jit": jit, "host": host, "memory": memory, "large": large}
 
 

@@ -79,7 +79,7 @@ void sources_end(void);
    Texts carry no final full stop, quote names as 'name', say what is wrong and, where one is known, the remedy.
    After 20 errors the compilation stops counting aloud. Diagnostics go to stderr (coloured on a terminal unless NO_COLOR). */
 void error_at(Span span, const char *format, ...) BPC_PRINTF(2, 3);
-void warning_at(Span span, const char *format, ...) BPC_PRINTF(2, 3);
+void warning_at(Span span, const char *format, ...) BPC_PRINTF(2, 3); /* the same of one place once, with its notes */
 void note_at(Span span, const char *format, ...) BPC_PRINTF(2, 3);
 void error_plain(const char *format, ...) BPC_PRINTF(1, 2); /* `bpc: error: …`, where no source position exists */
 int error_count(void);

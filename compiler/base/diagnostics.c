@@ -7,11 +7,16 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { ERRORS_SHOWN = 20, LINE_SHOWN = 160 };
+enum { ERRORS_SHOWN = 20, LINE_SHOWN = 160, WARNINGS_KEPT = 256 };
 
 static struct {
     int errors;
     bool silent; /* the last error was beyond the limit, so its notes are silent too */
+    struct {
+        Span span;
+        const char *format;
+    } warned[WARNINGS_KEPT];
+    int warnings;
 } state;
 
 typedef struct Colours {
@@ -163,8 +168,23 @@ void error_plain(const char *format, ...) {
     va_end(arguments);
 }
 
+/* Whether this was said of this place before: a formula is elaborated for training and for validation. */
+static bool warned_before(Span span, const char *format) {
+    for (int i = 0; i < state.warnings; i++)
+        if (state.warned[i].format == format && state.warned[i].span.source == span.source &&
+            state.warned[i].span.start == span.start && state.warned[i].span.end == span.end)
+            return true;
+    if (state.warnings < WARNINGS_KEPT) {
+        state.warned[state.warnings].span = span;
+        state.warned[state.warnings++].format = format;
+    }
+    return false;
+}
+
 void warning_at(Span span, const char *format, ...) {
-    state.silent = false;
+    state.silent = warned_before(span, format);
+    if (state.silent)
+        return;
     va_list arguments;
     va_start(arguments, format);
     show(span, "warning", "\033[1;35m", format, arguments);

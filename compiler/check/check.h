@@ -45,6 +45,10 @@ typedef struct DataColumn {
     int width;       /* ARRAY: numbers a row has; WORDS: words of the vocabulary */
     int distinct;    /* WORDS: most different words a row may have */
     bool lowercase, counts;
+    /* what the table shows while compiling, where it was looked at; another may be given when the program runs */
+    bool seen; /* NUMBER: least and greatest are known */
+    double least, greatest;
+    int64_t *counts_seen; /* CATEGORY: [category_count] rows, or NULL */
 } DataColumn;
 
 /* A matrix that the kernels read: neighbouring numbers of a group, or one category column. */
@@ -201,6 +205,9 @@ typedef struct CheckOptions {
    in user files are an error), understands data, train, finetune, evaluate and save. Reports every error it finds; NULL when there were
    any. Files of data sets are looked for beside the .bp file and scanned only where kinds or categories are not declared. */
 Program *check_program(Arena *arena, Ast *ast, const CheckOptions *options);
+
+/* lint.c: warnings of what cannot be meant, once there is no error. */
+void lint_program(const Program *program);
 
 /* A user's definition or, failing that, the prelude's; NULL when there is none. */
 const Definition *program_find(const Program *program, Name name);

@@ -203,6 +203,9 @@ bool same_field(const char *a, const char *b); /* equal as texts or as numbers *
 void find_kinds(DataCheck *check);
 void make_slots(DataCheck *check);
 
+/* lint.c: what the rows show, for it and for graph/lint.c. */
+void learn_from_table(DataCheck *check);
+
 /* inherit.c: `input preprocessing from`. */
 void inherit_inputs(DataCheck *check, Setting *setting);
 /* The data set that the checkpoint's models were trained on, as far as the program says; NULL. */

@@ -251,6 +251,7 @@ static bool check_schema(Checker *checker, DataSet *data) {
         check.failed = true;
     }
     if (!check.failed) {
+        learn_from_table(&check);
         make_slots(&check);
         find_parts(data);
     }

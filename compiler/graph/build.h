@@ -111,6 +111,7 @@ struct Build {
     bool *augmented;             /* by its augment lines: an input was met */
     Node *weighed;               /* while training: a loss of this target counts as `class_weight` says; NULL: none */
     Node *class_weight;
+    int guarded;         /* branches of `where`: chosen element by element */
     int in_loss;         /* losses within losses are not weighed again */
     Stmt **replacements; /* of the derived model whose body is being elaborated; NULL inside calls */
     bool *replaced;      /* which of them have found their layer */
@@ -151,6 +152,18 @@ Scope *scope_open(Build *build, Scope *parent); /* becomes build->scope; returns
 uint32_t hash_text(const char *text);           /* FNV-1a: streams of random draws are named by it */
 const char *path_join(Build *build, Name last); /* fc1.weight; NULL where a call without a name is on the way */
 
+/* ---- lint.c: warnings of what cannot be meant --------------------------------------------------------------------- */
+/* `result` is op(args) as it was simplified: a function of values for which it has no finite result. */
+void lint_domain(Build *build, Op op, Node *const *args, const Node *result, Span span);
+/* A loss that was applied: an output that cannot reach its targets. */
+void lint_loss(Build *build, const Item *item, Node *y, Node *t, const Node *loss, Span span);
+/* A target outside [0, 1] (share) or below 0. */
+void lint_target(Build *build, const Item *item, const Node *t, bool share, Span span);
+void lint_output(const Term *outputs); /* of a model, in training: dropout that no layer follows */
+void lint_rate(Build *build, const Item *optimizer, Name option, const Node *rate, Span span);
+/* A layer that a phase freezes: one that is new and was never trained. */
+void lint_frozen(Build *build, const GraphTrain *train, Name layer, Span span);
+
 /* ---- expression.c ------------------------------------------------------------------------------------------------ */
 Term build_expression(Build *build, const Expr *expr);
 Term build_binary(Build *build, Op op, Term a, Term b, Span span);
@@ -172,6 +185,7 @@ Term build_argument(Build *build, const Param *param, const Expr *expr);
 /* Calls a function term with evaluated arguments. */
 Term build_apply(Build *build, const Term *function, Term *positional, int count, BoundOption *options,
                  int option_count, Span span);
+bool takes_category(const Param *param); /* by its type: t : category, t : classes */
 Term build_model_call(Build *build, ModelInstance *model, Term *args, int count, Span span);
 ModelInstance *model_instance(Build *build, const Item *item, Span span);
 Node *build_derivative(Graph *graph, const Item *formula, Node *node, Node *d);

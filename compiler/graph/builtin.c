@@ -22,7 +22,9 @@ static Term choose_where(Build *build, const Expr *call) {
         return build_expression(build, args->at[truth->number != 0 ? 1 : 2].value);
     if (truth->type != TYPE_TRUTH)
         return build_error(build, condition.span, "'where' needs a condition first, such as x > 0");
+    build->guarded++;
     Term yes = build_expression(build, args->at[1].value), no = build_expression(build, args->at[2].value);
+    build->guarded--;
     Node *nodes[3] = {truth, term_number(build, &yes), term_number(build, &no)};
     return term_node(build_op(build, OP_WHERE, nodes, 3, call->span), call->span);
 }

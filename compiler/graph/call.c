@@ -107,6 +107,10 @@ static bool check_type(Build *build, const Item *item, const Param *param, const
                     node->number);
         return false;
     }
+    if (!strcmp(word, "share") || !strcmp(word, "count")) {
+        lint_target(build, item, node, !strcmp(word, "share"), span);
+        return true;
+    }
     if (!strcmp(word, "positive")) {
         if (range.low >= 0)
             return true;
@@ -188,9 +192,14 @@ static Term call_body(Build *build, const Item *item) {
 }
 
 /* A category needs an output for each of its classes. */
+bool takes_category(const Param *param) {
+    const Expr *type = param->type && param->type->kind == EXPR_CALL ? param->type->call.callee : param->type;
+    return type && type->kind == EXPR_NAME && (!strcmp(type->name, "category") || !strcmp(type->name, "classes"));
+}
+
 static bool classes_fit(Build *build, const Item *item, const Term *positional, int count, Span span) {
-    if (count < 2 || item->params.count < 2 || !item->params.at[1].type || positional[0].kind != TERM_NODE ||
-        positional[1].kind != TERM_NODE)
+    if (count < 2 || item->params.count < 2 || !takes_category(&item->params.at[1]) ||
+        positional[0].kind != TERM_NODE || positional[1].kind != TERM_NODE)
         return true;
     const Node *y = positional[0].node, *t = positional[1].node;
     if (t->type != TYPE_INDEX || t->classes < 1 || node_elements(y) == t->classes)
@@ -257,6 +266,9 @@ static Term invoke(Build *build, const Item *item, Term *positional, int count, 
             build->in_loss -= item->kind == ITEM_LOSS;
             if (item->kind == ITEM_LOSS) {
                 remember_loss(build, item, positional, count);
+                if (count > 1 && positional[0].kind == TERM_NODE && positional[1].kind == TERM_NODE &&
+                    result.kind == TERM_NODE)
+                    lint_loss(build, item, positional[0].node, positional[1].node, result.node, span);
                 result = weigh_loss(build, positional, count, result, span);
             }
         }
@@ -306,7 +318,10 @@ Term build_apply(Build *build, const Term *function, Term *positional, int count
         for (int i = 0; i < count; i++) {
             args[i] = builtin->op == OP_REAL ? term_value(build, &positional[i]) : term_number(build, &positional[i]);
         }
-        return term_node(build_op(build, builtin->op, args, count, span), span);
+        Node *node = build_op(build, builtin->op, args, count, span);
+        if (node)
+            lint_domain(build, builtin->op, args, node, span);
+        return term_node(node, span);
     }
     case TERM_MODEL:
         if (option_count)

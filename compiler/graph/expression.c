@@ -76,7 +76,10 @@ Term build_binary(Build *build, Op op, Term a, Term b, Span span) {
         return NOTHING;
     if (is_comparison(op) && args[0]->op == OP_CONSTANT && args[1]->op == OP_CONSTANT && !indices && !truths)
         return term_node(node_constant(build->graph, op_evaluate(op, args[0]->number, args[1]->number, 0)), span);
-    return term_node(build_op(build, op, args, 2, span), span);
+    Node *node = build_op(build, op, args, 2, span);
+    if (node)
+        lint_domain(build, op, args, node, span);
+    return term_node(node, span);
 }
 
 /* ---- products ---------------------------------------------------------------------------------------------------- */

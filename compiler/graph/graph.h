@@ -334,6 +334,8 @@ typedef struct Interval {
     double low, high; /* -INFINITY, INFINITY: not known */
 } Interval;
 Interval interval_of(Graph *graph, Node *node);
+/* The same, with every column, param and statistic somewhere in the middle, at 1/2: what the weights alone can do. */
+Interval interval_of_weights(Graph *graph, Node *node);
 
 /* ---- evaluate.c: plain double arithmetic, for constants and tests ------------------------------------------------ */
 typedef struct Evaluation {

@@ -126,6 +126,19 @@ static Interval interval_contract(const Node *node, Interval x, Interval y) {
     return node->contract.over_batch ? over_rows(sum) : sum;
 }
 
+static bool is_given(const Node *node) {
+    switch (node->op) {
+    case OP_INPUT:
+        return node->type != TYPE_INDEX;
+    case OP_SCALAR:
+        return node->integer >= (int)BP_SCALAR_COUNT;
+    case OP_TENSOR:
+        return node->tensor->statistic;
+    default:
+        return false;
+    }
+}
+
 static Interval interval_leaf(const Node *node) {
     switch (node->op) {
     case OP_CONSTANT:
@@ -231,7 +244,7 @@ static Interval interval_shape(const Node *node, const Interval *at) {
     }
 }
 
-Interval interval_of(Graph *graph, Node *node) {
+static Interval interval_from(Graph *graph, const Node *node, bool weights_alone) {
     Arena *arena = arena_new();
     Interval *at = arena_array(arena, Interval, node->id + 1);
     bool *needed = arena_array(arena, bool, node->id + 1);
@@ -244,11 +257,20 @@ Interval interval_of(Graph *graph, Node *node) {
         if (!needed[id])
             continue;
         OpClass class = op_table[one->op].class;
-        at[id] = class == CLASS_LEAF    ? interval_leaf(one)
-                 : class == CLASS_SHAPE ? interval_shape(one, at)
-                                        : interval_element(one, at);
+        at[id] = weights_alone && is_given(one) ? (Interval){0.5, 0.5}
+                 : class == CLASS_LEAF          ? interval_leaf(one)
+                 : class == CLASS_SHAPE         ? interval_shape(one, at)
+                                                : interval_element(one, at);
     }
     Interval result = at[node->id];
     arena_free(arena);
     return result;
+}
+
+Interval interval_of(Graph *graph, Node *node) {
+    return interval_from(graph, node, false);
+}
+
+Interval interval_of_weights(Graph *graph, Node *node) {
+    return interval_from(graph, node, true);
 }

@@ -121,7 +121,7 @@ static Term bare_loss(Build *build, const TrainPlan *plan, const Forward *forwar
     args[0].span = args[1].span = span;
     const Node *y = args[0].node, *t = args[1].node;
     build->user = span;
-    bool of_category = function->item->params.count > 1 && function->item->params.at[1].type != NULL;
+    bool of_category = function->item->params.count > 1 && takes_category(&function->item->params.at[1]);
     if (t->type == TYPE_REAL && !of_category && node_elements(y) != node_elements(t)) {
         Term error = build_error(build, span, "shapes do not fit: '%s' is %s, but the target%s%s%s is %s",
                                  y->label ? y->label : "the output", node_shape(build->arena, y), t->label ? " '" : "",
@@ -242,6 +242,8 @@ static bool choose_trainable(Build *build, GraphTrain *train, const Paths *paths
         ok = build_layer_paths(build, train, expr, "", &some) && ok;
         for (int j = 0; ok && j < some.count; j++)
             ok = build_layer_exists(build, train, some.at[j], " to freeze", expr->span);
+        for (int j = 0; ok && j < some.count; j++)
+            lint_frozen(build, train, some.at[j], expr->span);
     }
     for (int m = 0; m < train->models.count; m++) {
         const ModelInstance *model = train->models.at[m];
@@ -313,7 +315,10 @@ static bool build_gradients(Build *build, GraphTrain *train) {
     for (int i = 0; i < count; i++) {
         Tensor *tensor = wrt[i]->tensor;
         if (!gradients[i]) {
-            warning_at(tensor->span, "the loss does not depend on '%s': it is not trained", tensor->name);
+            warning_at(tensor->span,
+                       "the loss does not depend on '%s': it is not trained; use its layer on the way to "
+                       "an output, or leave it out",
+                       tensor->name);
             continue;
         }
         Node *gradient = node_expand(build->graph, gradients[i], gradients[i]->rank ? 0 : tensor->rank, tensor->dims);
@@ -523,8 +528,10 @@ void build_train(Build *build, TrainPlan *plan) {
     build->augmenting = NULL;
     build->frozen = NULL;
     ok = ok && forward.ok && augment_all_used(build, plan);
-    for (int i = 0; ok && i < train->models.count; i++)
+    for (int i = 0; ok && i < train->models.count; i++) {
         train->models.at[i]->trained = true;
+        lint_output(&forward.outputs.at[i]);
+    }
     if (ok)
         weigh_classes(build, plan);
     Node *loss = ok ? build_loss(build, plan, &forward) : NULL;

@@ -136,6 +136,8 @@ static bool optimizer_options(Build *build, Group *group) {
             build_error(build, arg->value->span, "an optimizer's option is a number");
             return false;
         }
+        if (value->kind == TERM_NODE)
+            lint_rate(build, item, name, value->node, arg->value->span);
         group->options[group->count++] = (BoundOption){name, arg->value->span, value};
     }
     for (int j = 2; j < item->params.count; j++) {
