@@ -3,8 +3,9 @@
 #include <string.h>
 
 static const ExplainTopic topics[] = {
-    {"frozen", explain_frozen}, /* explain_frozen.c: what is computed once, and what in every step */
-    {"fusion", NULL},           /* kernel/explain.c: what shares a kernel, what rides on what, what is stored */
+    {"frozen", explain_frozen},     /* explain_frozen.c: what is computed once, and what in every step */
+    {"fusion", NULL},               /* kernel/explain.c: what shares a kernel, what rides on what, what is stored */
+    {"rewrites", explain_rewrites}, /* explain_rewrites.c: what formulas became, and how exactly */
 };
 
 const ExplainTopic *explain_topic(const char *name) {

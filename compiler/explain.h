@@ -11,9 +11,10 @@ typedef struct ExplainTopic {
 } ExplainTopic;
 
 const ExplainTopic *explain_topic(const char *name); /* NULL: there is none */
-/* "frozen, fusion" */
+/* "frozen, fusion, rewrites" */
 const char *explain_topics(void);
 
 void explain_frozen(const GraphProgram *program, Text *out);
+void explain_rewrites(const GraphProgram *program, Text *out);
 
 #endif

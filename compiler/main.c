@@ -29,6 +29,7 @@ static const char help[] =
     "  --threads=WHEN    auto (where worth it), never or always: which kernels use threads\n"
     "  --explain=frozen  which layers are frozen, what of them is computed once, why not the rest\n"
     "  --explain=fusion  which values share a kernel, what rides on what, what is stored\n"
+    "  --explain=rewrites  what formulas became, by which rule, and whether to the bit\n"
     "  --tune            with -o: build it in several ways, keep the fastest here, say how it was made:\n"
     "  --tiles=N --spread=BYTES   at most N sums in a tile; weights that every thread reads in full\n"
     "  --max-mem SIZE    K, M or G: more than that is an error, which names what takes it\n"

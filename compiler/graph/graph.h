@@ -304,9 +304,31 @@ bool node_is_constant(const Node *node, double number);
 /* "[16, 4]", "a number", "3 rows of …" for messages */
 const char *node_shape(Arena *arena, const Node *node);
 
+/* ---- rules.def: what the constructors rewrite -------------------------------------------------------------------- */
+typedef enum Rule {
+#define RULE(enumerator, name, from, to, claim) RULE_##enumerator,
+#include "rules.def"
+#undef RULE
+    RULE_COUNT
+} Rule;
+typedef enum Claim { CLAIM_EXACT, CLAIM_ZERO, CLAIM_NEAR, CLAIM_FINITE, CLAIM_STABLE } Claim;
+typedef struct RuleInfo {
+    const char *name, *from, *to;
+    Claim claim;
+} RuleInfo;
+extern const RuleInfo rule_table[RULE_COUNT];
+
+typedef struct Rewrite {
+    Rule rule;
+    Span span;
+    Node *result;
+} Rewrite;
+/* Notes it; returns the node. */
+Node *rewritten(Graph *graph, Rule rule, Node *result);
+const Rewrite *graph_rewrites(const Graph *graph, int *count); /* all that were made, in order, repeated ones too */
+
 /* ---- simplify.c -------------------------------------------------------------------------------------------------- */
-/* A simpler node equal to op(args), or NULL. Called by node_op before it makes a node. What holds in floating point, or is declared
-   not to, is said rule by rule. */
+/* A simpler node equal to op(args), or NULL. Called by node_op before it makes a node. */
 Node *simplify(Graph *graph, Op op, Node *a, Node *b, Node *c);
 
 /* ---- rewrite.c --------------------------------------------------------------------------------------------------- */

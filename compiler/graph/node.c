@@ -11,6 +11,13 @@ struct Graph {
     Node **table; /* open addressing, by content */
     int table_size;
     Span span;
+    LIST(Rewrite) rewrites;
+};
+
+const RuleInfo rule_table[RULE_COUNT] = {
+#define RULE(enumerator, name, from, to, claim) [RULE_##enumerator] = {name, from, to, CLAIM_##claim},
+#include "rules.def"
+#undef RULE
 };
 
 Graph *graph_new(Arena *arena, Program *program) {
@@ -47,6 +54,16 @@ Span graph_set_span(Graph *graph, Span span) {
     Span before = graph->span;
     graph->span = span;
     return before;
+}
+
+Node *rewritten(Graph *graph, Rule rule, Node *result) {
+    *LIST_ADD(graph->arena, &graph->rewrites) = (Rewrite){rule, graph->span, result};
+    return result;
+}
+
+const Rewrite *graph_rewrites(const Graph *graph, int *count) {
+    *count = graph->rewrites.count;
+    return graph->rewrites.at;
 }
 
 /* ---- hash-consing ------------------------------------------------------------------------------------------------ */
@@ -106,8 +123,13 @@ static Node *intern(Graph *graph, Node draft, Node **args, int arg_count) {
     draft.args = args;
     draft.arg_count = arg_count;
     Node **slot = table_slot(graph->table, graph->table_size, &draft);
-    if (*slot)
-        return *slot;
+    if (*slot) {
+        const Span first = (*slot)->span;
+        bool elsewhere = first.source >= 0 && (first.source != graph->span.source || first.start != graph->span.start);
+        bool work = op_table[draft.op].class != CLASS_LEAF &&
+                    (op_table[draft.op].class != CLASS_SHAPE || draft.op == OP_SUM || draft.op == OP_CONTRACT);
+        return work && elsewhere ? rewritten(graph, RULE_SHARED, *slot) : *slot;
+    }
     Node *node = arena_new_of(graph->arena, Node);
     *node = draft;
     node->args = arena_array(graph->arena, Node *, arg_count ? arg_count : 1);
@@ -248,7 +270,7 @@ static Node *constant_fold(Graph *graph, Op op, Node **args, int count) {
             return NULL;
         numbers[i] = args[i]->number;
     }
-    return node_constant(graph, op_evaluate(op, numbers[0], numbers[1], numbers[2]));
+    return rewritten(graph, RULE_CONSTANTS, node_constant(graph, op_evaluate(op, numbers[0], numbers[1], numbers[2])));
 }
 
 /* The type of an element-by-element result: REAL as soon as something depends on the row or is a tensor's. */
@@ -292,13 +314,13 @@ Node *node_op(Graph *graph, Op op, Node *a, Node *b, Node *c) {
                     args[i] = args[i]->args[0];
                     return node_op(graph, op, args[0], args[1], args[2]);
                 }
-    if (op == OP_ADD || op == OP_MULTIPLY) { /* exact: they commute; the one that is there already serves */
+    if (op == OP_ADD || op == OP_MULTIPLY) { /* they commute; the one that is there already serves */
         Node *swapped[2] = {b, a};
         draft.args = swapped;
         draft.arg_count = 2;
         Node **slot = table_slot(graph->table, graph->table_size, &draft);
         if (*slot)
-            return *slot;
+            return intern(graph, draft, swapped, 2);
     }
     return intern(graph, draft, args, info->arity);
 }
@@ -531,7 +553,8 @@ static Node *reduced(Graph *graph, Op op, Node *x, int axis) {
 
 Node *node_sum(Graph *graph, Node *x, int axis) {
     if (x->op == OP_EXPAND && (axis == AXIS_ALL || x->rank == 1))
-        return node_op(graph, OP_MULTIPLY, x->args[0], node_constant(graph, (double)node_elements(x)), NULL);
+        return rewritten(graph, RULE_SUM_OF_COPIES,
+                         node_op(graph, OP_MULTIPLY, x->args[0], node_constant(graph, (double)node_elements(x)), NULL));
     if (x->op == OP_RESHAPE && axis == AXIS_ALL)
         return node_sum(graph, x->args[0], AXIS_ALL);
     if (axis == AXIS_ALL && node_elements(x) == 1)
@@ -541,7 +564,7 @@ Node *node_sum(Graph *graph, Node *x, int axis) {
 
 Node *node_max_of(Graph *graph, Node *x, int axis) {
     if (x->op == OP_EXPAND && axis == AXIS_ALL)
-        return x->args[0];
+        return rewritten(graph, RULE_MAX_OF_COPIES, x->args[0]);
     if (axis == AXIS_ALL && node_elements(x) == 1)
         return node_reshape(graph, x, 0, NULL);
     return reduced(graph, OP_MAX_OF, x, axis);
@@ -557,7 +580,7 @@ Node *node_argmax(Graph *graph, Node *x) {
 
 Node *node_batch_sum(Graph *graph, Node *x) {
     if (!x->batched)
-        return node_op(graph, OP_MULTIPLY, node_rows(graph), x, NULL);
+        return rewritten(graph, RULE_SUM_OF_COPIES, node_op(graph, OP_MULTIPLY, node_rows(graph), x, NULL));
     /* a sum of products over the batch is one product; with one side the same in every row it would be computed anew */
     if (x->op == OP_CONTRACT && x->type == TYPE_REAL && x->args[0]->batched && x->args[1]->batched) {
         ContractSpec spec = x->contract;

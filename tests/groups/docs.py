@@ -23,7 +23,8 @@ def is_rejected(build, place, message):
 
 
 def is_done(build, place, text):
-    build.succeed([build.bpc, "check", "program.bp"], cwd=place)
+    said = build.succeed([build.bpc, "check", "program.bp"], cwd=place).err
+    expect("warning: " not in said, f"it is warned: {said[:200]}")
     needed = re.findall(r'^\s*file\s+"([^"]+)"', text, re.MULTILINE) + re.findall(r'\bfrom\s+"([^"]+)"', text)
     saved = re.findall(r'\bto\s+"([^"]+)"', text)
     acts = re.search(r"^(train|finetune|evaluate|save)\b", text, re.MULTILINE)

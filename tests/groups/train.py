@@ -246,7 +246,7 @@ def frozen_is_explained(build):
         said = build.succeed([build.bpc, "--explain=frozen", "net.bp"], cwd=place).out
         expect("in every step fc1: what it gives takes longer to read than to compute\n" in said, f"of a cheap layer it is said: {said}")
         outcome = build.run([build.bpc, "--explain=nothing", "net.bp"], cwd=place)
-        wanted = "bpc: --explain knows frozen, fusion, not 'nothing'; try bpc --help\n"
+        wanted = "bpc: --explain knows frozen, fusion, rewrites, not 'nothing'; try bpc --help\n"
         expect(outcome.code == 2 and outcome.err == wanted, f"an unknown topic: {outcome.err}")
 
 
