@@ -75,7 +75,7 @@ static void model_check(const struct bp_tensor *tensor, const struct bp_archive_
         model_shape(problems, tensor->shape, tensor->rank);
         if (model_is_transposed(tensor, entry))
             bp_text_printf(problems, ": it is transposed");
-    } else if (strcmp(entry->dtype, "F32") != 0 && strcmp(entry->dtype, "F64") != 0) {
+    } else if (!bp_archive_is_read(entry)) {
         bp_text_printf(problems, "\n  '%s' is %s, needed is F32 or F64", tensor->name, entry->dtype);
     }
 }
@@ -84,14 +84,12 @@ static void model_check(const struct bp_tensor *tensor, const struct bp_archive_
    PyTorch keeps beside batch normalisation. */
 static void model_check_rest(const struct bp_model *model, const struct bp_tensor *tensors,
                              const struct bp_archive *archive, struct bp_text *problems) {
-    static const char counter[] = ".num_batches_tracked";
     const char *models = bp_archive_metadata(archive, "bpc.model");
     if (models && strchr(models, ','))
         return;
     for (int32_t e = 0; e < archive->entry_count; e++) {
         const char *name = archive->entries[e].name;
-        size_t length = strlen(name);
-        int known = length >= sizeof counter && strcmp(name + length - (sizeof counter - 1), counter) == 0;
+        int known = bp_is_counter(name, archive->entries[e].rank);
         for (int32_t i = 0; !known && i < model->tensor_count; i++)
             known = strcmp(name, tensors[i].name) == 0;
         for (int32_t i = 0; !known && i < model->tensor_count; i++) /* behind a prefix */
@@ -127,8 +125,8 @@ int bp_model_load(struct bp_instance *instance, int32_t model, const struct bp_a
             return 0;
         int64_t finite = bp_tensor_finite_prefix(&tensors[i], values);
         if (finite < bp_tensor_count(&tensors[i]))
-            return bp_fail(error, "%s: '%s' holds a value that is not finite (element %lld)", archive->path, tensors[i].name,
-                           (long long)finite);
+            return bp_fail(error, "%s: '%s' holds a value that is not finite (element %lld)", archive->path,
+                           tensors[i].name, (long long)finite);
     }
     return 1;
 }
@@ -196,20 +194,36 @@ void bp_model_init(struct bp_instance *instance, int32_t model) {
     instance->model_ready[model] = 1;
 }
 
+/* What a training begins with: draws, some of them made orthogonal. */
+static int model_first_values(struct bp_instance *instance, int32_t model, struct bp_error *error) {
+    const struct bp_model *described = &instance->program->models[model];
+    bp_model_init(instance, model);
+    for (int32_t i = 0; i < described->tensor_count && described->orthogonal; i++) {
+        int32_t tensor = described->first_tensor + i;
+        if (described->orthogonal[i] != 0 &&
+            !bp_orthogonal(&instance->program->tensors[tensor], bp_tensor_values(instance, tensor),
+                           described->orthogonal[i], error)) {
+            instance->model_ready[model] = 0;
+            return 0;
+        }
+    }
+    return 1;
+}
+
 int bp_model_ready(struct bp_instance *instance, int32_t model, struct bp_error *error) {
     const struct bp_model *described = &instance->program->models[model];
     struct bp_archive archive;
     if (instance->model_ready[model])
         return 1;
-    int unwritten = instance->options->check_grad && described->from && bp_program_saves(instance->program, described->from);
+    int unwritten =
+        instance->options->check_grad && described->from && bp_program_saves(instance->program, described->from);
     if (!described->from || unwritten) { /* gradients are right or wrong whatever the weights are */
-        bp_model_init(instance, model);
-        return 1;
+        return model_first_values(instance, model, error);
     }
     if (!bp_archive_open(&archive, described->from, error))
         return 0;
-    bp_model_init(instance, model);
-    int ok = bp_model_load(instance, model, &archive, described->loaded, error);
+    int ok = model_first_values(instance, model, error) &&
+             bp_model_load(instance, model, &archive, described->loaded, error);
     bp_archive_close(&archive);
     instance->model_ready[model] = (uint8_t)ok;
     return ok;

@@ -216,6 +216,7 @@ struct bp_model {
     struct bp_function init;            /* writes every parameter from the seed */
     const char *from;                   /* checkpoint that its tensors with loaded[i] come from, or NULL */
     const uint8_t *loaded;              /* [tensor_count] */
+    const double *orthogonal;           /* [tensor_count] the gain where what `init` drew is made orthogonal, else 0; NULL: nowhere */
     int32_t data;                       /* the data set whose columns predict reads, -1: cannot predict */
     struct bp_function predict;         /* feeds: the inputs only */
     const struct bp_output *outputs;

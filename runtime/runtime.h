@@ -58,6 +58,8 @@ char *bp_read_file(const char *path, size_t *length, struct bp_error *error);
 enum bp_stream { BP_STREAM_SPLIT = 1, BP_STREAM_SHUFFLE, BP_STREAM_CHECK, BP_STREAM_BENCH, BP_STREAM_FOLD };
 void bp_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
 uint64_t bp_random(uint64_t seed, uint32_t stream, uint64_t a, uint32_t b); /* 64 bits keyed by all its arguments */
+/* orthogonal.c: the values at `stored`, of two axes or more, made orthogonal and of the length `gain`. */
+int bp_orthogonal(const struct bp_tensor *tensor, float *stored, double gain, struct bp_error *error);
 /* order[0 .. count) is shuffled (Fisher-Yates, unbiased), keyed by (seed, stream, epoch). */
 void bp_shuffle(int64_t *order, int64_t count, uint64_t seed, uint32_t stream, uint64_t epoch);
 
@@ -212,7 +214,10 @@ int bp_archive_open(struct bp_archive *archive, const char *path, struct bp_erro
 void bp_archive_close(struct bp_archive *archive);
 const struct bp_archive_entry *bp_archive_find(const struct bp_archive *archive, const char *name);
 const char *bp_archive_metadata(const struct bp_archive *archive, const char *key); /* NULL when absent */
-/* Reads one entry's elements as float (F64 is converted), exactly `count` of them. */
+/* A tensor that files hold as I64: "bn.num_batches_tracked". */
+int bp_is_counter(const char *name, int32_t rank);
+int bp_archive_is_read(const struct bp_archive_entry *entry); /* F32, F64; I64 where it is a counter */
+/* Reads one entry's elements as float (others are converted), exactly `count` of them. */
 int bp_archive_read(const struct bp_archive *archive, const struct bp_archive_entry *entry, float *out, int64_t count,
                     struct bp_error *error);
 /* The same, exactly the tensor's elements, into the tensor's layout at `stored`. */
@@ -354,7 +359,8 @@ int bp_interrupted(void); /* program.c: a signal asked to stop */
 
 /* Initialises it (and loads it where it has a checkpoint) unless that is done. */
 int bp_model_ready(struct bp_instance *instance, int32_t model, struct bp_error *error);
-void bp_model_init(struct bp_instance *instance, int32_t model); /* from the seed alone, no file */
+void bp_model_init(struct bp_instance *instance, int32_t model); /* from the seed alone, no file; what is to be orthogonal is
+                                                                    not yet: for who overwrites it, or only counts time */
 /* Copies the tensors with mask[i] (all where mask is NULL) from the archive; every one that does not fit is told. */
 int bp_model_load(struct bp_instance *instance, int32_t model, const struct bp_archive *archive, const uint8_t *mask,
                   struct bp_error *error);

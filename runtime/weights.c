@@ -20,6 +20,19 @@ static const struct weights_dtype {
                       {"I32", 4, -1},     {"I16", 2, -1},     {"I8", 1, -1},  {"U64", 8, -1},  {"U32", 4, -1},
                       {"U16", 2, -1},     {"U8", 1, -1},      {"BOOL", 1, -1}};
 
+/* How many batches a batch normalisation has seen: PyTorch counts them in an integer, which is kept in a file as one. It is a
+   float in memory, exact up to 2^24, and no other tensor is computed from it. */
+int bp_is_counter(const char *name, int32_t rank) {
+    static const char counter[] = ".num_batches_tracked";
+    size_t length = strlen(name), end = sizeof counter - 1;
+    return rank == 0 && length > end && strcmp(name + length - end, counter) == 0;
+}
+
+int bp_archive_is_read(const struct bp_archive_entry *entry) {
+    return strcmp(entry->dtype, "F32") == 0 || strcmp(entry->dtype, "F64") == 0 ||
+           (strcmp(entry->dtype, "I64") == 0 && bp_is_counter(entry->name, entry->rank));
+}
+
 static uint64_t weights_little_endian(const unsigned char bytes[8]) {
     uint64_t value = 0;
     for (int i = 7; i >= 0; i--)
@@ -241,17 +254,28 @@ static int weights_read_doubles(FILE *file, float *out, int64_t count) {
     return 1;
 }
 
-static int weights_read_floats(FILE *file, float *out, int64_t count, int is_double) {
-    return is_double ? weights_read_doubles(file, out, count)
-                     : fread(out, sizeof *out, (size_t)count, file) == (size_t)count;
+static int weights_read_integers(FILE *file, float *out, int64_t count) {
+    int64_t value;
+    for (int64_t i = 0; i < count; i++) {
+        if (fread(&value, sizeof value, 1, file) != 1)
+            return 0;
+        out[i] = (float)value;
+    }
+    return 1;
 }
 
-static int weights_read_panels(FILE *file, const struct bp_tensor *tensor, float *stored, int is_double) {
+static int weights_read_floats(FILE *file, float *out, int64_t count, const char *dtype) {
+    return strcmp(dtype, "F64") == 0   ? weights_read_doubles(file, out, count)
+           : strcmp(dtype, "I64") == 0 ? weights_read_integers(file, out, count)
+                                       : fread(out, sizeof *out, (size_t)count, file) == (size_t)count;
+}
+
+static int weights_read_panels(FILE *file, const struct bp_tensor *tensor, float *stored, const char *dtype) {
     float chunk[WEIGHTS_CHUNK];
     int64_t count = bp_tensor_count(tensor);
     for (int64_t first = 0, n; first < count; first += n) {
         n = count - first < WEIGHTS_CHUNK ? count - first : WEIGHTS_CHUNK;
-        if (!weights_read_floats(file, chunk, n, is_double))
+        if (!weights_read_floats(file, chunk, n, dtype))
             return 0;
         bp_tensor_put(tensor, stored, first, n, chunk);
     }
@@ -264,11 +288,11 @@ int bp_archive_read(const struct bp_archive *archive, const struct bp_archive_en
     return bp_archive_read_tensor(archive, entry, &tensor, out, error);
 }
 
-static int weights_read_best(FILE *file, struct bp_best *best, int is_double, struct bp_error *error) {
+static int weights_read_best(FILE *file, struct bp_best *best, const char *dtype, struct bp_error *error) {
     float chunk[WEIGHTS_CHUNK];
     for (int64_t first = 0, n; first < best->count; first += n) {
         n = best->count - first < WEIGHTS_CHUNK ? best->count - first : WEIGHTS_CHUNK;
-        if (!weights_read_floats(file, chunk, n, is_double) || !bp_best_put(best, first, n, chunk, error))
+        if (!weights_read_floats(file, chunk, n, dtype) || !bp_best_put(best, first, n, chunk, error))
             return 0;
     }
     return 1;
@@ -277,12 +301,11 @@ static int weights_read_best(FILE *file, struct bp_best *best, int is_double, st
 /* At its first element. The error then already says what reading it to its end may meet. */
 static FILE *weights_open_entry(const struct bp_archive *archive, const struct bp_archive_entry *entry, int64_t count,
                                 struct bp_error *error) {
-    int is_double = strcmp(entry->dtype, "F64") == 0;
-    if (!is_double && strcmp(entry->dtype, "F32") != 0) {
+    if (!bp_archive_is_read(entry)) {
         bp_fail(error, "%s: '%s' is %s; F32 or F64 is needed", archive->path, entry->name, entry->dtype);
         return NULL;
     }
-    uint64_t there = (entry->end - entry->begin) / (is_double ? 8 : 4);
+    uint64_t there = (entry->end - entry->begin) / (strcmp(entry->dtype, "F32") == 0 ? 4 : 8);
     if (count < 0 || there != (uint64_t)count) {
         bp_fail(error, "%s: '%s' has %llu elements, %lld are needed", archive->path, entry->name,
                 (unsigned long long)there, (long long)count);
@@ -302,13 +325,12 @@ static FILE *weights_open_entry(const struct bp_archive *archive, const struct b
 
 int bp_archive_read_tensor(const struct bp_archive *archive, const struct bp_archive_entry *entry,
                            const struct bp_tensor *tensor, float *stored, struct bp_error *error) {
-    int is_double = strcmp(entry->dtype, "F64") == 0;
     int64_t count = bp_tensor_count(tensor);
     FILE *file = weights_open_entry(archive, entry, count, error);
     if (!file)
         return 0;
-    int ok = tensor->layout == BP_ROWS ? weights_read_floats(file, stored, count, is_double)
-                                       : weights_read_panels(file, tensor, stored, is_double);
+    int ok = tensor->layout == BP_ROWS ? weights_read_floats(file, stored, count, entry->dtype)
+                                       : weights_read_panels(file, tensor, stored, entry->dtype);
     fclose(file);
     return ok;
 }
@@ -318,7 +340,7 @@ int bp_archive_read_best(const struct bp_archive *archive, const struct bp_archi
     FILE *file = weights_open_entry(archive, entry, best->count, error);
     if (!file)
         return 0;
-    int ok = weights_read_best(file, best, strcmp(entry->dtype, "F64") == 0, error);
+    int ok = weights_read_best(file, best, entry->dtype, error);
     fclose(file);
     return ok;
 }
@@ -346,11 +368,12 @@ static void weights_write_header(struct bp_text *text, const struct bp_archive_t
     }
     for (int32_t i = 0; i < count; i++) {
         struct bp_tensor tensor = weights_tensor(&tensors[i]);
-        uint64_t bytes = (uint64_t)bp_tensor_count(&tensor) * sizeof(float);
+        int counts = bp_is_counter(tensors[i].name, tensors[i].rank);
+        uint64_t bytes = (uint64_t)bp_tensor_count(&tensor) * (counts ? sizeof(int64_t) : sizeof(float));
         if (i > 0 || metadata_count > 0)
             bp_text_add(text, ",", 1);
         bp_text_json(text, tensors[i].name);
-        bp_text_printf(text, ":{\"dtype\":\"F32\",\"shape\":[");
+        bp_text_printf(text, ":{\"dtype\":\"%s\",\"shape\":[", counts ? "I64" : "F32");
         for (int32_t d = 0; d < tensors[i].rank; d++)
             bp_text_printf(text, "%s%lld", d ? "," : "", (long long)tensors[i].shape[d]);
         bp_text_printf(text, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)place,
@@ -374,6 +397,10 @@ static int weights_put_tensor(struct bp_writer *writer, const struct bp_archive_
         if (!from->best && tensor.layout != BP_ROWS) {
             bp_tensor_get(&tensor, from->values, first, n, chunk);
             at = chunk;
+        }
+        if (bp_is_counter(from->name, from->rank)) {
+            int64_t batches = (int64_t)at[0];
+            return bp_writer_put(writer, &batches, sizeof batches, error);
         }
         if (!bp_writer_put(writer, at, (size_t)n * sizeof *at, error))
             return 0;

@@ -171,6 +171,17 @@ static void put_offsets(Writer *w, const char *name, const uint64_t *numbers, in
     close_brace(w);
 }
 
+static void put_reals(Writer *w, const char *name, const double *numbers, int64_t count) {
+    if (!numbers || count == 0)
+        return;
+    open_list(w, name, "double", true);
+    for (int64_t i = 0; i < count; i++) {
+        next_item(w);
+        print_real(w->out, numbers[i], false);
+    }
+    close_brace(w);
+}
+
 static void put_flags(Writer *w, const char *name, const uint8_t *flags, int64_t count) {
     if (!flags || count == 0)
         return;
@@ -389,6 +400,7 @@ static void write_model(Writer *w, const struct bp_model *model) {
     put_function(w, "init", &model->init);
     put_string(w, "from", model->from);
     put_flags(w, "loaded", model->loaded, model->tensor_count);
+    put_reals(w, "orthogonal", model->orthogonal, model->tensor_count);
     put_integer(w, "data", model->data);
     put_function(w, "predict", &model->predict);
     PUT_LIST(w, "outputs", bp_output, model->outputs, model->output_count, false, write_output);

@@ -166,6 +166,12 @@ static struct bp_model model_of(Describe *d, const ModelInstance *from) {
     for (int i = 0; i < from->parameters.count; i++)
         loaded[i] = from->parameters.at[i]->loaded;
     model.loaded = loaded;
+    double *orthogonal = arena_array(d->arena, double, from->parameters.count + 1);
+    for (int i = 0; i < from->parameters.count; i++) {
+        orthogonal[i] = from->parameters.at[i]->orthogonal;
+        if (orthogonal[i] != 0)
+            model.orthogonal = orthogonal;
+    }
     if (from->predict) {
         model.data = from->data->index;
         model.predict = function_of(d, from->predict);

@@ -200,7 +200,7 @@ static void check_loaded(Build *build, const ModelInstance *model, const struct 
                  shape_words(build->arena, tensor->rank, tensor->dims), transposed ? ": it is transposed" : "");
         note_at(model->from_span, "'%s' comes from it: replace the layer, or give it the checkpoint's shape",
                 model->name);
-    } else if ((int)entry->type != BP_F32 && (int)entry->type != BP_F64) {
+    } else if (!bp_archive_is_read(entry)) {
         error_at(tensor->span, "'%s' in \"%s\" has the type %s: F32 or F64 is needed", tensor->name, model->from,
                  entry->dtype);
     }

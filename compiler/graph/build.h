@@ -122,6 +122,8 @@ struct Build {
     const int64_t *draw_dims;
     int draw_rank;
     int64_t draw_stream;
+    const Node *orthogonal; /* what it draws and is to be made orthogonal; NULL: nothing */
+    double gain;
     /* in an optimizer: */
     GraphTrain *train;
     Tensor *updated;

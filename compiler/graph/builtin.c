@@ -455,6 +455,24 @@ static Term apply_fan_out(Build *build, Term *args, int count, BoundOption *opti
     return no_options(build, "fan_out", options, option_count) ? fan(build, "fan_out", 0, span) : NOTHING;
 }
 
+/* made_orthogonal(gain): draws that the program makes orthogonal before it trains. */
+static Term apply_made_orthogonal(Build *build, Term *args, int count, BoundOption *options, int option_count,
+                                  Span span) {
+    Node *gain = term_number(build, &args[0]);
+    (void)count;
+    if (!gain || !no_options(build, "made_orthogonal", options, option_count))
+        return NOTHING;
+    if (!build->draw_dims)
+        return build_error(build, span, "'orthogonal' is a parameter's first value: dense(x, 16, weight = orthogonal)");
+    if (build->draw_rank < 2)
+        return build_error(build, span, "'orthogonal' needs a parameter of two axes or more, [out, in]");
+    if (gain->op != OP_CONSTANT || !(gain->number > 0) || isinf(gain->number))
+        return build_error(build, span, "the gain of 'orthogonal' is a number above 0 that is known when compiling");
+    build->orthogonal = node_random(build->graph, true, build->draw_stream, false, build->draw_rank, build->draw_dims);
+    build->gain = gain->number;
+    return term_node((Node *)build->orthogonal, span);
+}
+
 /* ---- the table --------------------------------------------------------------------------------------------------- */
 
 #define ELEMENT(name, op, arity)                                                                                       \
@@ -490,6 +508,7 @@ static const Builtin builtins[] = {
     {"grad", 2, 2, apply_grad, NULL, OP_COUNT},
     {"uniform", 2, 2, apply_uniform, NULL, OP_COUNT},
     {"normal", 2, 2, apply_normal, NULL, OP_COUNT},
+    {"made_orthogonal", 1, 1, apply_made_orthogonal, NULL, OP_COUNT},
     {"fan_in", 0, 0, apply_fan_in, NULL, OP_COUNT},
     {"fan_out", 0, 0, apply_fan_out, NULL, OP_COUNT},
     ELEMENT("abs", OP_ABSOLUTE, 1),

@@ -69,6 +69,7 @@ struct Tensor {
     int64_t dims[4];
     Node *init; /* WIDE or REAL of its shape, or a number */
     Span span;
+    double orthogonal; /* its first value, as drawn, is made orthogonal, of this gain; 0: it is not */
     bool loaded; /* its first value comes from the model's checkpoint */
     Buffer *buffer; /* its place in memory */
     int application; /* the last one of its model that met it */

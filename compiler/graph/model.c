@@ -59,13 +59,24 @@ static Node *first_value(Build *build, Tensor *tensor, const Expr *init) {
     build->draw_dims = tensor->dims;
     build->draw_rank = tensor->rank;
     build->draw_stream = hash_text(arena_printf(build->arena, "first value of %s.%s", tensor->owner, tensor->name));
+    const Node *outer = build->orthogonal;
+    build->orthogonal = NULL;
     Term term = build_expression(build, init);
+    const Node *orthogonal = build->orthogonal;
+    build->orthogonal = outer;
     build->draw_dims = dims;
     build->draw_rank = rank;
     build->draw_stream = stream;
     Node *node = term_number(build, &term);
     if (!node)
         return NULL;
+    if (orthogonal && node != orthogonal) {
+        build_error(build, init->span,
+                    "what is made orthogonal is the whole of a first value: weight = orthogonal(gain = 2)");
+        return NULL;
+    }
+    if (orthogonal)
+        tensor->orthogonal = build->gain;
     if (node->batched || (node->rank && !node_same_shape(node, node_tensor(build->graph, tensor)))) {
         build_error(build, init->span, "'%s' is %s, but its first value is %s", tensor->name,
                     node_shape(build->arena, node_tensor(build->graph, tensor)), node_shape(build->arena, node));

@@ -120,6 +120,7 @@ static const PointerField bp_model_fields[] = {STRING(bp_model, name),
                                                INSIDE(bp_model, init, bp_function),
                                                STRING(bp_model, from),
                                                BYTES(bp_model, loaded, tensor_count),
+                                               BYTES(bp_model, orthogonal, tensor_count),
                                                INSIDE(bp_model, predict, bp_function),
                                                STRUCTS(bp_model, outputs, bp_output, output_count)};
 LAYOUT(bp_model);

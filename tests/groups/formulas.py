@@ -133,6 +133,7 @@ INITIALISERS = {  # of a [40, 250]: the kind of distribution, its deviation
     "kaiming_normal": ("normal", math.sqrt(2 / 250)),
     "kaiming_normal(mode = fan_out)": ("normal", math.sqrt(2 / 40)),
     "lecun_normal": ("normal", math.sqrt(1 / 250)),
+    "orthogonal(gain = 2)": ("orthogonal", 2 / math.sqrt(250)),
     "constant(0.25)": ("constant", 0),
 }
 
@@ -158,6 +159,13 @@ save Net to "first.safetensors"
     if kind == "constant":
         expect(values == [0.25] * 10000, "the weights are not constant")
         return
+    if kind == "orthogonal": # 40 rows of the length 2, at right angles; of random directions, so their elements are spread as normal ones
+        rows = by_rows(values, 250)
+        for i, row in enumerate(rows):
+            for j in range(i + 1):
+                dot = sum(a * b for a, b in zip(row, rows[j]))
+                expect(abs(dot - (4 if i == j else 0)) <= 2e-6, f"rows {i} and {j} have the product {dot}")
+        kind = "normal"
     n = len(values)
     mean, square = sum(values) / n, sum(v * v for v in values) / n
     fourth = sum(v**4 for v in values) / n / deviation**4

@@ -193,6 +193,12 @@ def program(name):
                       *more, "}", "", "evaluate Net on table { rmse }", 'save Net to "final.safetensors"', ""])
 
 
+def stored(v):
+    """As torch writes it: a counter is an integer."""
+    shape, flat = list(v.shape), v.flatten()
+    return (shape, flat.to(torch.float64).tolist()) if v.dtype.is_floating_point else (shape, flat.tolist(), "I64")
+
+
 def write(name):
     folder = GOLDEN / f"layer-{name}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -216,7 +222,7 @@ def write(name):
         lines.append(",".join(fields))
     (folder / "data.csv").write_text("\n".join(lines) + "\n")
     first = start(name, CASES[name][1]).state_dict()
-    safetensors.write(folder / "init.safetensors", {key: (list(v.shape), v.to(torch.float64).flatten().tolist()) for key, v in first.items()}, {"format": "pt"})
+    safetensors.write(folder / "init.safetensors", {key: stored(v) for key, v in first.items()}, {"format": "pt"})
     golden = {
         "torch": torch.__version__.split("+")[0], "losses": digits(losses), "losses_float32_strays": digits(noise_losses, 2),
         "rmse": digits(error), "rmse_float32_strays": digits(noise_error, 2),

@@ -3,7 +3,7 @@ length, a JSON header padded with spaces to a multiple of 8 bytes, then the tens
 import json
 import struct
 
-FORMATS = {"F32": ("f", 4), "F64": ("d", 8)}
+FORMATS = {"F32": ("f", 4), "F64": ("d", 8), "I64": ("q", 8)}
 
 
 def count_of(shape):
@@ -14,13 +14,14 @@ def count_of(shape):
 
 
 def write(path, tensors, metadata, dtype="F32"):
-    """tensors: {name: (shape, flat list of numbers)}, written in this order."""
-    letter, size = FORMATS[dtype]
+    """tensors: {name: (shape, flat list of numbers)}, written in this order; (shape, list, dtype) where one has its own."""
     header, data = {"__metadata__": metadata}, b""
-    for name, (shape, values) in tensors.items():
+    for name, (shape, values, *own) in tensors.items():
         assert len(values) == count_of(shape), name
+        kind = own[0] if own else dtype
+        letter = FORMATS[kind][0]
         piece = struct.pack(f"<{len(values)}{letter}", *values)
-        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [len(data), len(data) + len(piece)]}
+        header[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [len(data), len(data) + len(piece)]}
         data += piece
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)

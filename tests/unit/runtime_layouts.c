@@ -162,7 +162,8 @@ static void expect_same_file(const char *a, const char *b) {
 }
 
 static void write_tensor(const char *path, const struct bp_tensor *tensor, const float *stored) {
-    struct bp_archive_tensor out = {"t", tensor->rank, {tensor->shape[0], tensor->shape[1]}, stored, tensor->layout, NULL};
+    struct bp_archive_tensor out = {"t",    tensor->rank,   {tensor->shape[0], tensor->shape[1]},
+                                    stored, tensor->layout, NULL};
     struct bp_error error;
     cr_assert(bp_archive_write(path, &out, 1, NULL, NULL, 0, &error), "%s", error.text);
 }
@@ -758,4 +759,46 @@ Test(layout_programs, gradients_and_bench_work_on_panels) {
         expect_run("--bench 20 --threads 2", "out.txt");
         expect_run("predict --bench 20", "out.txt");
     }
+}
+
+/* ---- First values that are orthogonal ---------------------------------------------------------------------------- */
+
+/* What is made of A is the Q of A = Q R with R upper triangular and positive on its diagonal: there is one such Q alone, and it
+   is what torch.nn.init.orthogonal_ makes of the same draws. */
+static void expect_orthogonal(struct bp_tensor tensor, double gain) {
+    int64_t count = bp_tensor_count(&tensor), rows = tensor.shape[0], columns = count / rows;
+    int64_t n = rows < columns ? rows : columns, length = rows < columns ? columns : rows;
+    float *drawn = numbers(count), *stored = poisoned(bp_tensor_stored(&tensor)), *made = poisoned(count);
+    struct bp_error error;
+    for (int64_t i = 0; i < count; i++) /* no two rows alike */
+        drawn[i] = (float)sin(1.7 * (double)(i * i % 1009) + 0.3 * (double)i + 0.5);
+    bp_tensor_put(&tensor, stored, 0, count, drawn);
+    cr_assert(bp_orthogonal(&tensor, stored, gain, &error), "%s", error.text);
+    bp_tensor_get(&tensor, stored, 0, count, made);
+    for (int64_t a = 0; a < n; a++)
+        for (int64_t b = 0; b < n; b++) {
+            double dot = 0, along = 0; /* of q_a and q_b; of q_a and what q_b was made of */
+            for (int64_t i = 0; i < length; i++) {
+                int64_t at = rows < columns ? a * columns + i : i * columns + a;
+                int64_t other = rows < columns ? b * columns + i : i * columns + b;
+                dot += (double)made[at] * made[other];
+                along += (double)made[at] * drawn[other];
+            }
+            cr_expect_float_eq(dot, a == b ? gain * gain : 0, 4e-7 * gain * gain, "%d, %d: %g", (int)a, (int)b, dot);
+            cr_expect(a == b ? along > 0 : a < b || fabs(along) < 1e-5 * gain, "R[%d, %d] is %g", (int)a, (int)b,
+                      along);
+        }
+    free(drawn);
+    free(stored);
+    free(made);
+}
+
+Test(layouts, orthogonal_first_values) {
+    expect_orthogonal(tensor_of(BP_ROWS, 2, 5, 37), 1);
+    expect_orthogonal(tensor_of(BP_ROWS, 2, 37, 5), 2);
+    expect_orthogonal(tensor_of(BP_PANELS, 2, 21, 18), 0.5);
+    expect_orthogonal(tensor_of(BP_PANELS, 2, 18, 21), 3);
+    expect_orthogonal(tensor_of(BP_ROWS, 2, 16, 16), 1);
+    expect_orthogonal(tensor_of(BP_ROWS, 2, 1, 1), 1.5);
+    expect_orthogonal((struct bp_tensor){.name = "box", .rank = 3, .shape = {4, 3, 2}}, 1);
 }

@@ -40,6 +40,39 @@ static void write_archive(const char *header, size_t data_bytes) {
 #define TENSOR(name, dtype, shape, offsets)                                                                            \
     "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":" offsets "}"
 
+/* PyTorch counts the batches of a batch normalisation in an integer, and no other tensor so. */
+Test(weights, counters_are_integers) {
+    const float batches = 12345, weight = 2.5F;
+    const struct bp_archive_tensor tensors[2] = {{"bn.num_batches_tracked", 0, {0}, &batches, BP_ROWS, NULL},
+                                                 {"bn.weight", 1, {1}, &weight, BP_ROWS, NULL}};
+    struct bp_archive archive;
+    struct bp_error error;
+    float read = 0;
+    cr_assert(bp_archive_write("w", tensors, 2, NULL, NULL, 0, &error), "%s", error.text);
+    cr_assert(bp_archive_open(&archive, "w", &error), "%s", error.text);
+    const struct bp_archive_entry *counter = bp_archive_find(&archive, "bn.num_batches_tracked");
+    cr_assert_str_eq(counter->dtype, "I64");
+    cr_assert(counter->rank == 0 && counter->end - counter->begin == 8);
+    cr_assert(bp_archive_read(&archive, counter, &read, 1, &error) && read == 12345);
+    cr_assert(bp_archive_read(&archive, bp_archive_find(&archive, "bn.weight"), &read, 1, &error) && read == 2.5F);
+    bp_archive_close(&archive);
+    static const struct {
+        const char *header;
+        int taken;
+    } others[] = {{"{" TENSOR("bn.num_batches_tracked", "F32", "[]", "[0,4]") "}    ", 1},
+                  {"{" TENSOR("bn.num_batches_tracked", "I64", "[1]", "[0,8]") "}", 0},
+                  {"{" TENSOR("bn.num_batches_tracked", "I32", "[]", "[0,4]") "}", 0},
+                  {"{" TENSOR("num_batches_tracked", "I64", "[]", "[0,8]") "}", 0},
+                  {"{" TENSOR("bn.weight", "I64", "[]", "[0,8]") "}", 0}};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        write_archive(others[i].header, strstr(others[i].header, ",4]") ? 4 : 8);
+        cr_assert(bp_archive_open(&archive, "w", &error), "%s", error.text);
+        cr_expect_eq(bp_archive_read(&archive, &archive.entries[0], &read, 1, &error), others[i].taken, "%s",
+                     others[i].header);
+        bp_archive_close(&archive);
+    }
+}
+
 Test(weights, damaged_files_of_weights_are_refused) {
     static const struct {
         const char *header;
