@@ -1,6 +1,7 @@
 /* The command line. */
 #include "check/describe.h"
 #include "emit/memory.h"
+#include "explain/command.h"
 #include "pipeline.h"
 
 #include <stdlib.h>
@@ -14,6 +15,7 @@ static const char help[] =
     "       bpc -c FILE.bp -o FILE.o        an object file for a host program, by LLVM or --backend=c\n"
     "       bpc --emit=header FILE.bp       what that object declares, for C and C++\n"
     "       bpc check FILE.bp               diagnostics only\n"
+    "       bpc explain FILE.bp             the network as mathematics, derived; a worked example: bpc explain --help\n"
     "       bpc describe FILE.csv           what the table holds, as lines to paste\n"
     "\n"
     "FILE.bp may be - for standard input. --emit=c writes one file that needs nothing else:\n"
@@ -145,6 +147,8 @@ int main(int argc, char **argv) {
     Arena *arena = NULL;
     if (argc > 1 && !strcmp(argv[1], "describe"))
         return describe(argc, argv);
+    if (argc > 1 && !strcmp(argv[1], "explain"))
+        return explain_command(argc, argv);
     if (argc > 1 && !strcmp(argv[1], "run")) {
         options.emit = EMIT_RUN;
         emit_given = true;

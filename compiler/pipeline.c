@@ -5,6 +5,7 @@
 #include "emit/jit.h"
 #include "emit/memory.h"
 #include "emit/program.h"
+#include "explain/page.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -194,6 +195,12 @@ static int write_explained(Compilation *c) {
     return write_text(c, &c->explained);
 }
 
+static int write_derivation(Compilation *c) {
+    if (!explain_program(c->graph, c->options->derivation, &c->explained))
+        return 1;
+    return write_text(c, &c->explained);
+}
+
 /* ---- through LLVM ------------------------------------------------------------------------------------------------ */
 
 static LlvmOptions llvm_options(const Compilation *c) {
@@ -319,6 +326,7 @@ static int run_stages(Compilation *c) {
     case EMIT_GRADIENT: return write_stage(c, print_gradient);
     case EMIT_DOT: return write_stage(c, print_dot);
     case EMIT_MERMAID: return write_stage(c, print_mermaid);
+    case EMIT_DERIVATION: return write_derivation(c);
     default: break;
     }
     if (emit != EMIT_NOTHING && c->graph->functions.count == 0) {

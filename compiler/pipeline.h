@@ -24,6 +24,7 @@ typedef enum Emit {
     EMIT_RUN, /* bpc run: compiled in memory by LLVM and run at once */
     EMIT_LLVM, EMIT_ASSEMBLY, EMIT_OBJECT, /* LLVM's text, the machine's, -c */
     EMIT_EXPLAIN, /* --explain=TOPIC */
+    EMIT_DERIVATION, /* bpc explain */
     EMIT_HEADER, /* the functions of -c, for a host program in C */
 } Emit;
 
@@ -36,6 +37,7 @@ typedef struct CompileOptions {
     LowerOptions lower;
     NativeOptions native;
     const ExplainTopic *explain; /* EMIT_EXPLAIN */
+    const struct ExplainRequest *derivation; /* EMIT_DERIVATION: bpc explain */
     bool by_llvm;  /* EMIT_PROGRAM: code by LLVM, the C compiler only links */
     bool by_c;     /* EMIT_OBJECT: code by the C compiler */
     bool tune;     /* search for the fastest */
