@@ -228,8 +228,15 @@ static void name_input(Deriver *d, const Node *node) {
     int targets = 0;
     for (int i = 0; i < data->slot_count; i++)
         targets += data->slots[i].target;
+    const DataGroup *group = NULL;
+    for (int i = 0; i < data->group_count; i++)
+        if (node->integer >= data->groups[i].first_slot &&
+            node->integer < data->groups[i].first_slot + data->groups[i].slot_count)
+            group = &data->groups[i];
     const char *called = target ? NULL : model_parameter(d, node);
-    if (called)
+    if (group && group->name && group->slot_count == 1)
+        name = group->name;
+    else if (called)
         name = called;
     if (node->type == TYPE_INDEX)
         set_symbol(d, node, symbol_of(d, name, NULL));
@@ -316,6 +323,9 @@ static void name_forward(Deriver *d) {
         if (!d->needed[id] || !d->forward[id] || named(d, node) || node->arg_count == 0 || is_plain(node))
             continue;
         const Tensor *weight = inside[id] ? NULL : affine_weight(node);
+        const Node *argument = node->op == OP_CUSTOM && node->arg_count == 2 ? node->args[1]
+                               : op_table[node->op].class == CLASS_MATH      ? node->args[0]
+                                                                             : NULL;
         if (node == d->objective) {
             set_symbol(d, node, d->objective_symbol);
         } else if (node->label && !inside[id]) {
@@ -324,8 +334,8 @@ static void name_forward(Deriver *d) {
             const char *dot = strrchr(weight->name, '.');
             const char *path = dot ? arena_copy(d->arena, weight->name, (size_t)(dot - weight->name)) : NULL;
             set_symbol(d, node, symbol_of(d, "z", owner_index(d, weight->owner, path)));
-        } else if (node->op == OP_CUSTOM && d->uses[id] > 1 && node->arg_count == 2 && named(d, node->args[1])) {
-            set_symbol(d, node, symbol_of(d, "h", named(d, node->args[1])->index));
+        } else if (d->uses[id] > 1 && argument && named(d, argument) && !strcmp(named(d, argument)->letter, "z")) {
+            set_symbol(d, node, symbol_of(d, "h", named(d, argument)->index));
         }
     }
     for (int i = 0; i < d->recognised.softmaxes.count; i++) {
@@ -346,6 +356,18 @@ static bool is_delta(const Symbol *symbol) {
     return !strcmp(symbol->letter, "δ");
 }
 
+static void count_ops(Deriver *d) {
+    for (int id = 0; id < d->count; id++) {
+        const Node *node = graph_node(d->graph, id);
+        if (!d->needed[id] || is_plain(node) || node->arg_count == 0)
+            continue;
+        d->ops[id] = node->op != OP_RESHAPE && node->op != OP_EXPAND && node->op != OP_NEGATE;
+        for (int i = first_argument(node); i < node->arg_count; i++)
+            if (!named(d, node->args[i]))
+                d->ops[id] += d->ops[node->args[i]->id];
+    }
+}
+
 static void name_backward(Deriver *d) {
     for (int i = 0; i < d->train->gradients.count; i++) {
         const Sink *gradient = &d->train->gradients.at[i];
@@ -354,7 +376,8 @@ static void name_backward(Deriver *d) {
         set_symbol(d, value, symbol);
         set_symbol(d, gradient->value, symbol);
     }
-    for (int z = 1; z >= 0; z--)
+    for (int z = 1; z >= 0; z--) {
+        count_ops(d);
         for (int i = 0; i < d->inner.count; i++) {
             const Node *adjoint = d->adjoints[i];
             const Symbol *of = named(d, d->inner.at[i]);
@@ -374,6 +397,7 @@ static void name_backward(Deriver *d) {
                 set_symbol(d, adjoint, derivative_symbol(d, of));
             }
         }
+    }
 }
 
 static void find_layers(Deriver *d) {
@@ -386,18 +410,6 @@ static void find_layers(Deriver *d) {
         for (int i = first_argument(node); i < node->arg_count; i++)
             if (d->layer[id] && !named(d, node->args[i]))
                 d->layer[node->args[i]->id] = d->layer[id];
-    }
-}
-
-static void count_ops(Deriver *d) {
-    for (int id = 0; id < d->count; id++) {
-        const Node *node = graph_node(d->graph, id);
-        if (!d->needed[id] || is_plain(node) || node->arg_count == 0)
-            continue;
-        d->ops[id] = node->op != OP_RESHAPE && node->op != OP_EXPAND && node->op != OP_NEGATE;
-        for (int i = first_argument(node); i < node->arg_count; i++)
-            if (!named(d, node->args[i]))
-                d->ops[id] += d->ops[node->args[i]->id];
     }
 }
 
@@ -436,8 +448,12 @@ static const char *given_note(Deriver *d, const Node *node) {
         const DataColumn *column = &node->data->columns[slot->columns[0]];
         if (slot->form == BP_SLOT_WORDS)
             return arena_printf(d->arena, "%s", node->type == TYPE_INDEX ? "words of the text" : "how often each stands there");
-        if (node->type == TYPE_INDEX)
-            return arena_printf(d->arena, "%s, one of %d classes", column->name, node->classes);
+        if (node->type == TYPE_INDEX) {
+            const char *note = arena_printf(d->arena, "one of %d classes", node->classes);
+            for (int i = 0; i < column->category_count && column->category_count <= 4; i++)
+                note = arena_printf(d->arena, "%s%s %s", note, i ? "," : ":", column->categories[i]);
+            return note;
+        }
         if (slot->column_count == 1)
             return column->name;
         if (slot->column_count > 4)
@@ -538,9 +554,14 @@ static void add_pass(Deriver *d, bool forward) {
             equation->span = d->loss->span;
         if (equation->part == PART_LOSS && equation->span.source < 0 && d->loss)
             equation->span = d->loss->span;
-        for (int j = 0; !forward && is_delta(named(d, node)) && j < d->inner.count; j++)
-            if (d->adjoints[j] == node && named(d, d->inner.at[j]) && !strcmp(named(d, d->inner.at[j])->letter, "z"))
-                equation->also = derivative_symbol(d, named(d, d->inner.at[j]));
+        for (int j = 0; !forward && is_delta(named(d, node)) && j < d->inner.count; j++) {
+            const Symbol *of = named(d, d->inner.at[j]);
+            if (d->adjoints[j] != node || !of || strcmp(of->letter, "z") != 0)
+                continue;
+            equation->also = derivative_symbol(d, of);
+            if (equation->span.source < 0)
+                equation->span = d->inner.at[j]->span;
+        }
     }
 }
 
@@ -619,10 +640,9 @@ static const Symbol *state_symbol(Deriver *d, const Tensor *state, const char *i
     const char *colon = strrchr(state->name, ':');
     Symbol *symbol = arena_new_of(d->arena, Symbol);
     symbol->letter = greek(colon ? colon + 1 : state->name);
-    if (colon && isdigit((unsigned char)colon[1])) { /* of a second optimizer */
+    if (colon && isdigit((unsigned char)colon[1])) { /* of a second optimizer: fc1.weight:v:2 */
         const char *first = strchr(state->name, ':');
         symbol->letter = greek(arena_copy(d->arena, first + 1, (size_t)(colon - first - 1)));
-        symbol->primes = atoi(colon + 1) - 1;
     }
     symbol->index = index;
     return symbol;
@@ -765,6 +785,8 @@ static const Symbol *objective_symbol(Deriver *d) {
         if (length > 5 && !strcmp(dot + 1 + length - 5, "_loss"))
             length -= 5;
         symbol->index = arena_copy(d->arena, dot + 1, length);
+        if (!strncmp(symbol->index, "loss_", 5))
+            symbol->index += 5;
         if (!strcmp(symbol->index, "loss"))
             symbol->index = NULL;
     }
@@ -848,7 +870,6 @@ Derivation *derive(Arena *arena, const GraphProgram *program, const GraphTrain *
     take_name(d, d->objective_symbol);
     name_leaves(d);
     name_forward(d);
-    count_ops(d);
     name_backward(d);
     name_others(d);
     add_given(d);

@@ -64,7 +64,8 @@ static const char *place_piece(Sheets *s, Span span) {
 
 static const char *value_piece(Sheets *s, const Evaluation *value, const Node *node) {
     Text text = {0};
-    evaluation_write(s->page.style, value, node, s->request->digits, &text);
+    bool exact = node->op == OP_INPUT || node->op == OP_SCALAR; /* as given, counted */
+    evaluation_write(s->page.style, value, node, exact ? 0 : s->request->digits, &text);
     return kept(s, &text);
 }
 
@@ -280,7 +281,10 @@ static void write_update(Sheets *s) {
         add_worked_updates(s, first, count);
     else if (count)
         add_updates(s, first, count);
-    write_rows(s, "Update");
+    size_t length;
+    int skip = count && first->tensor && first->span.source >= 0 && !s->derivation->train->plan->optimizer ? (int)strlen("update ") : 0;
+    const char *source = count && first->span.source >= 0 ? source_text(first->span.source, &length) : NULL;
+    write_rows(s, source ? arena_printf(s->arena, "Update: %.*s", first->span.end - first->span.start - skip, source + first->span.start + skip) : "Update");
 }
 
 /* Every change at once, as the step does it. */

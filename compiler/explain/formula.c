@@ -252,6 +252,18 @@ static Math *scatter(const Naming *n, Node *node) {
     return sum_over(n, MATH_ROWS_SUM, node, product);
 }
 
+/* (a b')' is b a', and so in a sum over the rows. */
+static Math *transposed(const Naming *n, const Node *node, Math *x) {
+    if (x->kind == MATH_ROWS_SUM && x->args[0]->kind == MATH_MATRIX_PRODUCT)
+        return sum_over(n, MATH_ROWS_SUM, node, transposed(n, node, x->args[0]));
+    if (x->kind != MATH_MATRIX_PRODUCT)
+        return made(n, MATH_TRANSPOSED, node, &x, 1);
+    Math *sides[2] = {x->args[1], x->args[0]}, *product = made(n, MATH_MATRIX_PRODUCT, node, sides, 2);
+    product->turned[0] = !x->turned[1];
+    product->turned[1] = !x->turned[0];
+    return product;
+}
+
 static Math *shape(const Naming *n, Node *node) {
     Math **args = arena_array(n->arena, Math *, node->arg_count + 1);
     for (int i = 0; i < node->arg_count && node->op != OP_CUSTOM && node->op != OP_CONTRACT; i++)
@@ -270,7 +282,7 @@ static Math *shape(const Naming *n, Node *node) {
     case OP_RESHAPE:
         return made(n, MATH_RESHAPED, node, args, 1);
     case OP_TRANSPOSE:
-        return made(n, MATH_TRANSPOSED, node, args, 1);
+        return transposed(n, node, args[0]);
     case OP_SLICE: {
         Math *x = made(n, MATH_RANGE, node, args, 1);
         x->first = node->integer;

@@ -58,7 +58,49 @@ static void add_terms(Arena *arena, Terms *into, Math *x, bool minus) {
     }
 }
 
-static Math *sum_of(Arena *arena, const Terms *terms) {
+/* Numbers come together, and so does what is equal: x + x = 2 x, x - x = 0. */
+static Terms gathered(Arena *arena, const Terms *terms) {
+    Terms result = {0};
+    double number = 0;
+    int place = -1;
+    for (int i = 0; i < terms->terms.count; i++) {
+        Math *term = terms->terms.at[i];
+        double times = 0;
+        bool before = false;
+        if (term->kind == MATH_NUMBER) {
+            number += terms->minus.at[i] ? -term->number : term->number;
+            if (place < 0)
+                place = result.terms.count;
+            continue;
+        }
+        for (int j = 0; j < terms->terms.count; j++)
+            if (math_equal(terms->terms.at[j], term)) {
+                times += terms->minus.at[j] ? -1 : 1;
+                before |= j < i;
+            }
+        if (before || times == 0)
+            continue;
+        *LIST_ADD(arena, &result.terms) =
+            fabs(times) == 1 ? term : math_multiply(arena, math_number(arena, fabs(times)), term);
+        *LIST_ADD(arena, &result.minus) = times < 0;
+    }
+    if (number == 0 && result.terms.count)
+        return result;
+    if (place < 0)
+        place = 0;
+    *LIST_ADD(arena, &result.terms) = NULL;
+    *LIST_ADD(arena, &result.minus) = false;
+    for (int i = result.terms.count - 1; i > place; i--) {
+        result.terms.at[i] = result.terms.at[i - 1];
+        result.minus.at[i] = result.minus.at[i - 1];
+    }
+    result.terms.at[place] = math_number(arena, fabs(number));
+    result.minus.at[place] = number < 0;
+    return result;
+}
+
+static Math *sum_of(Arena *arena, const Terms *given) {
+    Terms all = gathered(arena, given), *terms = &all;
     if (terms->terms.count == 1 && !terms->minus.at[0])
         return terms->terms.at[0];
     Math *sum = broadcast(arena, MATH_SUM, terms->terms.at, terms->terms.count);
@@ -122,17 +164,22 @@ static void add_factors(Arena *arena, Ratio *ratio, Math *x, bool under) {
     }
 }
 
-/* Numbers, then what is one number a row, then vectors and matrices; the same thing n times becomes a power. */
+/* Where a factor stands: numbers, what is one number a row, parameters, other vectors and matrices. */
+static int standing(const Math *x) {
+    return x->rank == 0 ? 0 : x->kind == MATH_SYMBOL && x->node->op == OP_TENSOR ? 1 : 2;
+}
+
+/* The same thing n times becomes a power. */
 static Math *product_of(Arena *arena, double number, const Factors *factors) {
     LIST(Math *) all = {0};
     if (number != 1 || factors->count == 0)
         *LIST_ADD(arena, &all) = math_number(arena, number);
-    for (int shaped = 0; shaped < 2; shaped++)
+    for (int place = 0; place < 3; place++)
         for (int i = 0; i < factors->count; i++) {
             Math *factor = factors->at[i];
             bool before = false;
             double times = 1;
-            if ((factor->rank > 0) != shaped)
+            if (standing(factor) != place)
                 continue;
             for (int j = 0; j < i; j++)
                 before |= math_equal(factors->at[j], factor);
@@ -149,7 +196,29 @@ static Math *product_of(Arena *arena, double number, const Factors *factors) {
     return all.count == 1 ? all.at[0] : broadcast(arena, MATH_PRODUCT, all.at, all.count);
 }
 
+static bool take(Factors *factors, const Math *wanted) {
+    for (int i = 0; i < factors->count; i++)
+        if (math_equal(factors->at[i], wanted)) {
+            memmove(&factors->at[i], &factors->at[i + 1], sizeof(Math *) * (size_t)(factors->count - i - 1));
+            factors->count--;
+            return true;
+        }
+    return false;
+}
+
 static Math *ratio_of(Arena *arena, Ratio *ratio) {
+    const double normal = 2.5066282746310005; /* sqrt(2 pi) */
+    if (ratio->above == 0)
+        return math_number(arena, 0);
+    for (int i = ratio->over.count - 1; i >= 0; i--) { /* B / B */
+        Math *factor = ratio->over.at[i];
+        if (factor->kind == MATH_SYMBOL && factor->node->op == OP_SCALAR && take(&ratio->under, factor))
+            take(&ratio->over, factor);
+    }
+    if (fabs(ratio->above / ratio->below * normal - 1) < 1e-15) {
+        ratio->above = 1;
+        ratio->below = normal;
+    }
     if (ratio->below != 1 && fmod(ratio->above, ratio->below) == 0) {
         ratio->above /= ratio->below;
         ratio->below = 1;
@@ -177,16 +246,6 @@ Math *math_divide(Arena *arena, Math *x, Math *y) {
     add_factors(arena, &ratio, x, false);
     add_factors(arena, &ratio, y, true);
     return ratio_of(arena, &ratio);
-}
-
-static bool take(Factors *factors, const Math *wanted) {
-    for (int i = 0; i < factors->count; i++)
-        if (math_equal(factors->at[i], wanted)) {
-            memmove(&factors->at[i], &factors->at[i + 1], sizeof(Math *) * (size_t)(factors->count - i - 1));
-            factors->count--;
-            return true;
-        }
-    return false;
 }
 
 /* Moves from all of the ratios into `common` what each of them has (above or below the line). */

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-enum { PLACES = 96, WIDEST_LEFT = 30 }; /* columns of text: where places stand; wider left sides push the sign out */
+enum { WIDEST_LEFT = 30, WIDEST_BODY = 84, WIDEST_ROW = 104 }; /* columns of text that wait for one another */
 
 Page page_of(Arena *arena, PageFormat format, Text *out) {
     static const MathStyle *const styles[] = {&text_style, &latex_style, &mathml_style};
@@ -99,35 +99,55 @@ static bool has(const char *text) {
 
 /* ---- text -------------------------------------------------------------------------------------------------------- */
 
+/* What stands left of the set. */
+static const char *text_body(const Page *page, const PageRow *row, int widest) {
+    Text line = {0};
+    pad(&line, 0, 4 + widest - (has(row->left) ? columns_of(row->left) : 0));
+    text_add(&line, has(row->left) ? row->left : "");
+    if (has(row->sign))
+        text_printf(&line, " %s ", row->sign);
+    if (has(row->middle))
+        text_printf(&line, "%s = ", row->middle);
+    text_add(&line, has(row->right) ? row->right : "");
+    const char *body = arena_copy(page->arena, line.at, line.length);
+    text_free(&line);
+    return body;
+}
+
+static void wider(int columns, int limit, int *widest) {
+    if (columns > *widest && columns <= limit)
+        *widest = columns;
+}
+
+/* Sets stand under one another, and so do places, but for rows that are too long for that. */
 static void text_rows(Page *page, const PageRow *rows, int count) {
-    int widest = 0, furthest = 0;
+    int left = 0, body = 0, whole = 0;
+    const char **bodies = arena_array(page->arena, const char *, count);
+    for (int i = 0; i < count; i++)
+        wider(has(rows[i].left) ? columns_of(rows[i].left) : 0, WIDEST_LEFT, &left);
     for (int i = 0; i < count; i++) {
-        int left = has(rows[i].left) ? columns_of(rows[i].left) : 0;
-        if (left > widest && left <= WIDEST_LEFT)
-            widest = left;
+        bodies[i] = text_body(page, &rows[i], left);
+        if (has(rows[i].set) || has(rows[i].note))
+            wider(columns_of(bodies[i]), WIDEST_BODY, &body);
     }
     for (int pass = 0; pass < 2; pass++)
         for (int i = 0; i < count; i++) {
             const PageRow *row = &rows[i];
             Text line = {0};
-            pad(&line, 0, 4 + widest - (has(row->left) ? columns_of(row->left) : 0));
-            text_add(&line, has(row->left) ? row->left : "");
-            if (has(row->sign))
-                text_printf(&line, " %s ", row->sign);
-            if (has(row->middle))
-                text_printf(&line, "%s = ", row->middle);
-            text_add(&line, has(row->right) ? row->right : "");
+            text_add(&line, bodies[i]);
+            int columns = columns_of(line.at);
+            if (has(row->set) || has(row->note))
+                pad(&line, columns, has(row->sign) ? body + 2 : 0);
             if (has(row->set))
-                text_printf(&line, "%s∈ %s", has(row->sign) ? "   " : " ", row->set);
+                text_printf(&line, " ∈ %s", row->set);
             if (has(row->note))
                 text_printf(&line, "   %s", row->note);
-            int columns = columns_of(line.at);
-            if (pass == 0 && columns > furthest && columns < PLACES)
-                furthest = columns;
+            columns = columns_of(line.at);
+            if (pass == 0)
+                wider(columns, WIDEST_ROW, &whole);
             if (pass && has(row->place)) {
-                text_add(&line, "  ");
-                pad(&line, columns, furthest);
-                text_printf(&line, "  %s", row->place);
+                pad(&line, columns, whole);
+                text_printf(&line, "   %s", row->place);
             }
             if (pass)
                 text_printf(page->out, "%s\n", line.at);

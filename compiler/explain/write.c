@@ -80,7 +80,8 @@ void number_write(const MathStyle *style, double number, int digits, Text *out) 
         if (plain[length - 1] == '.') /* one digit, or as many as stand before the point */
             plain[length - 1] = 0;
     } else {
-        text_number(&shortest, number);
+        snprintf(plain, sizeof plain, "%.14g", number); /* 1 - 0.9, folded while compiling, is 0.1 */
+        text_number(&shortest, strtod(plain, NULL));
         snprintf(plain, sizeof plain, "%s", shortest.at);
         text_free(&shortest);
     }
@@ -110,6 +111,14 @@ static bool write_named_number(Writer w, double number) {
         style->symbol(w.out, "π", NULL);
         return true;
     }
+    if (number == 2.5066282746310005) {
+        style->open(w.out, BOX_ROOT);
+        number_write(style, 2, 0, w.out);
+        style->sign(w.out, " ");
+        style->symbol(w.out, "π", NULL);
+        style->close(w.out, BOX_ROOT);
+        return true;
+    }
     if (number == sqrt(2 / pi) || number == 1.1283791670955126 /* 2 / sqrt(pi) */) {
         bool all = number == sqrt(2 / pi);
         style->open(w.out, all ? BOX_ROOT : BOX_FRACTION);
@@ -131,8 +140,11 @@ static bool write_named_number(Writer w, double number) {
 static void write_symbol_itself(const MathStyle *style, const Fold *fold, const Symbol *symbol, Text *out) {
     Text letter = {0}, index = {0};
     text_add(&letter, symbol->letter);
-    for (int i = 0; i < symbol->primes; i++)
-        text_add(&letter, "′");
+    if (style->linear && symbol->primes == 2)
+        text_add(&letter, "″");
+    else
+        for (int i = 0; i < symbol->primes; i++)
+            text_add(&letter, "′");
     if (symbol->index)
         index_text(symbol->index, fold, &index);
     style->symbol(out, letter.at, index.at);
@@ -209,27 +221,41 @@ static void write_product(Writer w, const Math *x, int binds) {
     parenthesis(w, binds > BINDS_PRODUCT, false);
 }
 
+/* 1/B ∑ …, not ∑ … / B: what stands before the sum goes above the line. */
+static const Math *without_sum(const Math *x, Math *rest, const Math **sum) {
+    *sum = x->kind == MATH_PRODUCT ? x->args[x->arg_count - 1] : x;
+    if (x->kind != MATH_PRODUCT)
+        return NULL;
+    *rest = *x;
+    rest->arg_count--;
+    return rest->arg_count == 1 ? rest->args[0] : rest;
+}
+
 static void write_quotient(Writer w, const Math *x, int binds) {
-    bool linear = w.style->linear, before = is_big_sum(x->args[0]); /* 1/B ∑ …, not ∑ … / B */
+    bool linear = w.style->linear, before = is_big_sum(x->args[0]);
+    Math rest;
+    const Math *above = x->args[0], *sum = NULL;
+    if (before)
+        above = without_sum(x->args[0], &rest, &sum);
     parenthesis(w, (linear || before) && binds > BINDS_PRODUCT, true);
     w.style->open(w.out, BOX_FRACTION);
-    if (before)
-        number_write(w.style, 1, 0, w.out);
+    if (above)
+        write(w, above, linear ? BINDS_PRODUCT : BINDS_NOTHING);
     else
-        write(w, x->args[0], linear ? BINDS_PRODUCT : BINDS_NOTHING);
+        number_write(w.style, 1, 0, w.out);
     w.style->next(w.out, BOX_FRACTION);
     write(w, x->args[1], linear ? BINDS_FACTOR : BINDS_NOTHING);
     w.style->close(w.out, BOX_FRACTION);
     if (before) {
         w.style->sign(w.out, " ");
-        write(w, x->args[0], BINDS_PRODUCT);
+        write(w, sum, BINDS_PRODUCT);
     }
     parenthesis(w, (linear || before) && binds > BINDS_PRODUCT, false);
 }
 
 static void write_power(Writer w, const Math *x) {
     const Math *base = x->args[0];
-    bool stands = base->kind == MATH_NUMBER || (base->kind == MATH_SYMBOL && !base->symbol->derivative_of &&
+    bool stands = base->kind == MATH_NUMBER || (base->kind == MATH_FUNCTION && strcmp(base->name, "log") != 0) || (base->kind == MATH_SYMBOL && !base->symbol->derivative_of &&
                                                 !(w.element && base->rank));
     w.style->open(w.out, BOX_SUPERSCRIPT);
     parenthesis(w, !stands, true);
@@ -283,11 +309,14 @@ static void write_relation(Writer w, const Math *x, int binds) {
         return;
     }
     parenthesis(w, binds > BINDS_NOTHING, true);
-    write(w, x->args[0], BINDS_RELATION);
+    bool turned = x->args[0]->kind == MATH_NUMBER && (x->op == OP_LESS || x->op == OP_LESS_EQUAL); /* x > 0 */
+    write(w, x->args[turned], BINDS_RELATION);
+    if (turned)
+        w.style->sign(w.out, x->op == OP_LESS ? " > " : " ≥ ");
     for (size_t i = 0; i < sizeof signs / sizeof *signs; i++)
-        if (signs[i].op == x->op)
+        if (!turned && signs[i].op == x->op)
             w.style->sign(w.out, signs[i].sign);
-    write(w, x->args[1], BINDS_RELATION);
+    write(w, x->args[!turned], BINDS_RELATION);
     parenthesis(w, binds > BINDS_NOTHING, false);
 }
 
@@ -392,7 +421,13 @@ static void write_filled(Writer w, const Math *x, int binds) {
         write(w, x->args[0], binds);
         return;
     }
-    bool one = math_is_number(x->args[0], 1);
+    bool one = math_is_number(x->args[0], 1), single = true;
+    for (int i = 0; i < x->rank; i++)
+        single &= x->dims[i] == 1;
+    if (single) {
+        write(w, x->args[0], binds);
+        return;
+    }
     parenthesis(w, !one && binds > BINDS_PRODUCT, true);
     if (!one) {
         write(w, x->args[0], BINDS_FACTOR);
@@ -465,7 +500,10 @@ static void write(Writer w, const Math *x, int binds) {
         write_boxed(w, BOX_ABSOLUTE, x->args[0]);
         break;
     case MATH_ROOT:
-        write_boxed(w, BOX_ROOT, x->args[0]);
+        if (x->args[0]->kind == MATH_NORM_SQUARED)
+            write_boxed(w, BOX_NORM, x->args[0]->args[0]);
+        else
+            write_boxed(w, BOX_ROOT, x->args[0]);
         break;
     case MATH_FLOOR:
         write_boxed(w, BOX_FLOOR, x->args[0]);
