@@ -19,6 +19,8 @@ typedef struct Deriver {
     int count;          /* of nodes when naming begins; arrays are by id */
     Node *objective, *loss; /* loss: of a row, NULL where the objective is something else */
     bool *needed, *forward;
+    bool *augmented; /* what an augment line makes of an input: given, as far as the network is concerned */
+    int augmented_count;
     int *uses, *ops;
     const char **layer; /* the index of what the node is a part of */
     bool several;       /* models: an index begins with the model's name */
@@ -58,11 +60,11 @@ static bool take_name(Deriver *d, const Symbol *symbol) {
     return true;
 }
 
-/* The first of the letters that is free, else with primes. */
-static const Symbol *symbol_new(Deriver *d, const char *const *letters, const char *index) {
+/* The first of the letters that is free, else with more primes. */
+static const Symbol *symbol_new(Deriver *d, const char *const *letters, const char *index, int primes) {
     Symbol *symbol = arena_new_of(d->arena, Symbol);
     symbol->index = index;
-    for (symbol->primes = 0;; symbol->primes++)
+    for (symbol->primes = primes;; symbol->primes++)
         for (int i = 0; letters[i]; i++) {
             symbol->letter = letters[i];
             if (take_name(d, symbol))
@@ -72,7 +74,7 @@ static const Symbol *symbol_new(Deriver *d, const char *const *letters, const ch
 
 static const Symbol *symbol_of(Deriver *d, const char *letter, const char *index) {
     const char *letters[2] = {letter, NULL};
-    return symbol_new(d, letters, index);
+    return symbol_new(d, letters, index, 0);
 }
 
 static void set_symbol(Deriver *d, const Node *node, const Symbol *symbol) {
@@ -135,6 +137,8 @@ static Tensor *parameter_of(const Node *node) {
 /* W x, w * x or either plus b: its weight, or NULL. */
 static Tensor *affine_weight(const Node *node) {
     node = plain(node);
+    if (node->op == OP_LOOKUP && node->args[0]->op == OP_TRANSPOSE) /* W times a bag of words */
+        return parameter_of(node->args[0]->args[0]);
     if (node->op == OP_ADD)
         for (int i = 0; i < 2; i++)
             if (parameter_of(node->args[i]) && affine_weight(node->args[1 - i]))
@@ -146,8 +150,15 @@ static Tensor *affine_weight(const Node *node) {
     return NULL;
 }
 
-static int first_argument(const Node *node) {
+/* Arguments that are shown: of a def its parameters; none of what is given. */
+static int first_argument(const Deriver *d, const Node *node) {
+    if (d->augmented && node->id < d->augmented_count && d->augmented[node->id])
+        return node->arg_count;
     return node->op == OP_CUSTOM ? 1 : 0;
+}
+
+static bool is_given(const Deriver *d, const Node *node) {
+    return first_argument(d, node) == node->arg_count;
 }
 
 static bool is_plain(const Node *node) {
@@ -160,10 +171,34 @@ static bool *reached(Deriver *d, Node *const *roots, int root_count) {
         needed[roots[i]->id] = true;
     for (int id = d->count - 1; id >= 0; id--) {
         const Node *node = graph_node(d->graph, id);
-        for (int i = first_argument(node); needed[id] && i < node->arg_count; i++)
+        for (int i = first_argument(d, node); needed[id] && i < node->arg_count; i++)
             needed[node->args[i]->id] = true;
     }
     return needed;
+}
+
+/* The last of image_shift, image_rotate … */
+static void find_augmented(Deriver *d) {
+    const TrainPlan *plan = d->train->plan;
+    Node *roots[1] = {d->objective};
+    d->count = graph_node_count(d->graph);
+    bool *needed = reached(d, roots, 1);
+    bool *augmented = arena_array(d->arena, bool, d->count);
+    for (int i = 0; plan->data && plan->augments.count && i < plan->data->group_count; i++) {
+        const DataGroup *group = &plan->data->groups[i];
+        const char *name = group->name ? group->name : plan->data->columns[plan->data->slots[group->first_slot].columns[0]].name;
+        const char *prefix = arena_printf(d->arena, "%s_", name);
+        Node *last = NULL;
+        for (int id = 0; id < d->count && !group->target; id++) {
+            Node *node = graph_node(d->graph, id);
+            if (needed[id] && node->label && node->batched && !strncmp(node->label, prefix, strlen(prefix)) && !is_layer(d, node->label))
+                last = node;
+        }
+        if (last)
+            augmented[last->id] = true;
+    }
+    d->augmented = augmented;
+    d->augmented_count = d->count;
 }
 
 /* ---- the stages of naming ---------------------------------------------------------------------------------------- */
@@ -221,13 +256,27 @@ static const char *model_parameter(const Deriver *d, const Node *node) {
     return name;
 }
 
+static bool has_one_hot(const Deriver *d, const Node *index) {
+    for (int id = index->id + 1; index->type == TYPE_INDEX && id < d->count; id++) {
+        const Node *node = graph_node(d->graph, id);
+        if (d->needed[id] && node->op == OP_ONE_HOT && node->args[0] == index)
+            return true;
+    }
+    return false;
+}
+
+static int target_count(const DataSet *data) {
+    int targets = 0;
+    for (int i = 0; i < data->slot_count; i++)
+        targets += data->slots[i].target;
+    return targets;
+}
+
 static void name_input(Deriver *d, const Node *node) {
     const DataSet *data = node->data;
     bool target = node->integer < data->slot_count && data->slots[node->integer].target;
     const char *name = data_name(node), *letter, *digits;
-    int targets = 0;
-    for (int i = 0; i < data->slot_count; i++)
-        targets += data->slots[i].target;
+    int targets = target_count(data);
     const DataGroup *group = NULL;
     for (int i = 0; i < data->group_count; i++)
         if (node->integer >= data->groups[i].first_slot &&
@@ -238,7 +287,12 @@ static void name_input(Deriver *d, const Node *node) {
         name = group->name;
     else if (called)
         name = called;
-    if (node->type == TYPE_INDEX)
+    const char *dot = strrchr(name, '.');
+    if (node->label && dot) /* of a text: review.words, review.counts */
+        set_symbol(d, node, symbol_of(d, dot + 1, NULL));
+    else if (target && targets == 1 && !has_one_hot(d, node))
+        set_symbol(d, node, symbol_of(d, "y", NULL));
+    else if (node->type == TYPE_INDEX)
         set_symbol(d, node, symbol_of(d, name, NULL));
     else if (target && targets == 1)
         set_symbol(d, node, symbol_of(d, "y", NULL));
@@ -273,7 +327,7 @@ static void name_leaves(Deriver *d) {
         const Node *node = graph_node(d->graph, id);
         if (d->needed[id] && node->op == OP_ONE_HOT && node->arg_count == 1 && node->args[0]->op == OP_INPUT &&
             node->args[0]->data->slots[node->args[0]->integer].target)
-            set_symbol(d, node, symbol_of(d, "y", NULL));
+            set_symbol(d, node, symbol_of(d, "y", target_count(node->args[0]->data) > 1 ? data_name(node->args[0]) : NULL));
     }
 }
 
@@ -281,12 +335,66 @@ static const char *model_of(const Deriver *d, const Node *node, int depth) {
     const Tensor *tensor = parameter_of(node);
     if (tensor)
         return tensor->owner;
-    for (int i = first_argument(node); i < node->arg_count && depth < 12; i++) {
+    for (int i = first_argument(d, node); i < node->arg_count && depth < 12; i++) {
         const char *owner = model_of(d, node->args[i], depth + 1);
         if (owner)
             return owner;
     }
     return NULL;
+}
+
+static bool same_owner(const Deriver *d, const char *a, const char *b) {
+    const char *dot = strchr(a, '.');
+    size_t length = dot ? (size_t)(dot - a) : strlen(a);
+    return !d->several || !strncmp(a, b, length);
+}
+
+/* What a model gives when it is called a second time has a prime, all the way through it. */
+static int primes_before(const Deriver *d, const Node *node, const char *index) {
+    int most = 0;
+    for (int i = first_argument(d, node); index && i < node->arg_count; i++) {
+        const Symbol *symbol = named(d, node->args[i]);
+        int primes = symbol ? 0 : primes_before(d, node->args[i], index);
+        if (symbol && symbol->index && node->args[i]->arg_count && same_owner(d, symbol->index, index))
+            primes = symbol->primes;
+        most = primes > most ? primes : most;
+    }
+    return most;
+}
+
+static void name_value(Deriver *d, Node *node, const char *letter, const char *index) {
+    const char *letters[2] = {letter, NULL};
+    set_symbol(d, node, symbol_new(d, letters, index, primes_before(d, node, index)));
+}
+
+/* The path of a block that repeats, where the node is what the block gives: body.3 of an h made of z_body.3.fc2 and used outside
+   of it. `path`: what it would be called otherwise. */
+static const char *block_of(Deriver *d, const Node *node, const char *path) {
+    const Symbol *last = NULL;
+    int newest = -1;
+    int64_t number, other;
+    for (int i = first_argument(d, node); i < node->arg_count; i++) {
+        const Node *arg = node->args[i];
+        while (arg->arg_count == 1 && !named(d, arg))
+            arg = arg->args[0];
+        for (int j = 0; !named(d, arg) && j < arg->arg_count; j++)
+            if (named(d, arg->args[j]) && arg->args[j]->id > newest && arg->args[j]->arg_count) {
+                newest = arg->args[j]->id;
+                last = named(d, arg->args[j]);
+            }
+        if (named(d, arg) && arg->id > newest && arg->arg_count) {
+            newest = arg->id;
+            last = named(d, arg);
+        }
+    }
+    size_t length = last && last->index ? index_number(last->index, &number) : 0;
+    if (!length || last->index[length - 1] != '.' || !path)
+        return path;
+    size_t own = index_number(path, &other);
+    bool inside = own == length && !strncmp(path, last->index, length) && other == number;
+    bool around = strlen(path) == length - 1 && !strncmp(path, last->index, length - 1);
+    bool next = own == length && !strncmp(path, last->index, length) && other == number + 1;
+    return !inside && (around || next) ? arena_printf(d->arena, "%.*s%lld", (int)length, last->index, (long long)number) : path;
 }
 
 /* fc1 of the .bp file: z where it is a product of weights (and a bias), else h; what is called by one letter is that. */
@@ -295,11 +403,18 @@ static void name_labelled(Deriver *d, Node *node) {
     const char *path = dot ? arena_copy(d->arena, label, (size_t)(dot - label)) : NULL;
     bool layer = is_layer(d, label);
     const char *owner = d->several && layer ? model_of(d, node, 0) : NULL;
+    const char *called = layer ? NULL : model_parameter(d, node);
+    if (called && !d->several) {
+        set_symbol(d, node, short_name(called, &letter, &digits) ? symbol_of(d, called, NULL) : symbol_of(d, "x", called));
+        return;
+    }
+    if (layer) /* of the last of several blocks: body.19 */
+        label = block_of(d, node, label);
     if (short_name(last, &letter, &digits)) {
-        set_symbol(d, node, symbol_of(d, letter, owner_index(d, owner, path)));
+        name_value(d, node, letter, owner_index(d, owner, path));
     } else if (layer && greek(last) == last) {
         const char *index = owner_index(d, owner, label);
-        set_symbol(d, node, symbol_of(d, affine_weight(node) ? "z" : "h", index));
+        name_value(d, node, affine_weight(node) ? "z" : "h", index);
     } else {
         set_symbol(d, node, symbol_of(d, greek(last), owner_index(d, owner, path)));
     }
@@ -322,6 +437,10 @@ static void name_forward(Deriver *d) {
         Node *node = graph_node(d->graph, id);
         if (!d->needed[id] || !d->forward[id] || named(d, node) || node->arg_count == 0 || is_plain(node))
             continue;
+        if (is_given(d, node)) {
+            set_symbol(d, node, symbol_of(d, "x", node->label));
+            continue;
+        }
         const Tensor *weight = inside[id] ? NULL : affine_weight(node);
         const Node *argument = node->op == OP_CUSTOM && node->arg_count == 2 ? node->args[1]
                                : op_table[node->op].class == CLASS_MATH      ? node->args[0]
@@ -329,13 +448,14 @@ static void name_forward(Deriver *d) {
         if (node == d->objective) {
             set_symbol(d, node, d->objective_symbol);
         } else if (node->label && !inside[id]) {
-            name_labelled(d, node);
+            if (plain(node) == node || !is_given(d, plain(node))) /* a target as a number is the target */
+                name_labelled(d, node);
         } else if (weight) {
             const char *dot = strrchr(weight->name, '.');
             const char *path = dot ? arena_copy(d->arena, weight->name, (size_t)(dot - weight->name)) : NULL;
-            set_symbol(d, node, symbol_of(d, "z", owner_index(d, weight->owner, path)));
+            name_value(d, node, "z", owner_index(d, weight->owner, path));
         } else if (d->uses[id] > 1 && argument && named(d, argument) && !strcmp(named(d, argument)->letter, "z")) {
-            set_symbol(d, node, symbol_of(d, "h", named(d, argument)->index));
+            name_value(d, node, "h", named(d, argument)->index);
         }
     }
     for (int i = 0; i < d->recognised.softmaxes.count; i++) {
@@ -362,7 +482,7 @@ static void count_ops(Deriver *d) {
         if (!d->needed[id] || is_plain(node) || node->arg_count == 0)
             continue;
         d->ops[id] = node->op != OP_RESHAPE && node->op != OP_EXPAND && node->op != OP_NEGATE;
-        for (int i = first_argument(node); i < node->arg_count; i++)
+        for (int i = first_argument(d, node); i < node->arg_count; i++)
             if (!named(d, node->args[i]))
                 d->ops[id] += d->ops[node->args[i]->id];
     }
@@ -383,6 +503,8 @@ static void name_backward(Deriver *d) {
             const Symbol *of = named(d, d->inner.at[i]);
             if (!adjoint || !of || is_plain(adjoint) || adjoint->arg_count == 0 || !d->needed[adjoint->id] ||
                 named(d, adjoint) || d->forward[adjoint->id] || (strcmp(of->letter, "z") == 0) != (z == 1))
+                continue;
+            if (!z && adjoint->type == TYPE_WIDE) /* 1 / B */
                 continue;
             if (!z && !(d->uses[adjoint->id] > 1 && d->ops[adjoint->id] > 0) && d->ops[adjoint->id] < LARGEST / 2)
                 continue;
@@ -407,7 +529,7 @@ static void find_layers(Deriver *d) {
             continue;
         if (named(d, node) && named(d, node)->index)
             d->layer[id] = named(d, node)->index;
-        for (int i = first_argument(node); i < node->arg_count; i++)
+        for (int i = first_argument(d, node); i < node->arg_count; i++)
             if (d->layer[id] && !named(d, node->args[i]))
                 d->layer[node->args[i]->id] = d->layer[id];
     }
@@ -423,13 +545,17 @@ static void name_others(Deriver *d) {
             (node->type == TYPE_WIDE && !node->rank))
             continue;
         int ops = node->op != OP_RESHAPE && node->op != OP_EXPAND && node->op != OP_NEGATE;
-        for (int i = first_argument(node); i < node->arg_count; i++)
+        for (int i = first_argument(d, node); i < node->arg_count; i++)
             if (!named(d, node->args[i]))
                 ops += d->ops[node->args[i]->id];
         d->ops[id] = ops;
         bool moved = node->op == OP_RESHAPE || node->op == OP_EXPAND || node->op == OP_DETACH || node->op == OP_NEGATE;
-        if (!moved && ((d->uses[id] > 1 && ops >= SHARED) || ops >= LARGEST))
-            set_symbol(d, node, symbol_new(d, d->forward[id] ? forward : backward, d->layer[id]));
+        bool own = !moved && ((d->uses[id] > 1 && ops >= SHARED) || ops >= LARGEST);
+        const char *block = own && d->forward[id] && d->layer[id] ? block_of(d, node, d->layer[id]) : d->layer[id];
+        if (own && block != d->layer[id])
+            set_symbol(d, node, symbol_of(d, "h", block));
+        else if (own)
+            set_symbol(d, node, symbol_new(d, d->forward[id] ? forward : backward, d->layer[id], 0));
     }
 }
 
@@ -442,6 +568,8 @@ static Equation *add_equation(Deriver *d, EquationPart part, const Symbol *left,
 }
 
 static const char *given_note(Deriver *d, const Node *node) {
+    if (node->arg_count && is_given(d, node))
+        return "the input, changed at random by the augment line";
     switch (node->op) {
     case OP_INPUT: {
         const DataSlot *slot = &node->data->slots[node->integer];
@@ -450,6 +578,8 @@ static const char *given_note(Deriver *d, const Node *node) {
             return arena_printf(d->arena, "%s", node->type == TYPE_INDEX ? "words of the text" : "how often each stands there");
         if (node->type == TYPE_INDEX) {
             const char *note = arena_printf(d->arena, "one of %d classes", node->classes);
+            if (strcmp(named(d, node)->letter, column->name) != 0)
+                note = arena_printf(d->arena, "%s, %s", column->name, note);
             for (int i = 0; i < column->category_count && column->category_count <= 4; i++)
                 note = arena_printf(d->arena, "%s%s %s", note, i ? "," : ":", column->categories[i]);
             return note;
@@ -467,7 +597,10 @@ static const char *given_note(Deriver *d, const Node *node) {
     case OP_SCALAR: {
         static const char *const notes[] = {"updates so far", "epochs so far", "updates in all", "updates in an epoch",
                                             "rows in the batch"};
-        return node->integer < BP_SCALAR_COUNT ? notes[node->integer] : "a parameter of the program";
+        int64_t param = node->integer - BP_SCALAR_COUNT;
+        return param < 0                                                ? notes[node->integer]
+               : param < d->derivation->program->program->params.count ? "a parameter of the program"
+                                                                       : "counted or fitted, from the data";
     }
     case OP_RANDOM:
         return node->normal ? "drawn, normal with mean 0 and deviation 1" : "drawn, uniform between 0 and 1";
@@ -476,10 +609,6 @@ static const char *given_note(Deriver *d, const Node *node) {
     default:
         return "the class, one-hot";
     }
-}
-
-static bool is_given(const Node *node) {
-    return node->arg_count == 0;
 }
 
 static Span given_span(const Node *node) {
@@ -491,12 +620,13 @@ static Span given_span(const Node *node) {
 }
 
 static void add_given(Deriver *d) {
-    static const Op order[] = {OP_INPUT, OP_ONE_HOT, OP_TENSOR, OP_RANDOM, OP_SCALAR};
+    static const Op order[] = {OP_INPUT, OP_COUNT, OP_ONE_HOT, OP_TENSOR, OP_RANDOM, OP_SCALAR}; /* OP_COUNT: augmented */
     for (size_t k = 0; k < sizeof order / sizeof *order; k++)
         for (int id = 0; id < d->count; id++) {
             Node *node = graph_node(d->graph, id);
             bool hot = node->op == OP_ONE_HOT && named(d, node);
-            if (!d->needed[id] || node->op != order[k] || !(is_given(node) || hot))
+            Op kind = node->arg_count && !hot && is_given(d, node) ? OP_COUNT : node->op;
+            if (!d->needed[id] || kind != order[k] || !(is_given(d, node) || hot))
                 continue;
             Equation *equation = add_equation(d, PART_GIVEN, named(d, node), node);
             if (hot)
@@ -537,7 +667,7 @@ static void add_pass(Deriver *d, bool forward) {
     for (int id = 0; id < d->count; id++) {
         Node *node = graph_node(d->graph, id);
         bool softmax = place_of(d, node) != id;
-        if (d->needed[id] && named(d, node) && !is_given(node) && (d->forward[id] || softmax) == forward &&
+        if (d->needed[id] && named(d, node) && !is_given(d, node) && (d->forward[id] || softmax) == forward &&
             !(node->op == OP_ONE_HOT && node->args[0]->op == OP_INPUT) && !(!forward && gradient_of(d, node)))
             placed[count++] = (Placed){place_of(d, node), node};
     }
@@ -595,35 +725,21 @@ static bool depends_on_gradients(Deriver *d, const Node *value) {
     return false;
 }
 
-static Node *computed_again(void *context, Node *node) {
-    const GraphTrain *train = context;
-    for (int i = 0; i < train->kept.count; i++)
-        if (train->kept.at[i].input == node)
-            return train->kept.at[i].value;
-    return NULL;
-}
-
 /* The sinks of the step, or of the part of it, that move this view's parameters; what a frozen prefix keeps is computed in
    them. */
 static void find_changes(Deriver *d) {
     const GraphTrain *train = d->train;
-    Rewriter rewriter;
-    rewrite_start(&rewriter, d->graph, computed_again, (void *)train);
     for (const GraphFunction *part = train->training.passes.at[0].accumulate; part; part = part->next) {
-        bool own = false;
-        for (int i = 0; i < part->sinks.count && !own; i++)
-            for (int j = 0; j < train->gradients.count; j++)
-                own |= part->sinks.at[i].tensor && part->sinks.at[i].tensor == train->gradients.at[j].tensor;
+        const Sink *sinks = train->whole.count ? train->whole.at : part->sinks.at;
+        int count = train->whole.count ? train->whole.count : part->sinks.count;
         bool moved = false;
-        for (int i = 0; i < part->sinks.count && own && !moved; i++)
-            moved = part->sinks.at[i].tensor == train->gradients.at[0].tensor &&
-                    depends_on_gradients(d, rewrite(&rewriter, part->sinks.at[i].value));
+        for (int i = 0; i < count && !moved; i++)
+            moved = sinks[i].tensor == train->gradients.at[0].tensor && depends_on_gradients(d, sinks[i].value);
         if (moved)
             d->update_span = train->plan->optimizer ? train->plan->optimizer->span : part->span;
-        for (int i = 0; i < part->sinks.count && moved; i++)
-            if (part->sinks.at[i].tensor)
-                *LIST_ADD(d->arena, &d->derivation->changes) =
-                    (Sink){rewrite(&rewriter, part->sinks.at[i].value), part->sinks.at[i].tensor, NULL, 0};
+        for (int i = 0; i < count && moved; i++)
+            if (sinks[i].tensor)
+                *LIST_ADD(d->arena, &d->derivation->changes) = sinks[i];
     }
 }
 
@@ -649,8 +765,7 @@ static const Symbol *state_symbol(Deriver *d, const Tensor *state, const char *i
 }
 
 static bool is_state_of(const Tensor *state, const Tensor *tensor) {
-    size_t length = strlen(tensor->name);
-    return state->state && !strncmp(state->name, tensor->name, length) && state->name[length] == ':';
+    return state->state && state->of == tensor;
 }
 
 typedef LIST(Sink) Changes;
@@ -812,7 +927,7 @@ static void measure(Deriver *d) {
     d->layer = arena_array(d->arena, const char *, d->count + 1);
     for (int id = 0; id < d->count; id++) {
         const Node *node = graph_node(d->graph, id);
-        for (int i = first_argument(node); d->needed[id] && i < node->arg_count; i++)
+        for (int i = first_argument(d, node); d->needed[id] && i < node->arg_count; i++)
             d->uses[node->args[i]->id]++;
     }
 }
@@ -837,7 +952,7 @@ static void hide_replaced(Deriver *d) {
             }
         for (int i = 0; i < d->recognised.logarithms.count; i++) /* its share is kept already */
             replaced |= d->recognised.logarithms.at[i] == node;
-        for (int i = first_argument(node); !replaced && i < node->arg_count; i++)
+        for (int i = first_argument(d, node); !replaced && i < node->arg_count; i++)
             kept[node->args[i]->id] = true;
     }
     memcpy(d->needed, kept, sizeof *kept * (size_t)d->count);
@@ -854,6 +969,7 @@ Derivation *derive(Arena *arena, const GraphProgram *program, const GraphTrain *
     d->derivation->program = program;
     d->derivation->train = view;
     d->objective = view->objective;
+    find_augmented(d);
     find_adjoints(d);
     d->objective = recognise(&d->recognised, view->objective);
     for (int i = 0; i < view->gradients.count; i++)

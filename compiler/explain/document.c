@@ -57,7 +57,7 @@ static const char *set_piece(Sheets *s, const Node *node) {
 
 static const char *place_piece(Sheets *s, Span span) {
     Text text = {0};
-    if (span.source >= 0 && !span_in_prelude(span))
+    if (span.source >= 0 && !span_in_prelude(span) && !strchr(span_place(span).path, ' ')) /* not of rows that a host gives */
         span_text(span, &text);
     return kept(s, &text);
 }
@@ -96,13 +96,12 @@ static void add_equation(Sheets *s, const Equation *equation, const Fold *fold, 
     row->place = place_piece(s, equation->span);
     if (!s->example)
         return;
-    if (!equation->right)
-        row->sign = "=";
     const char *value = value_piece(s, example_value(s->example, equation->node), equation->node);
-    if (!equation->right)
-        row->right = value;
-    else
-        *add_row(s) = (PageRow){.sign = "=", .right = value};
+    if (equation->right)
+        row = add_row(s);
+    row->sign = "=";
+    row->right = value;
+    row->is_value = true;
 }
 
 /* What the equation says with i in place of its layer's number; the layers are alike where this is the same. */
@@ -262,6 +261,7 @@ static void add_worked_updates(Sheets *s, const Equation *equations, int count) 
             row->sign = "=";
             row->right = value_piece(s, example_value(s->example, before), before);
             row->note = "before";
+            row->is_value = true;
         }
         PageRow *row = add_row(s);
         row->left = symbol_piece(s, NULL, equation->left);
@@ -270,7 +270,7 @@ static void add_worked_updates(Sheets *s, const Equation *equations, int count) 
         row->place = place_piece(s, equation->span);
         const Node *shape = before ? before : equation->node;
         Evaluation value = *example_value(s->example, equation->node);
-        *add_row(s) = (PageRow){.sign = "=", .right = value_piece(s, &value, shape), .note = before ? "after" : NULL};
+        *add_row(s) = (PageRow){.sign = "=", .right = value_piece(s, &value, shape), .note = before ? "after" : NULL, .is_value = true};
     }
 }
 
@@ -303,10 +303,13 @@ static void carry_out(Sheets *s) {
 static void write_frozen(Sheets *s) {
     const GraphTrain *train = s->derivation->train;
     const char *names = NULL;
-    for (int i = 0; i < train->frozen.count; i++)
+    enum { NAMED = 6 };
+    for (int i = 0; i < train->frozen.count && i < NAMED; i++)
         names = names ? arena_printf(s->arena, "%s, %s", names, train->frozen.at[i]->name) : train->frozen.at[i]->name;
     if (names)
-        page_words(&s->page, arena_printf(s->arena, "Frozen, without a gradient: %s.", names));
+        page_words(&s->page, train->frozen.count > NAMED
+                                 ? arena_printf(s->arena, "Frozen, without a gradient: %s, … (%d of them).", names, train->frozen.count)
+                                 : arena_printf(s->arena, "Frozen, without a gradient: %s.", names));
     const char *from = NULL;
     for (int m = 0; m < train->models.count && s->example; m++)
         if (train->models.at[m]->from)

@@ -55,7 +55,11 @@ static Math *matrix_product(const Naming *n, Node *node, int side) {
     if (left->rank < 1 || left->rank > 2 || right->rank < 1 || right->rank > 2)
         return NULL;
     Math *args[2] = {math_of(n, left), math_of(n, right)};
-    bool turns[2] = {false, false};
+    bool turns[2] = {false, false}, flipped[2];
+    for (int i = 0; i < 2; i++) {
+        flipped[i] = args[i]->kind == MATH_TRANSPOSED;
+        args[i] = flipped[i] ? args[i]->args[0] : args[i];
+    }
     if (left->rank == 1 && right->rank == 1 && node->rank == 2) {
         if (out[0] != l[0] || out[1] != r[0])
             return NULL;
@@ -76,8 +80,8 @@ static Math *matrix_product(const Naming *n, Node *node, int side) {
             turns[0] = true; /* a' B, a' b */
     }
     Math *product = made(n, MATH_MATRIX_PRODUCT, node, args, 2);
-    product->turned[0] = turns[0];
-    product->turned[1] = turns[1];
+    product->turned[0] = turns[0] != flipped[0];
+    product->turned[1] = turns[1] != flipped[1];
     return product;
 }
 
@@ -97,11 +101,19 @@ static Math *element_product(const Naming *n, const Node *node) {
     return node->rank == 0 ? sum_over(n, MATH_ELEMENTS_SUM, node, product) : NULL;
 }
 
+/* W' d is how it is said, not d' W; A B rather than (B' A')'. */
+static int turns_of(const Math *product) {
+    int turns = 0;
+    for (int i = 0; i < 2; i++)
+        turns += product->turned[i] ? (product->args[i]->rank == 1 ? 3 : 1) : 0;
+    return turns;
+}
+
 /* Rows of a vector d, as often as the other side has elements: what summing along an axis gives back. */
 static Math *contraction(const Naming *n, Node *node) {
     Math *x = matrix_product(n, node, 1); /* weights stand on the left: their ids are smaller, the product's is not */
     Math *other = matrix_product(n, node, 0);
-    if (other && (!x || (x->turned[0] && !other->turned[0]) || (x->turned[1] && !other->turned[1] && node->rank < 2)))
+    if (other && (!x || turns_of(other) < turns_of(x)))
         x = other;
     if (!x)
         x = element_product(n, node);
@@ -129,16 +141,21 @@ static Math *where(const Naming *n, Node *node) {
     const Node *otherwise = node->args[2];
     if (otherwise->op == OP_EXPAND)
         otherwise = otherwise->args[0];
-    if (node_is_constant(otherwise, 0)) {
-        Math *indicator = math_new(n->arena, MATH_INDICATOR, args[0]->rank, args[0]->dims, args, 1);
-        return math_multiply(n->arena, args[1], indicator);
+    const Node *then = node->args[1]->op == OP_EXPAND ? node->args[1]->args[0] : node->args[1];
+    bool without = node_is_constant(then, 0);
+    if (without || node_is_constant(otherwise, 0)) {
+        Math *condition = args[0];
+        if (without) {
+            condition = math_new(n->arena, MATH_RELATION, args[0]->rank, args[0]->dims, args, 1);
+            condition->op = OP_NOT;
+        }
+        Math *indicator = math_new(n->arena, MATH_INDICATOR, args[0]->rank, args[0]->dims, &condition, 1);
+        return math_multiply(n->arena, args[without ? 2 : 1], indicator);
     }
     return made(n, MATH_CASES, node, args, 3);
 }
 
 static Math *relation(const Naming *n, Node *node) {
-    bool zero_first = node->op == OP_LESS && node->args[0]->op == OP_CONSTANT;
-    (void)zero_first;
     Math *args[2] = {beside(n, node, 0), node->arg_count > 1 ? beside(n, node, 1) : NULL};
     Math *x = made(n, MATH_RELATION, node, args, node->arg_count);
     x->op = node->op;
@@ -252,8 +269,27 @@ static Math *scatter(const Naming *n, Node *node) {
     return sum_over(n, MATH_ROWS_SUM, node, product);
 }
 
+/* Rows of W' are columns of W: W onehot(city), W bag(words, counts). */
+static Math *column(const Naming *n, Node *node, Math **args) {
+    Math *hot = math_new(n->arena, MATH_FUNCTION, 1, node->args[0]->dims, args + 1, node->arg_count - 1);
+    hot->op = OP_ONE_HOT;
+    hot->name = node->arg_count > 2 ? "bag" : "onehot";
+    Math *sides[2] = {args[0]->args[0], hot};
+    return made(n, MATH_MATRIX_PRODUCT, node, sides, 2);
+}
+
 /* (a b')' is b a', and so in a sum over the rows. */
 static Math *transposed(const Naming *n, const Node *node, Math *x) {
+    if (x->kind == MATH_SUM) {
+        Math *sum = NULL;
+        for (int i = 0; i < x->arg_count; i++) {
+            Math *term = transposed(n, node, x->args[i]);
+            sum = !sum ? (x->minus[i] ? math_negative(n->arena, term) : term)
+                  : x->minus[i] ? math_subtract(n->arena, sum, term)
+                                : math_add(n->arena, sum, term);
+        }
+        return sum;
+    }
     if (x->kind == MATH_ROWS_SUM && x->args[0]->kind == MATH_MATRIX_PRODUCT)
         return sum_over(n, MATH_ROWS_SUM, node, transposed(n, node, x->args[0]));
     if (x->kind != MATH_MATRIX_PRODUCT)
@@ -293,7 +329,7 @@ static Math *shape(const Naming *n, Node *node) {
     case OP_BATCH_SUM:
         return sum_over(n, MATH_ROWS_SUM, node, args[0]);
     case OP_LOOKUP:
-        return made(n, MATH_ROW, node, args, node->arg_count);
+        return args[0]->kind == MATH_TRANSPOSED ? column(n, node, args) : made(n, MATH_ROW, node, args, node->arg_count);
     case OP_MAX_OF:
         return function(n, "max", node, args, 1);
     case OP_ONE_HOT:

@@ -117,7 +117,7 @@ static void latex_open(Text *out, MathBox box) {
                                           [BOX_SUPERSCRIPT] = "{",       [BOX_SUBSCRIPT] = "{",
                                           [BOX_ROOT] = "\\sqrt{",        [BOX_ABSOLUTE] = "\\left|",
                                           [BOX_FLOOR] = "\\lfloor ",     [BOX_NORM] = "\\lVert ",
-                                          [BOX_CASES] = "\\begin{cases}", [BOX_INDICATOR] = "\\mathbf{1}[",
+                                          [BOX_CASES] = "\\begin{cases}", [BOX_MATRIX] = "\\begin{pmatrix}", [BOX_INDICATOR] = "\\mathbf{1}[",
                                           [BOX_ROW] = ""};
     text_add(out, opening[box]);
 }
@@ -133,7 +133,7 @@ static void latex_close(Text *out, MathBox box) {
                                           [BOX_SUPERSCRIPT] = "}",        [BOX_SUBSCRIPT] = "}",
                                           [BOX_ROOT] = "}",               [BOX_ABSOLUTE] = "\\right|",
                                           [BOX_FLOOR] = "\\rfloor ",      [BOX_NORM] = "\\rVert ",
-                                          [BOX_CASES] = "\\end{cases}",   [BOX_INDICATOR] = "]",
+                                          [BOX_CASES] = "\\end{cases}",   [BOX_MATRIX] = "\\end{pmatrix}", [BOX_INDICATOR] = "]",
                                           [BOX_ROW] = ""};
     text_add(out, closing[box]);
 }

@@ -281,7 +281,14 @@ Math *math_collected(Arena *arena, Math *sum) {
     }
     take_common(arena, ratios, sum->arg_count, false, &outside.over);
     take_common(arena, ratios, sum->arg_count, true, &outside.under);
-    if (outside.over.count + outside.under.count == 0)
+    bool number = ratios[0].above != 1;
+    for (int i = 1; i < sum->arg_count; i++)
+        number &= ratios[i].above == ratios[0].above;
+    for (int i = 0; number && i < sum->arg_count; i++) {
+        outside.above = ratios[i].above;
+        ratios[i].above = 1;
+    }
+    if (outside.over.count + outside.under.count == 0 && !number)
         return sum;
     Terms terms = {0};
     for (int minus = 0; minus < 2; minus++) /* what is added first: p - y */
@@ -292,7 +299,8 @@ Math *math_collected(Arena *arena, Math *sum) {
                 ratios[i].minus = minus;
             }
     Math *rest = sum_of(arena, &terms);
-    if (rest->rank == 0 && sum->rank > 0 && shaped_of(outside.over.at, outside.over.count)->rank == 0)
+    if (rest->rank == 0 && sum->rank > 0 &&
+        (outside.over.count == 0 || shaped_of(outside.over.at, outside.over.count)->rank == 0))
         return sum;
     add_factors(arena, &outside, rest, false);
     return ratio_of(arena, &outside);

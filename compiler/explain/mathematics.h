@@ -79,7 +79,7 @@ Node *math_value(Graph *graph, const Math *x);
 
 /* ---- write.c, and a style in each of text.c, latex.c, mathml.c --------------------------------------------------------- */
 typedef enum MathBox { BOX_PARENTHESES, BOX_FRACTION, BOX_SUPERSCRIPT, BOX_SUBSCRIPT, BOX_ROOT, BOX_ABSOLUTE, BOX_FLOOR, BOX_NORM, BOX_CASES,
-                       BOX_INDICATOR, BOX_ROW } MathBox;
+                       BOX_INDICATOR, BOX_MATRIX, BOX_ROW } MathBox;
 
 typedef struct MathStyle {
     bool linear; /* a fraction lies on the line, so its sides may need parentheses */
@@ -88,7 +88,7 @@ typedef struct MathStyle {
     void (*number)(Text *out, const char *mantissa, const char *exponent); /* exponent of ten; NULL: none */
     void (*sign)(Text *out, const char *sign);       /* + − ⊙ < ≤ … ᵀ, in Unicode; "" is the space of a product */
     void (*open)(Text *out, MathBox box);
-    void (*next)(Text *out, MathBox box);            /* between its parts; before a SUPERSCRIPT's and a SUBSCRIPT's second */
+    void (*next)(Text *out, MathBox box);            /* between its parts: of a MATRIX and of CASES, CASES between columns, ROW between rows */
     void (*close)(Text *out, MathBox box);
     void (*sum)(Text *out, const char *index);       /* the sign of a sum, over k or n */
 } MathStyle;

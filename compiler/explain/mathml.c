@@ -86,6 +86,7 @@ static void mathml_open(Text *out, MathBox box) {
         [BOX_SUBSCRIPT] = "<msub><mrow>",       [BOX_ROOT] = "<msqrt><mrow>",     [BOX_ABSOLUTE] = "<mrow><mo>|</mo>",
         [BOX_FLOOR] = "<mrow><mo>⌊</mo>",       [BOX_NORM] = "<mrow><mo>‖</mo>",
         [BOX_CASES] = "<mrow><mo>{</mo><mtable><mtr><mtd>",
+        [BOX_MATRIX] = "<mrow><mo>(</mo><mtable><mtr><mtd>",
         [BOX_INDICATOR] = "<mrow><mn>𝟏</mn><mo>[</mo>", [BOX_ROW] = "<mrow>"};
     text_add(out, opening[box]);
 }
@@ -102,7 +103,8 @@ static void mathml_close(Text *out, MathBox box) {
         [BOX_PARENTHESES] = "<mo>)</mo></mrow>", [BOX_FRACTION] = "</mrow></mfrac>", [BOX_SUPERSCRIPT] = "</mrow></msup>",
         [BOX_SUBSCRIPT] = "</mrow></msub>",      [BOX_ROOT] = "</mrow></msqrt>",     [BOX_ABSOLUTE] = "<mo>|</mo></mrow>",
         [BOX_FLOOR] = "<mo>⌋</mo></mrow>",       [BOX_NORM] = "<mo>‖</mo></mrow>",
-        [BOX_CASES] = "</mtd></mtr></mtable></mrow>", [BOX_INDICATOR] = "<mo>]</mo></mrow>", [BOX_ROW] = "</mrow>"};
+        [BOX_CASES] = "</mtd></mtr></mtable></mrow>", [BOX_MATRIX] = "</mtd></mtr></mtable><mo>)</mo></mrow>",
+        [BOX_INDICATOR] = "<mo>]</mo></mrow>", [BOX_ROW] = "</mrow>"};
     text_add(out, closing[box]);
 }
 

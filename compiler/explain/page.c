@@ -119,8 +119,28 @@ static void wider(int columns, int limit, int *widest) {
         *widest = columns;
 }
 
+/* A matrix has a line for each of its rows. */
+static int matrix_lines(Page *page, const PageRow *rows, int count, PageRow **lines) {
+    LIST(PageRow) all = {0};
+    for (int i = 0; i < count; i++) {
+        PageRow row = rows[i];
+        const char *end = row.is_value && row.right[0] == '[' ? strstr(row.right, "; ") : NULL;
+        for (; end; end = strstr(row.right, "; ")) {
+            const char *rest = end + 2;
+            row.right = arena_printf(page->arena, "%.*s", (int)(end - row.right), row.right);
+            *LIST_ADD(page->arena, &all) = row;
+            row = (PageRow){.sign = " ", .right = arena_printf(page->arena, "%s%s", *rest == '[' ? "" : " ", rest)};
+        }
+        *LIST_ADD(page->arena, &all) = row;
+    }
+    *lines = all.at;
+    return all.count;
+}
+
 /* Sets stand under one another, and so do places, but for rows that are too long for that. */
-static void text_rows(Page *page, const PageRow *rows, int count) {
+static void text_rows(Page *page, const PageRow *given, int given_count) {
+    PageRow *rows;
+    int count = matrix_lines(page, given, given_count, &rows);
     int left = 0, body = 0, whole = 0;
     const char **bodies = arena_array(page->arena, const char *, count);
     for (int i = 0; i < count; i++)

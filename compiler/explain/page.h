@@ -10,6 +10,7 @@ typedef enum PageFormat { PAGE_TEXT, PAGE_LATEX, PAGE_HTML } PageFormat;
 typedef struct PageRow {
     const char *left, *middle, *sign, *right; /* sign: =, ←, ∈ */
     const char *set, *note, *place; /* note and place are plain text */
+    bool is_value;                  /* right: numbers */
 } PageRow;
 
 typedef struct Page {

@@ -62,7 +62,7 @@ static void text_sign(Text *out, const char *sign) {
 
 static void text_open(Text *out, MathBox box) {
     static const char *const signs[] = {[BOX_PARENTHESES] = "(", [BOX_ROOT] = "√\003", [BOX_ABSOLUTE] = "|",
-                                        [BOX_FLOOR] = "⌊",       [BOX_NORM] = "‖",  [BOX_CASES] = "{ ",
+                                        [BOX_FLOOR] = "⌊",       [BOX_NORM] = "‖",  [BOX_CASES] = "{ ", [BOX_MATRIX] = "[",
                                         [BOX_INDICATOR] = "𝟏[",  [BOX_ROW] = NULL};
     if (signs[box])
         text_add(out, signs[box]);
@@ -96,7 +96,7 @@ static Text take_part(Text *out, char mark) {
 
 static void text_close(Text *out, MathBox box) {
     static const char *const signs[] = {[BOX_PARENTHESES] = ")", [BOX_ABSOLUTE] = "|",
-                                        [BOX_FLOOR] = "⌋",       [BOX_NORM] = "‖", [BOX_CASES] = " }",
+                                        [BOX_FLOOR] = "⌋",       [BOX_NORM] = "‖", [BOX_CASES] = " }", [BOX_MATRIX] = "]",
                                         [BOX_INDICATOR] = "]",   [BOX_ROW] = NULL};
     if (box != BOX_SUPERSCRIPT && box != BOX_SUBSCRIPT && box != BOX_ROOT) {
         if (signs[box])

@@ -74,7 +74,7 @@ void number_write(const MathStyle *style, double number, int digits, Text *out) 
         style->word(out, isnan(number) ? "nan" : "∞");
         return;
     }
-    if (digits) {
+    if (digits && number != 0) {
         snprintf(plain, sizeof plain, "%#.*g", digits, number);
         size_t length = strlen(plain);
         if (plain[length - 1] == '.') /* one digit, or as many as stand before the point */
@@ -107,7 +107,12 @@ static bool write_named_number(Writer w, double number) {
             return true;
         }
     const double pi = 3.14159265358979323846;
-    if (number == pi) {
+    double turns = number / pi;
+    if (turns >= 1 && turns <= 100 && turns == floor(turns) && number == turns * pi) {
+        if (turns > 1) {
+            number_write(style, turns, 0, w.out);
+            style->sign(w.out, " ");
+        }
         style->symbol(w.out, "π", NULL);
         return true;
     }
@@ -281,6 +286,16 @@ static void write_side(Writer w, const Math *x, bool turned) {
 }
 
 static void write_function(Writer w, const Math *x) {
+    if (x->op == OP_IOTA) {
+        w.style->open(w.out, BOX_PARENTHESES);
+        number_write(w.style, 0, 0, w.out);
+        w.style->sign(w.out, ", ");
+        w.style->sign(w.out, "…");
+        w.style->sign(w.out, ", ");
+        number_write(w.style, (double)(x->dims[0] - 1), 0, w.out);
+        w.style->close(w.out, BOX_PARENTHESES);
+        return;
+    }
     bool bare = x->arg_count == 1 && !strcmp(x->name, "log") &&
                 (x->args[0]->kind == MATH_SYMBOL || x->args[0]->kind == MATH_NUMBER) && !(x->args[0]->symbol && x->args[0]->symbol->derivative_of);
     w.style->word(w.out, x->name);
@@ -303,6 +318,17 @@ static void write_relation(Writer w, const Math *x, int binds) {
         const char *sign;
     } signs[] = {{OP_LESS, " < "},       {OP_LESS_EQUAL, " ≤ "}, {OP_EQUAL, " = "},
                  {OP_NOT_EQUAL, " ≠ "}, {OP_AND, " ∧ "},        {OP_OR, " ∨ "}};
+    if (x->op == OP_NOT && (x->args[0]->op == OP_LESS || x->args[0]->op == OP_LESS_EQUAL) &&
+        x->args[0]->kind == MATH_RELATION) { /* not a < b is b <= a, where they can be compared */
+        const Math *inner = x->args[0];
+        bool less = inner->op == OP_LESS, number = inner->args[0]->kind == MATH_NUMBER; /* x <= 0, not 0 >= x */
+        parenthesis(w, binds > BINDS_NOTHING, true);
+        write(w, inner->args[number], BINDS_RELATION);
+        w.style->sign(w.out, number ? (less ? " ≤ " : " < ") : less ? " ≥ " : " > ");
+        write(w, inner->args[!number], BINDS_RELATION);
+        parenthesis(w, binds > BINDS_NOTHING, false);
+        return;
+    }
     if (x->op == OP_NOT) {
         w.style->sign(w.out, "¬");
         write(w, x->args[0], BINDS_FACTOR);
@@ -386,6 +412,24 @@ static void write_row(Writer w, const Math *x) {
     write(w, x->args[2], BINDS_FACTOR);
 }
 
+static bool is_one(const Math *x) {
+    return x->kind == MATH_FILLED && x->rank == 1 && x->dims[0] == 1 && math_is_number(x->args[0], 1);
+}
+
+/* What is multiplied by the vector (1) is not. */
+static void write_matrix_product(Writer w, const Math *x, int binds) {
+    bool left = is_one(x->args[0]), right = !left && is_one(x->args[1]);
+    bool both = !left && !right;
+    parenthesis(w, both && binds > BINDS_PRODUCT, true);
+    if (!left)
+        write_side(w, x->args[0], x->turned[0]);
+    if (both)
+        w.style->sign(w.out, " ");
+    if (!right)
+        write_side(w, x->args[1], x->turned[1]);
+    parenthesis(w, both && binds > BINDS_PRODUCT, false);
+}
+
 static void write_boxed(Writer w, MathBox box, const Math *x) {
     w.style->open(w.out, box);
     write(w, x, BINDS_NOTHING);
@@ -464,10 +508,14 @@ static void write(Writer w, const Math *x, int binds) {
     if (x->rank == 0 && x->kind != MATH_ROWS_SUM && is_whole(x))
         w.element = NULL;
     switch (x->kind) {
-    case MATH_NUMBER:
+    case MATH_NUMBER: {
+        bool product = binds >= BINDS_FACTOR && x->number > 3.2 && fmod(x->number, 3.14159265358979323846) == 0; /* 2 π */
+        parenthesis(w, product, true);
         if (!write_named_number(w, x->number))
             number_write(w.style, x->number, 0, w.out);
+        parenthesis(w, product, false);
         break;
+    }
     case MATH_SYMBOL:
         symbol_write(w.style, w.fold, x->symbol, w.out);
         break;
@@ -484,11 +532,7 @@ static void write(Writer w, const Math *x, int binds) {
         write_power(w, x);
         break;
     case MATH_MATRIX_PRODUCT:
-        parenthesis(w, binds > BINDS_PRODUCT, true);
-        write_side(w, x->args[0], x->turned[0]);
-        w.style->sign(w.out, " ");
-        write_side(w, x->args[1], x->turned[1]);
-        parenthesis(w, binds > BINDS_PRODUCT, false);
+        write_matrix_product(w, x, binds);
         break;
     case MATH_TRANSPOSED:
         write_side(w, x->args[0], true);

@@ -103,6 +103,7 @@ static void build_state(Build *build, const Stmt *stmt) {
     state->name = name_of(arena_printf(build->arena, "%s:%s", parameter->name, stmt->names.at[0]));
     state->owner = build->train->plan->name;
     state->state = true;
+    state->of = parameter;
     state->rank = parameter->rank;
     memcpy(state->dims, parameter->dims, sizeof state->dims);
     state->init = init;

@@ -311,7 +311,9 @@ void keep_frozen(Build *build, GraphTrain *train) {
     keep_values(&f);
     if (train->kept.count && is_worth_keeping(&f)) {
         build_prefix(&f);
-        change_function(&f, step);
+        for (int i = 0; i < step->sinks.count; i++)
+        *LIST_ADD(build->arena, &train->whole) = step->sinks.at[i];
+    change_function(&f, step);
         for (int i = 0; i < train->validation.passes.count; i++)
             change_function(&f, train->validation.passes.at[i].accumulate);
     } else {

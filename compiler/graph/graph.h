@@ -76,6 +76,7 @@ struct Tensor {
     int index;      /* among the program's tensors */
     bool statistic; /* a block's state: what it has seen in training, not what a gradient moves */
     Tensor *average; /* its moving average in the phase at hand, or NULL */
+    const Tensor *of; /* a state: the parameter that it belongs to */
 };
 
 /* ---- Functions of the graph: what one call computes -------------------------------------------------------------- */
@@ -233,6 +234,7 @@ typedef struct GraphTrain {
     /* frozen.c */
     GraphFunction *prefix; /* from a batch's rows to the kept values; NULL: nothing is kept */
     LIST(KeptValue) kept;
+    LIST(Sink) whole; /* the step's sinks before, where it reads kept values: for explain */
     LIST(Name) kept_layers;     /* frozen layers that only the prefix computes */
     LIST(UnkeptLayer) unkept;
     double work_before, work_after; /* of a step, in operations a row */

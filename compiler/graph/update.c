@@ -16,6 +16,7 @@ static Tensor *new_state(Build *build, const Tensor *parameter, const char *what
     state->name = name_of(arena_printf(build->arena, "%s:%s", parameter->name, what));
     state->owner = build->train->plan->name;
     state->state = true;
+    state->of = parameter;
     state->rank = parameter->rank;
     memcpy(state->dims, parameter->dims, sizeof state->dims);
     state->init = node_constant(build->graph, first);
