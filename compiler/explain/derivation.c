@@ -23,6 +23,7 @@ typedef struct Deriver {
     int augmented_count;
     int *uses, *ops;
     const char **layer; /* the index of what the node is a part of */
+    bool numbered;      /* layers are called by a letter and a number */
     bool several;       /* models: an index begins with the model's name */
     const Symbol *objective_symbol;
     Name *taken;        /* names in use, open addressing */
@@ -86,7 +87,23 @@ static const Symbol *named(const Deriver *d, const Node *node) {
     return d->naming.symbols[node->id];
 }
 
+/* h1, h2, h3, and no other layers: their values are z_1, h_1. */
+static bool are_numbered(const Deriver *d) {
+    const ModelInstance *model = d->train->models.at[0];
+    for (int i = 0; i < model->layers.count; i++) {
+        const char *name = model->layers.at[i];
+        bool numbered = isalpha((unsigned char)name[0]) && name[0] == model->layers.at[0][0] && name[1];
+        for (const char *at = name + 1; *at && numbered; at++)
+            numbered = isdigit((unsigned char)*at) != 0;
+        if (!numbered && !strchr(name, '.'))
+            return false;
+    }
+    return !d->several && model->layers.count > 1;
+}
+
 static const char *owner_index(const Deriver *d, Name owner, const char *path) {
+    if (d->numbered && path && isdigit((unsigned char)path[1]))
+        return path + 1;
     if (!d->several || !owner)
         return path;
     return path ? arena_printf(d->arena, "%s.%s", owner, path) : owner;
@@ -387,14 +404,12 @@ static const char *block_of(Deriver *d, const Node *node, const char *path) {
             last = named(d, arg);
         }
     }
-    size_t length = last && last->index ? index_number(last->index, &number) : 0;
-    if (!length || last->index[length - 1] != '.' || !path)
+    int length = last && last->index ? index_number(last->index, &number) : INDEX_PLAIN;
+    if (length <= 0 || last->index[length - 1] != '.' || !path)
         return path;
-    size_t own = index_number(path, &other);
-    bool inside = own == length && !strncmp(path, last->index, length) && other == number;
-    bool around = strlen(path) == length - 1 && !strncmp(path, last->index, length - 1);
-    bool next = own == length && !strncmp(path, last->index, length) && other == number + 1;
-    return !inside && (around || next) ? arena_printf(d->arena, "%.*s%lld", (int)length, last->index, (long long)number) : path;
+    bool next = index_number(path, &other) == length && !strncmp(path, last->index, (size_t)length) && other == number + 1;
+    bool around = strlen(path) == (size_t)length - 1 && !strncmp(path, last->index, (size_t)length - 1);
+    return around || next ? arena_printf(d->arena, "%.*s%lld", length, last->index, (long long)number) : path;
 }
 
 /* fc1 of the .bp file: z where it is a product of weights (and a bias), else h; what is called by one letter is that. */
@@ -549,6 +564,8 @@ static void name_others(Deriver *d) {
             if (!named(d, node->args[i]))
                 ops += d->ops[node->args[i]->id];
         d->ops[id] = ops;
+        if (d->forward[id] && !node->batched && !node->rank) /* a penalty's sum is one */
+            continue;
         bool moved = node->op == OP_RESHAPE || node->op == OP_EXPAND || node->op == OP_DETACH || node->op == OP_NEGATE;
         bool own = !moved && ((d->uses[id] > 1 && ops >= SHARED) || ops >= LARGEST);
         const char *block = own && d->forward[id] && d->layer[id] ? block_of(d, node, d->layer[id]) : d->layer[id];
@@ -812,6 +829,8 @@ static void add_update(Deriver *d, const Sink *change, int group) {
     for (int i = 0; i < d->train->gradients.count; i++)
         if (d->train->gradients.at[i].tensor == change->tensor)
             gradient = d->train->gradients.at[i].value;
+    if (gradient && gradient->op == OP_EXPAND) /* a number, which stands for itself beside what has one element */
+        gradient = gradient->args[0];
     Symbol *theta = arena_new_of(d->arena, Symbol);
     theta->letter = change->tensor->statistic ? parameter->letter : "θ";
     theta->index = change->tensor->statistic ? parameter->index : NULL;
@@ -964,6 +983,7 @@ Derivation *derive(Arena *arena, const GraphProgram *program, const GraphTrain *
     d->graph = program->graph;
     d->train = view;
     d->several = view->models.count > 1;
+    d->numbered = are_numbered(d);
     d->derivation = arena_new_of(arena, Derivation);
     d->derivation->arena = arena;
     d->derivation->program = program;

@@ -41,7 +41,7 @@ static const char *formula_piece(Sheets *s, const Fold *fold, const Math *x) {
 static const char *set_piece(Sheets *s, const Node *node) {
     const MathStyle *style = s->page.style;
     Text text = {0};
-    if (!node->rank)
+    if (!node->rank || (node->rank == 1 && node->dims[0] == 1))
         return NULL;
     style->open(&text, BOX_SUPERSCRIPT);
     style->sign(&text, "ℝ");
@@ -64,7 +64,7 @@ static const char *place_piece(Sheets *s, Span span) {
 
 static const char *value_piece(Sheets *s, const Evaluation *value, const Node *node) {
     Text text = {0};
-    bool exact = node->op == OP_INPUT || node->op == OP_SCALAR; /* as given, counted */
+    bool exact = node->op == OP_INPUT || node->op == OP_SCALAR || node->op == OP_ONE_HOT; /* as given, counted */
     evaluation_write(s->page.style, value, node, exact ? 0 : s->request->digits, &text);
     return kept(s, &text);
 }
@@ -99,6 +99,8 @@ static void add_equation(Sheets *s, const Equation *equation, const Fold *fold, 
     const char *value = value_piece(s, example_value(s->example, equation->node), equation->node);
     if (equation->right)
         row = add_row(s);
+    else
+        row->set = NULL; /* the numbers show it */
     row->sign = "=";
     row->right = value;
     row->is_value = true;
@@ -120,15 +122,15 @@ static void add_said(const Equation *equation, const Fold *fold, Text *out) {
 static int group_end(const Equation *equations, int first, int count, Fold *fold, Arena *arena) {
     int64_t number, other;
     const char *index = equations[first].left->index;
-    size_t length = index ? index_number(index, &number) : 0;
+    int length = index ? index_number(index, &number) : INDEX_PLAIN;
     *fold = (Fold){NULL, 0};
-    if (!length)
+    if (length == INDEX_PLAIN)
         return first + 1;
-    *fold = (Fold){arena_copy(arena, index, length), number};
+    *fold = (Fold){arena_copy(arena, index, (size_t)length), number};
     int end = first + 1;
     for (; end < count; end++) {
         const char *next = equations[end].left->index;
-        if (!next || index_number(next, &other) != length || other != number || strncmp(next, index, length) != 0)
+        if (!next || index_number(next, &other) != length || other != number || strncmp(next, index, (size_t)length) != 0)
             break;
     }
     return end;
@@ -161,7 +163,7 @@ static void add_equations(Sheets *s, const Equation *equations, int count) {
             at = behind;
             groups++;
         }
-        bool block = !s->example && fold.prefix && fold.prefix[strlen(fold.prefix) - 1] == '.';
+        bool block = !s->example && fold.prefix && *fold.prefix && fold.prefix[strlen(fold.prefix) - 1] == '.';
         bool folds = groups >= (block ? ALIKE_BLOCKS : ALIKE_LAYERS);
         const char *range = folds ? arena_printf(s->arena, "i = %lld, …, %lld", (long long)fold.number, (long long)last) : NULL;
         for (int i = first; i < end; i++)

@@ -104,8 +104,9 @@ void math_write(const MathStyle *style, const Fold *fold, const Math *x, Text *o
 void symbol_write(const MathStyle *style, const Fold *fold, const Symbol *symbol, Text *out);
 /* "body[3].fc1" of body.3.fc1, "body[i].fc1" where folded. */
 void index_text(const char *index, const Fold *fold, Text *out);
-/* Where the index has a number that could be folded: its prefix's length, 0 where none. */
-size_t index_number(const char *index, int64_t *number);
+/* Where the index has a number that could be folded: its prefix's length, INDEX_PLAIN where none. */
+enum { INDEX_PLAIN = -1 };
+int index_number(const char *index, int64_t *number);
 /* With so many significant digits; 0: as few as say it all. */
 void number_write(const MathStyle *style, double number, int digits, Text *out);
 

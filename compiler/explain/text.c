@@ -36,10 +36,10 @@ static void text_symbol(Text *out, const char *letter, const char *index) {
     text_add(out, letter);
     if (!index)
         return;
-    bool digits = true;
+    bool number = isdigit((unsigned char)*index) || *index == 'i';
     for (const char *at = index; *at; at++)
-        digits &= isdigit((unsigned char)*at) != 0;
-    if (digits && small(index, true, out))
+        number &= isdigit((unsigned char)*at) || *at == '-' || *at == '+' || at == index;
+    if (number && small(index, true, out))
         return;
     text_printf(out, "_%s", index);
 }

@@ -20,34 +20,38 @@ static void write(Writer w, const Math *x, int binds);
 
 /* ---- indices and numbers ----------------------------------------------------------------------------------------- */
 
-size_t index_number(const char *index, int64_t *number) {
+int index_number(const char *index, int64_t *number) {
     size_t at = 0;
     while (index[at] && !isdigit((unsigned char)index[at]))
         at++;
-    if (!index[at] || at == 0)
-        return 0;
+    if (!index[at] || (at == 0 && strchr(index, '.')))
+        return INDEX_PLAIN;
     char *end;
     *number = strtoll(index + at, &end, 10);
     bool whole = *end == 0 || *end == '.' || index[at - 1] != '.';
-    return whole && *number < 1000000 ? at : 0;
+    return whole && *number < 1000000 ? (int)at : INDEX_PLAIN;
 }
 
-static void counted(int64_t by, Text *out) {
+static void counted(int64_t by, bool alone, Text *out) {
     text_add(out, "i");
     if (by)
-        text_printf(out, " %s %lld", by < 0 ? "−" : "+", (long long)(by < 0 ? -by : by));
+        text_printf(out, alone ? "%s%lld" : " %s %lld", by > 0 ? "+" : alone ? "-" : "−", (long long)(by < 0 ? -by : by));
 }
 
 /* "body.3.fc1" as body[3].fc1 */
 void index_text(const char *index, const Fold *fold, Text *out) {
     size_t length = fold && fold->prefix ? strlen(fold->prefix) : 0;
     const char *rest = index;
+    if (fold && fold->prefix && !length && isdigit((unsigned char)index[0]) && !strchr(index, '.')) {
+        counted(strtoll(index, NULL, 10) - fold->number, true, out);
+        return;
+    }
     if (length && !strncmp(index, fold->prefix, length) && isdigit((unsigned char)index[length])) {
         char *end;
         int64_t number = strtoll(index + length, &end, 10);
         text_add_bytes(out, index, fold->prefix[length - 1] == '.' ? length - 1 : length);
         text_add(out, "[");
-        counted(number - fold->number, out);
+        counted(number - fold->number, false, out);
         text_add(out, "]");
         rest = end;
     }
@@ -193,8 +197,14 @@ static void write_element(Writer w, const Math *x) {
 }
 
 static void write_sum(Writer w, const Math *x, int binds) {
+    enum { LONGEST = 10, HEAD = 4 }; /* a longer one is cut: a penalty of a hundred layers */
     parenthesis(w, binds > BINDS_SUM, true);
     for (int i = 0; i < x->arg_count; i++) {
+        if (x->arg_count > LONGEST && i == HEAD) {
+            w.style->sign(w.out, " + ");
+            w.style->sign(w.out, "…");
+            i = x->arg_count - 1;
+        }
         if (i)
             w.style->sign(w.out, x->minus[i] ? " − " : " + ");
         else if (x->minus[0])
