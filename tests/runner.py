@@ -15,6 +15,7 @@ Tests are named group/name; a pattern picks those whose name holds it. Groups:
     train    the examples reach what they promise; checkpoints, predictions, resumed runs
     results  examples reach what papers report and closed forms say
     docs     every program in README.md and docs/*.md
+    explain  bpc explain: formulas that are true, a worked example with PyTorch's numbers, LaTeX, MathML
     jit      bpc run, and what LLVM makes: the bits of the native program
     host     a program inside another one, through --emit=header and -c
     memory   the plan, the peak, --max-mem, and that nothing is allocated while training
@@ -30,10 +31,10 @@ import traceback
 
 sys.dont_write_bytecode = True  # no __pycache__ in the tree
 from commands import ROOT, Build, Failure, Skipped  # noqa: E402
-from groups import agree, docs, floats, formulas, golden, host, jit, large, lints, memory, portable, reject, results, train, unit  # noqa: E402
+from groups import agree, docs, explain, floats, formulas, golden, host, jit, large, lints, memory, portable, reject, results, train, unit  # noqa: E402
 
 GROUPS = {"unit": unit, "reject": reject, "lints": lints, "floats": floats, "golden": golden, "formulas": formulas, "agree": agree,
-          "portable": portable, "train": train, "results": results, "docs": docs, "jit": jit, "host": host, "memory": memory, "large": large}
+          "portable": portable, "train": train, "results": results, "docs": docs, "explain": explain, "jit": jit, "host": host, "memory": memory, "large": large}
 
 
 def run_one(function):

@@ -38,7 +38,8 @@ static double at(const Evaluation *x, int64_t row, int64_t element) {
 }
 
 static bool same(const Evaluation *a, const Evaluation *b, double *left, double *right) {
-    int64_t rows = a->rows > b->rows ? a->rows : b->rows, elements = a->elements > b->elements ? a->elements : b->elements;
+    int64_t rows = a->rows > b->rows ? a->rows : b->rows,
+            elements = a->elements > b->elements ? a->elements : b->elements;
     double size = 1;
     for (int64_t i = 0; i < a->rows * a->elements; i++)
         size = fmax(size, isfinite(a->values[i]) ? fabs(a->values[i]) : 0);

@@ -82,7 +82,9 @@ static int read_option(Words *words, Arena *arena, CompileOptions *options, Expl
     long number;
     const char *value = option(words, "--format", &is);
     if (is)
-        return value && format_named(value, &request->format) ? 0 : wrong("--format is text, latex or html, not '%s'", value ? value : "");
+        return value && format_named(value, &request->format)
+                   ? 0
+                   : wrong("--format is text, latex or html, not '%s'", value ? value : "");
     value = option(words, "--digits", &is);
     if (is) {
         if (!value || !whole(value, 1, 17, &number))
@@ -94,7 +96,9 @@ static int read_option(Words *words, Arena *arena, CompileOptions *options, Expl
     if (is) {
         char *end = NULL;
         request->seed = value ? strtoull(value, &end, 10) : 0;
-        return value && *value && !*end && *value != '-' ? 0 : wrong("--seed is a whole number, not '%s'", value ? value : "");
+        return value && *value && !*end && *value != '-'
+                   ? 0
+                   : wrong("--seed is a whole number, not '%s'", value ? value : "");
     }
     value = option(words, "-o", &is);
     if (is) {

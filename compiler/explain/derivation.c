@@ -7,7 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SHARED = 2, LARGEST = 12 }; /* a formula of so many ops that is used twice, or of so many, has a line of its own */
+enum {
+    SHARED = 2,
+    LARGEST = 12
+}; /* a formula of so many ops that is used twice, or of so many, has a line of its own */
 
 typedef struct Deriver {
     Arena *arena;
@@ -16,7 +19,7 @@ typedef struct Deriver {
     Derivation *derivation;
     Recognised recognised;
     Naming naming;
-    int count;          /* of nodes when naming begins; arrays are by id */
+    int count;              /* of nodes when naming begins; arrays are by id */
     Node *objective, *loss; /* loss: of a row, NULL where the objective is something else */
     bool *needed, *forward;
     bool *augmented; /* what an augment line makes of an input: given, as far as the network is concerned */
@@ -26,7 +29,7 @@ typedef struct Deriver {
     bool numbered;      /* layers are called by a letter and a number */
     bool several;       /* models: an index begins with the model's name */
     const Symbol *objective_symbol;
-    Name *taken;        /* names in use, open addressing */
+    Name *taken; /* names in use, open addressing */
     size_t capacity;
     LIST(Node *) inner; /* forward nodes that get a derivative's name */
     Node **adjoints;    /* of inner, recognised; NULL: none */
@@ -36,10 +39,10 @@ typedef struct Deriver {
 /* ---- names ------------------------------------------------------------------------------------------------------- */
 
 static const char *greek(const char *word) {
-    static const char *const known[][2] = {{"alpha", "α"}, {"beta", "β"},   {"gamma", "γ"}, {"epsilon", "ε"}, {"eps", "ε"},
-                                           {"zeta", "ζ"},  {"eta", "η"},    {"theta", "θ"}, {"kappa", "κ"},   {"lambda", "λ"},
-                                           {"mu", "μ"},    {"nu", "ν"},     {"xi", "ξ"},    {"rho", "ρ"},     {"sigma", "σ"},
-                                           {"tau", "τ"},   {"phi", "φ"},    {"psi", "ψ"},   {"omega", "ω"},   {"delta", "Δ"}};
+    static const char *const known[][2] = {
+        {"alpha", "α"}, {"beta", "β"},  {"gamma", "γ"},  {"epsilon", "ε"}, {"eps", "ε"},   {"zeta", "ζ"}, {"eta", "η"},
+        {"theta", "θ"}, {"kappa", "κ"}, {"lambda", "λ"}, {"mu", "μ"},      {"nu", "ν"},    {"xi", "ξ"},   {"rho", "ρ"},
+        {"sigma", "σ"}, {"tau", "τ"},   {"phi", "φ"},    {"psi", "ψ"},     {"omega", "ω"}, {"delta", "Δ"}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (!strcmp(known[i][0], word))
             return known[i][1];
@@ -203,12 +206,14 @@ static void find_augmented(Deriver *d) {
     bool *augmented = arena_array(d->arena, bool, d->count);
     for (int i = 0; plan->data && plan->augments.count && i < plan->data->group_count; i++) {
         const DataGroup *group = &plan->data->groups[i];
-        const char *name = group->name ? group->name : plan->data->columns[plan->data->slots[group->first_slot].columns[0]].name;
+        const char *name =
+            group->name ? group->name : plan->data->columns[plan->data->slots[group->first_slot].columns[0]].name;
         const char *prefix = arena_printf(d->arena, "%s_", name);
         Node *last = NULL;
         for (int id = 0; id < d->count && !group->target; id++) {
             Node *node = graph_node(d->graph, id);
-            if (needed[id] && node->label && node->batched && !strncmp(node->label, prefix, strlen(prefix)) && !is_layer(d, node->label))
+            if (needed[id] && node->label && node->batched && !strncmp(node->label, prefix, strlen(prefix)) &&
+                !is_layer(d, node->label))
                 last = node;
         }
         if (last)
@@ -344,7 +349,8 @@ static void name_leaves(Deriver *d) {
         const Node *node = graph_node(d->graph, id);
         if (d->needed[id] && node->op == OP_ONE_HOT && node->arg_count == 1 && node->args[0]->op == OP_INPUT &&
             node->args[0]->data->slots[node->args[0]->integer].target)
-            set_symbol(d, node, symbol_of(d, "y", target_count(node->args[0]->data) > 1 ? data_name(node->args[0]) : NULL));
+            set_symbol(d, node,
+                       symbol_of(d, "y", target_count(node->args[0]->data) > 1 ? data_name(node->args[0]) : NULL));
     }
 }
 
@@ -407,7 +413,8 @@ static const char *block_of(Deriver *d, const Node *node, const char *path) {
     int length = last && last->index ? index_number(last->index, &number) : INDEX_PLAIN;
     if (length <= 0 || last->index[length - 1] != '.' || !path)
         return path;
-    bool next = index_number(path, &other) == length && !strncmp(path, last->index, (size_t)length) && other == number + 1;
+    bool next =
+        index_number(path, &other) == length && !strncmp(path, last->index, (size_t)length) && other == number + 1;
     bool around = strlen(path) == (size_t)length - 1 && !strncmp(path, last->index, (size_t)length - 1);
     return around || next ? arena_printf(d->arena, "%.*s%lld", length, last->index, (long long)number) : path;
 }
@@ -420,7 +427,8 @@ static void name_labelled(Deriver *d, Node *node) {
     const char *owner = d->several && layer ? model_of(d, node, 0) : NULL;
     const char *called = layer ? NULL : model_parameter(d, node);
     if (called && !d->several) {
-        set_symbol(d, node, short_name(called, &letter, &digits) ? symbol_of(d, called, NULL) : symbol_of(d, "x", called));
+        set_symbol(d, node,
+                   short_name(called, &letter, &digits) ? symbol_of(d, called, NULL) : symbol_of(d, "x", called));
         return;
     }
     if (layer) /* of the last of several blocks: body.19 */
@@ -592,7 +600,8 @@ static const char *given_note(Deriver *d, const Node *node) {
         const DataSlot *slot = &node->data->slots[node->integer];
         const DataColumn *column = &node->data->columns[slot->columns[0]];
         if (slot->form == BP_SLOT_WORDS)
-            return arena_printf(d->arena, "%s", node->type == TYPE_INDEX ? "words of the text" : "how often each stands there");
+            return arena_printf(d->arena, "%s",
+                                node->type == TYPE_INDEX ? "words of the text" : "how often each stands there");
         if (node->type == TYPE_INDEX) {
             const char *note = arena_printf(d->arena, "one of %d classes", node->classes);
             if (strcmp(named(d, node)->letter, column->name) != 0)
@@ -615,7 +624,7 @@ static const char *given_note(Deriver *d, const Node *node) {
         static const char *const notes[] = {"updates so far", "epochs so far", "updates in all", "updates in an epoch",
                                             "rows in the batch"};
         int64_t param = node->integer - BP_SCALAR_COUNT;
-        return param < 0                                                ? notes[node->integer]
+        return param < 0                                               ? notes[node->integer]
                : param < d->derivation->program->program->params.count ? "a parameter of the program"
                                                                        : "counted or fitted, from the data";
     }
@@ -637,7 +646,8 @@ static Span given_span(const Node *node) {
 }
 
 static void add_given(Deriver *d) {
-    static const Op order[] = {OP_INPUT, OP_COUNT, OP_ONE_HOT, OP_TENSOR, OP_RANDOM, OP_SCALAR}; /* OP_COUNT: augmented */
+    static const Op order[] = {OP_INPUT,  OP_COUNT,  OP_ONE_HOT,
+                               OP_TENSOR, OP_RANDOM, OP_SCALAR}; /* OP_COUNT: augmented */
     for (size_t k = 0; k < sizeof order / sizeof *order; k++)
         for (int id = 0; id < d->count; id++) {
             Node *node = graph_node(d->graph, id);
@@ -694,8 +704,11 @@ static void add_pass(Deriver *d, bool forward) {
         Node *node = placed[i].node;
         bool softmax = place_of(d, node) != node->id;
         reached_loss |= node == d->loss || node == d->objective || (softmax && d->loss);
-        Equation *equation =
-            add_equation(d, !forward ? PART_BACKWARD : reached_loss ? PART_LOSS : PART_FORWARD, named(d, node), node);
+        Equation *equation = add_equation(d,
+                                          !forward       ? PART_BACKWARD
+                                          : reached_loss ? PART_LOSS
+                                                         : PART_FORWARD,
+                                          named(d, node), node);
         equation->right = formula_of(&d->naming, node);
         if (softmax && d->loss)
             equation->span = d->loss->span;
@@ -717,8 +730,9 @@ static void add_gradients(Deriver *d) {
         const Sink *gradient = &d->train->gradients.at[i];
         Node *node = recognise(&d->recognised, gradient->value), *tensor = node_tensor(d->graph, gradient->tensor);
         const Symbol *symbol = named(d, node), *own = derivative_symbol(d, named(d, tensor));
-        bool same = symbol->derivative_of && !strcmp(symbol->letter, own->letter) && symbol->primes == own->primes &&
-                    (symbol->index == own->index || (symbol->index && own->index && !strcmp(symbol->index, own->index)));
+        bool same =
+            symbol->derivative_of && !strcmp(symbol->letter, own->letter) && symbol->primes == own->primes &&
+            (symbol->index == own->index || (symbol->index && own->index && !strcmp(symbol->index, own->index)));
         Equation *equation = add_equation(d, PART_GRADIENT, own, node);
         equation->right = same ? formula_of(&d->naming, node) : math_symbol(d->arena, symbol, node);
         equation->tensor = gradient->tensor;
@@ -803,8 +817,8 @@ static Said say_update(Deriver *d, const Sink *change, const Changes *states, co
                  .later = arena_array(d->arena, bool, states->count + 1)};
     symbols[tensor->id] = parameter;
     for (int i = 0; i < states->count; i++) {
-        const char *index = parameter->index ? arena_printf(d->arena, "%s,%s", parameter->letter, parameter->index)
-                                             : parameter->letter;
+        const char *index =
+            parameter->index ? arena_printf(d->arena, "%s,%s", parameter->letter, parameter->index) : parameter->letter;
         said.state_symbols[i] = state_symbol(d, states->at[i].tensor, general ? NULL : index);
         symbols[node_tensor(d->graph, states->at[i].tensor)->id] = said.state_symbols[i];
     }
@@ -829,26 +843,30 @@ static void add_update(Deriver *d, const Sink *change, int group) {
     for (int i = 0; i < d->train->gradients.count; i++)
         if (d->train->gradients.at[i].tensor == change->tensor)
             gradient = d->train->gradients.at[i].value;
-    if (gradient && gradient->op == OP_EXPAND) /* a number, which stands for itself beside what has one element */
-        gradient = gradient->args[0];
     Symbol *theta = arena_new_of(d->arena, Symbol);
     theta->letter = change->tensor->statistic ? parameter->letter : "θ";
     theta->index = change->tensor->statistic ? parameter->index : NULL;
-    const Symbol *of_gradient = gradient ? named(d, gradient) : NULL;
+    /* a number stands for itself beside what has one element */
+    const Node *number = gradient && gradient->op == OP_EXPAND ? gradient->args[0] : gradient;
+    const Symbol *of_gradient = gradient ? named(d, gradient) : NULL, *of_number = number ? named(d, number) : NULL;
     if (gradient)
-        symbols[gradient->id] = derivative_symbol(d, theta);
+        symbols[number->id] = symbols[gradient->id] = derivative_symbol(d, theta);
     Said general = say_update(d, change, &states, theta, true);
     if (gradient)
-        symbols[gradient->id] = derivative_symbol(d, parameter);
+        symbols[number->id] = symbols[gradient->id] = derivative_symbol(d, parameter);
     Said own = say_update(d, change, &states, parameter, false);
-    if (gradient)
+    if (gradient) {
         symbols[gradient->id] = of_gradient;
-    for (int pass = 0; pass < 3; pass++) /* states whose old value is not needed any more, the parameter, other states */
+        symbols[number->id] = of_number;
+    }
+    for (int pass = 0; pass < 3;
+         pass++) /* states whose old value is not needed any more, the parameter, other states */
         for (int i = 0; i < (pass == 1 ? 1 : states.count); i++) {
             if (pass != 1 && own.later[i] != (pass == 2))
                 continue;
             const Sink *sink = pass == 1 ? change : &states.at[i];
-            Equation *equation = add_equation(d, PART_UPDATE, pass == 1 ? parameter : own.state_symbols[i], sink->value);
+            Equation *equation =
+                add_equation(d, PART_UPDATE, pass == 1 ? parameter : own.state_symbols[i], sink->value);
             equation->right = pass == 1 ? own.next : own.states[i];
             equation->general_left = pass == 1 ? theta : general.state_symbols[i];
             equation->general = pass == 1 ? general.next : general.states[i];
@@ -868,6 +886,7 @@ static void name_shared_updates(Deriver *d) {
             Node *node = graph_node(d->graph, id);
             if (!needed[id] || named(d, node))
                 continue;
+            bool given = node->op == OP_SCALAR || node->op == OP_RANDOM || node->op == OP_INPUT;
             if (node->op == OP_TENSOR && !node->tensor->state)
                 set_symbol(d, node, parameter_symbol(d, node->tensor));
             else if (node->op == OP_TENSOR)
@@ -885,6 +904,13 @@ static void name_shared_updates(Deriver *d) {
                 equation->general_left = equation->left;
                 equation->group = -1 - id;
                 equation->span = d->update_span;
+            }
+            if (given) { /* the number of updates so far, and the like */
+                Equation *equation = add_equation(d, PART_UPDATE, named(d, node), node);
+                equation->general_left = equation->left;
+                equation->note = given_note(d, node);
+                equation->group = -1 - id;
+                equation->span = SPAN_NONE;
             }
         }
     }

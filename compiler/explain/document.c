@@ -57,7 +57,8 @@ static const char *set_piece(Sheets *s, const Node *node) {
 
 static const char *place_piece(Sheets *s, Span span) {
     Text text = {0};
-    if (span.source >= 0 && !span_in_prelude(span) && !strchr(span_place(span).path, ' ')) /* not of rows that a host gives */
+    if (span.source >= 0 && !span_in_prelude(span) &&
+        !strchr(span_place(span).path, ' ')) /* not of rows that a host gives */
         span_text(span, &text);
     return kept(s, &text);
 }
@@ -85,6 +86,33 @@ static void write_rows(Sheets *s, const char *heading) {
 
 /* ---- equations --------------------------------------------------------------------------------------------------- */
 
+static int text_columns(const char *text) {
+    int columns = 0;
+    for (; text && *text; text++)
+        columns += ((unsigned char)*text & 0xC0) != 0x80;
+    return columns;
+}
+
+static int said_columns(const Equation *equation) {
+    Text text = {0};
+    symbol_write(&text_style, NULL, equation->left, &text);
+    if (equation->also)
+        symbol_write(&text_style, NULL, equation->also, &text);
+    math_write(&text_style, NULL, equation->right, &text);
+    int columns = text_columns(text.at);
+    text_free(&text);
+    return columns;
+}
+
+static int value_columns(Sheets *s, const Evaluation *value, const Node *node) {
+    Text text = {0};
+    evaluation_write(&text_style, value, node, s->request->digits, &text);
+    int64_t rows = node->rank > 1 && node->dims[0] > 1 ? (node->dims[0] < 16 ? node->dims[0] : 10) : 1;
+    int columns = (int)(text_columns(text.at) / rows);
+    text_free(&text);
+    return columns;
+}
+
 static void add_equation(Sheets *s, const Equation *equation, const Fold *fold, const char *range) {
     PageRow *row = add_row(s);
     row->left = symbol_piece(s, fold, equation->left);
@@ -92,17 +120,22 @@ static void add_equation(Sheets *s, const Equation *equation, const Fold *fold, 
     row->sign = equation->right ? "=" : NULL;
     row->right = equation->right ? formula_piece(s, fold, equation->right) : NULL;
     row->set = equation->node->type == TYPE_INDEX ? NULL : set_piece(s, equation->node);
-    row->note = range && equation->note ? arena_printf(s->arena, "%s, %s", equation->note, range) : range ? range : equation->note;
+    row->columns = equation->right ? said_columns(equation) : 0;
+    row->note = range && equation->note ? arena_printf(s->arena, "%s, %s", equation->note, range)
+                : range                 ? range
+                                        : equation->note;
     row->place = place_piece(s, equation->span);
     if (!s->example)
         return;
-    const char *value = value_piece(s, example_value(s->example, equation->node), equation->node);
+    const Evaluation *evaluation = example_value(s->example, equation->node);
+    const char *value = value_piece(s, evaluation, equation->node);
     if (equation->right)
         row = add_row(s);
     else
         row->set = NULL; /* the numbers show it */
     row->sign = "=";
     row->right = value;
+    row->columns = value_columns(s, evaluation, equation->node);
     row->is_value = true;
 }
 
@@ -130,7 +163,8 @@ static int group_end(const Equation *equations, int first, int count, Fold *fold
     int end = first + 1;
     for (; end < count; end++) {
         const char *next = equations[end].left->index;
-        if (!next || index_number(next, &other) != length || other != number || strncmp(next, index, (size_t)length) != 0)
+        if (!next || index_number(next, &other) != length || other != number ||
+            strncmp(next, index, (size_t)length) != 0)
             break;
     }
     return end;
@@ -157,7 +191,8 @@ static void add_equations(Sheets *s, const Equation *equations, int count) {
         while (!s->example && fold.prefix && at < count) {
             int behind = group_end(equations, at, count, &next, s->arena);
             if (behind - at != size || !next.prefix || strcmp(next.prefix, fold.prefix) != 0 ||
-                llabs(next.number - fold.number) != groups || !alike(equations + first, size, &fold, equations + at, &next))
+                llabs(next.number - fold.number) != groups ||
+                !alike(equations + first, size, &fold, equations + at, &next))
                 break;
             last = next.number;
             at = behind;
@@ -165,7 +200,8 @@ static void add_equations(Sheets *s, const Equation *equations, int count) {
         }
         bool block = !s->example && fold.prefix && *fold.prefix && fold.prefix[strlen(fold.prefix) - 1] == '.';
         bool folds = groups >= (block ? ALIKE_BLOCKS : ALIKE_LAYERS);
-        const char *range = folds ? arena_printf(s->arena, "i = %lld, …, %lld", (long long)fold.number, (long long)last) : NULL;
+        const char *range =
+            folds ? arena_printf(s->arena, "i = %lld, …, %lld", (long long)fold.number, (long long)last) : NULL;
         for (int i = first; i < end; i++)
             add_equation(s, &equations[i], folds ? &fold : NULL, range);
         first = folds ? at : end;
@@ -204,7 +240,8 @@ static const char *update_said(Sheets *s, const Equation *equations, int count) 
     for (int i = 0; i < count; i++) {
         symbol_write(&text_style, NULL, equations[i].general_left, &text);
         text_add(&text, " = ");
-        math_write(&text_style, NULL, equations[i].general, &text);
+        if (equations[i].general)
+            math_write(&text_style, NULL, equations[i].general, &text);
         text_add(&text, "\n");
     }
     return kept(s, &text);
@@ -214,20 +251,35 @@ static void add_general(Sheets *s, const Equation *equations, int count, const c
     for (int i = 0; i < count; i++) {
         PageRow *row = add_row(s);
         row->left = symbol_piece(s, NULL, equations[i].general_left);
+        row->note = equations[i].note;
+        if (!equations[i].general)
+            continue;
         row->sign = equations[i].tensor ? "←" : "=";
         row->right = formula_piece(s, NULL, equations[i].general);
-        row->note = i == 0 ? whose : NULL;
+        row->whose = i == 0 ? whose : NULL;
+        row->columns = said_columns(&equations[i]);
         row->place = i == 0 ? place_piece(s, equations[i].span) : NULL;
     }
 }
 
+static void add_name(Sheets *s, const char *before, const Symbol *symbol, Text *out) {
+    static const Symbol theta = {.letter = "θ"};
+    if (!out->length)
+        symbol_write(s->page.style, NULL, &theta, out);
+    s->page.style->sign(out, before);
+    symbol_write(s->page.style, NULL, symbol, out);
+}
+
 static void add_updates(Sheets *s, const Equation *equations, int count) {
+    enum { NAMED = 4 };
     bool *said = arena_array(s->arena, bool, count + 1);
     for (int first = 0; first < count; first = update_end(equations, first, count)) {
         if (said[first])
             continue;
         int end = update_end(equations, first, count), number = 0;
-        const char *saying = update_said(s, equations + first, end - first), *whose = NULL;
+        const char *saying = update_said(s, equations + first, end - first);
+        const Equation *last = NULL;
+        Text names = {0};
         for (int other = first; other < count; other = update_end(equations, other, count)) {
             int behind = update_end(equations, other, count);
             if (strcmp(saying, update_said(s, equations + other, behind - other)) != 0)
@@ -236,18 +288,19 @@ static void add_updates(Sheets *s, const Equation *equations, int count) {
             number++;
             for (int i = other; i < behind; i++)
                 if (equations[i].tensor && !equations[i].tensor->state) {
-                    Text name = {0};
-                    symbol_write(&text_style, NULL, equations[i].left, &name);
-                    whose = number == 1   ? arena_printf(s->arena, "θ = %s", name.at)
-                            : number <= 4 ? arena_printf(s->arena, "%s, %s", whose, name.at)
-                                          : whose;
-                    text_free(&name);
+                    last = &equations[i];
+                    if (number <= NAMED)
+                        add_name(s, number == 1 ? " = " : ", ", last->left, &names);
                 }
         }
-        if (whose && number > 4)
-            whose = arena_printf(s->arena, "%s, … (%d of them)", whose, number);
-        if (!equations[first].tensor || equations[first].tensor->statistic)
-            whose = NULL;
+        if (number > NAMED) {
+            s->page.style->sign(&names, ", ");
+            s->page.style->sign(&names, "…");
+            add_name(s, ", ", last->left, &names);
+        }
+        bool statistic = !equations[first].tensor || equations[first].tensor->statistic;
+        const char *whose = kept(s, &names);
+        whose = statistic ? NULL : whose;
         add_general(s, equations + first, end - first, whose);
     }
 }
@@ -256,12 +309,17 @@ static void add_updates(Sheets *s, const Equation *equations, int count) {
 static void add_worked_updates(Sheets *s, const Equation *equations, int count) {
     for (int i = 0; i < count; i++) {
         const Equation *equation = &equations[i];
+        if (!equation->right) {
+            add_equation(s, equation, NULL, NULL);
+            continue;
+        }
         Node *before = equation->tensor ? node_tensor(s->derivation->program->graph, equation->tensor) : NULL;
         if (before) {
             PageRow *row = add_row(s);
             row->left = symbol_piece(s, NULL, equation->left);
             row->sign = "=";
             row->right = value_piece(s, example_value(s->example, before), before);
+            row->columns = value_columns(s, example_value(s->example, before), before);
             row->note = "before";
             row->is_value = true;
         }
@@ -272,8 +330,20 @@ static void add_worked_updates(Sheets *s, const Equation *equations, int count) 
         row->place = place_piece(s, equation->span);
         const Node *shape = before ? before : equation->node;
         Evaluation value = *example_value(s->example, equation->node);
-        *add_row(s) = (PageRow){.sign = "=", .right = value_piece(s, &value, shape), .note = before ? "after" : NULL, .is_value = true};
+        *add_row(s) = (PageRow){.sign = "=",
+                                .right = value_piece(s, &value, shape),
+                                .note = before ? "after" : NULL,
+                                .is_value = true,
+                                .columns = value_columns(s, &value, shape)};
     }
+}
+
+/* As the .bp file says it: adam(lr = 0.01), or D with adam(0.01) minimizing d_loss. */
+static const char *optimizer_said(Sheets *s, Span span) {
+    size_t length;
+    const char *text = source_text(span.source, &length), *update = "update ";
+    const char *said = arena_copy(s->arena, text + span.start, (size_t)(span.end - span.start));
+    return strncmp(said, update, strlen(update)) == 0 ? said + strlen(update) : said;
 }
 
 static void write_update(Sheets *s) {
@@ -283,10 +353,11 @@ static void write_update(Sheets *s) {
         add_worked_updates(s, first, count);
     else if (count)
         add_updates(s, first, count);
-    size_t length;
-    int skip = count && first->tensor && first->span.source >= 0 && !s->derivation->train->plan->optimizer ? (int)strlen("update ") : 0;
-    const char *source = count && first->span.source >= 0 ? source_text(first->span.source, &length) : NULL;
-    write_rows(s, source ? arena_printf(s->arena, "Update: %.*s", first->span.end - first->span.start - skip, source + first->span.start + skip) : "Update");
+    while (count > 1 && first->span.source < 0)
+        first++, count--;
+    write_rows(s, count && first->span.source >= 0
+                      ? arena_printf(s->arena, "Update: %s", optimizer_said(s, first->span))
+                      : "Update");
 }
 
 /* Every change at once, as the step does it. */
@@ -310,13 +381,14 @@ static void write_frozen(Sheets *s) {
         names = names ? arena_printf(s->arena, "%s, %s", names, train->frozen.at[i]->name) : train->frozen.at[i]->name;
     if (names)
         page_words(&s->page, train->frozen.count > NAMED
-                                 ? arena_printf(s->arena, "Frozen, without a gradient: %s, … (%d of them).", names, train->frozen.count)
+                                 ? arena_printf(s->arena, "Frozen, without a gradient: %s, … (%d of them).", names,
+                                                train->frozen.count)
                                  : arena_printf(s->arena, "Frozen, without a gradient: %s.", names));
     const char *from = NULL;
     for (int m = 0; m < train->models.count && s->example; m++)
         if (train->models.at[m]->from)
-            from = arena_printf(s->arena, "%s begins with first values here, not with those of %s.", train->models.at[m]->name,
-                                train->models.at[m]->from);
+            from = arena_printf(s->arena, "%s begins with first values here, not with those of %s.",
+                                train->models.at[m]->name, train->models.at[m]->from);
     if (from)
         page_words(&s->page, from);
 }
@@ -360,8 +432,11 @@ bool explain_program(const GraphProgram *program, const ExplainRequest *request,
             write_phase(&s);
         }
         page_heading(&s.page, 2, "Signs");
-        page_words(&s.page, "⊙, quotients, powers and functions of vectors go element by element; 𝟏[…] is 1 where … holds, else 0.");
-        page_words(&s.page, "∑ₙ is the sum over the rows of the batch; all else is of one row. δ is the derivative of the loss with respect to z.");
+        page_words(
+            &s.page,
+            "⊙, quotients, powers and functions of vectors go element by element; 𝟏[…] is 1 where … holds, else 0.");
+        page_words(&s.page, "∑ₙ is the sum over the rows of the batch; all else is of one row. δ is the derivative of "
+                            "the loss with respect to z.");
         page_end(&s.page);
     }
     arena_free(arena);

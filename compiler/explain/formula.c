@@ -284,7 +284,7 @@ static Math *transposed(const Naming *n, const Node *node, Math *x) {
         Math *sum = NULL;
         for (int i = 0; i < x->arg_count; i++) {
             Math *term = transposed(n, node, x->args[i]);
-            sum = !sum ? (x->minus[i] ? math_negative(n->arena, term) : term)
+            sum = !sum          ? (x->minus[i] ? math_negative(n->arena, term) : term)
                   : x->minus[i] ? math_subtract(n->arena, sum, term)
                                 : math_add(n->arena, sum, term);
         }
@@ -329,7 +329,8 @@ static Math *shape(const Naming *n, Node *node) {
     case OP_BATCH_SUM:
         return sum_over(n, MATH_ROWS_SUM, node, args[0]);
     case OP_LOOKUP:
-        return args[0]->kind == MATH_TRANSPOSED ? column(n, node, args) : made(n, MATH_ROW, node, args, node->arg_count);
+        return args[0]->kind == MATH_TRANSPOSED ? column(n, node, args)
+                                                : made(n, MATH_ROW, node, args, node->arg_count);
     case OP_MAX_OF:
         return function(n, "max", node, args, 1);
     case OP_ONE_HOT:

@@ -5,17 +5,18 @@
 #include <string.h>
 
 static const char *const signs[][2] = {
-    {"−", "-"},           {" − ", " - "},        {" ⊙ ", " \\odot "}, {" · ", " \\cdot "}, {"∂", "\\partial "},
-    {" ≤ ", " \\le "},    {" ≥ ", " \\ge "},    {" ≠ ", " \\ne "},     {" ∧ ", " \\wedge "}, {" ∨ ", " \\vee "}, {"¬", "\\neg "},
-    {"ᵀ", "\\mathsf{T}"}, {" ", "\\,"},          {"∈", "\\in "},       {"←", "\\leftarrow "}, {"..", "{:}"},
-    {"ℝ", "\\mathbb{R}"}, {"×", "\\times "},     {"[", "["},           {"]", "]"},         {"…", "\\ldots "},
+    {"−", "-"},        {" − ", " - "},       {" ⊙ ", " \\odot "}, {" · ", " \\cdot "},  {"∂", "\\partial "},
+    {" ≤ ", " \\le "}, {" ≥ ", " \\ge "},    {" ≠ ", " \\ne "},   {" ∧ ", " \\wedge "}, {" ∨ ", " \\vee "},
+    {"¬", "\\neg "},   {"ᵀ", "\\mathsf{T}"}, {" ", "\\,"},        {"∈", "\\in "},       {"←", "\\leftarrow "},
+    {"..", "{:}"},     {"ℝ", "\\mathbb{R}"}, {"×", "\\times "},   {"[", "["},           {"]", "]"},
+    {"…", "\\ldots "},
 };
 
 static const char *const letters[][2] = {
-    {"δ", "\\delta"},  {"ℓ", "\\ell"},    {"∞", "\\infty"},  {"ε", "\\varepsilon"}, {"α", "\\alpha"}, {"β", "\\beta"},
-    {"γ", "\\gamma"},  {"ζ", "\\zeta"},   {"η", "\\eta"},    {"θ", "\\theta"},      {"κ", "\\kappa"}, {"λ", "\\lambda"},
-    {"μ", "\\mu"},     {"ν", "\\nu"},     {"ξ", "\\xi"},     {"ρ", "\\rho"},        {"σ", "\\sigma"}, {"τ", "\\tau"},
-    {"φ", "\\varphi"}, {"ψ", "\\psi"},    {"ω", "\\omega"},  {"Δ", "\\Delta"},      {"π", "\\pi"},    {"𝟏", "\\mathbf{1}"},
+    {"δ", "\\delta"},  {"ℓ", "\\ell"},  {"∞", "\\infty"}, {"ε", "\\varepsilon"}, {"α", "\\alpha"}, {"β", "\\beta"},
+    {"γ", "\\gamma"},  {"ζ", "\\zeta"}, {"η", "\\eta"},   {"θ", "\\theta"},      {"κ", "\\kappa"}, {"λ", "\\lambda"},
+    {"μ", "\\mu"},     {"ν", "\\nu"},   {"ξ", "\\xi"},    {"ρ", "\\rho"},        {"σ", "\\sigma"}, {"τ", "\\tau"},
+    {"φ", "\\varphi"}, {"ψ", "\\psi"},  {"ω", "\\omega"}, {"Δ", "\\Delta"},      {"π", "\\pi"},    {"𝟏", "\\mathbf{1}"},
 };
 
 static const char *found(const char *const (*table)[2], size_t count, const char *text) {
@@ -113,27 +114,42 @@ static void latex_sign(Text *out, const char *sign) {
 }
 
 static void latex_open(Text *out, MathBox box) {
-    static const char *const opening[] = {[BOX_PARENTHESES] = "\\left(", [BOX_FRACTION] = "\\frac{",
-                                          [BOX_SUPERSCRIPT] = "{",       [BOX_SUBSCRIPT] = "{",
-                                          [BOX_ROOT] = "\\sqrt{",        [BOX_ABSOLUTE] = "\\left|",
-                                          [BOX_FLOOR] = "\\lfloor ",     [BOX_NORM] = "\\lVert ",
-                                          [BOX_CASES] = "\\begin{cases}", [BOX_MATRIX] = "\\begin{pmatrix}", [BOX_INDICATOR] = "\\mathbf{1}[",
+    static const char *const opening[] = {[BOX_PARENTHESES] = "\\mathopen{}\\left(",
+                                          [BOX_FRACTION] = "\\frac{",
+                                          [BOX_SUPERSCRIPT] = "{",
+                                          [BOX_SUBSCRIPT] = "{",
+                                          [BOX_ROOT] = "\\sqrt{",
+                                          [BOX_ABSOLUTE] = "\\left|",
+                                          [BOX_FLOOR] = "\\lfloor ",
+                                          [BOX_NORM] = "\\lVert ",
+                                          [BOX_CASES] = "\\begin{cases}",
+                                          [BOX_MATRIX] = "\\begin{pmatrix}",
+                                          [BOX_INDICATOR] = "\\mathbf{1}[",
                                           [BOX_ROW] = ""};
     text_add(out, opening[box]);
 }
 
 static void latex_next(Text *out, MathBox box) {
-    static const char *const between[] = {[BOX_FRACTION] = "}{", [BOX_SUPERSCRIPT] = "}^{", [BOX_SUBSCRIPT] = "}_{",
-                                          [BOX_CASES] = " & ",   [BOX_ROW] = " \\\\ "};
+    static const char *const between[] = {[BOX_FRACTION] = "}{",
+                                          [BOX_SUPERSCRIPT] = "}^{",
+                                          [BOX_SUBSCRIPT] = "}_{",
+                                          [BOX_CASES] = " & ",
+                                          [BOX_ROW] = " \\\\ "};
     text_add(out, between[box]);
 }
 
 static void latex_close(Text *out, MathBox box) {
-    static const char *const closing[] = {[BOX_PARENTHESES] = "\\right)", [BOX_FRACTION] = "}",
-                                          [BOX_SUPERSCRIPT] = "}",        [BOX_SUBSCRIPT] = "}",
-                                          [BOX_ROOT] = "}",               [BOX_ABSOLUTE] = "\\right|",
-                                          [BOX_FLOOR] = "\\rfloor ",      [BOX_NORM] = "\\rVert ",
-                                          [BOX_CASES] = "\\end{cases}",   [BOX_MATRIX] = "\\end{pmatrix}", [BOX_INDICATOR] = "]",
+    static const char *const closing[] = {[BOX_PARENTHESES] = "\\right)\\mathclose{}",
+                                          [BOX_FRACTION] = "}",
+                                          [BOX_SUPERSCRIPT] = "}",
+                                          [BOX_SUBSCRIPT] = "}",
+                                          [BOX_ROOT] = "}",
+                                          [BOX_ABSOLUTE] = "\\right|",
+                                          [BOX_FLOOR] = "\\rfloor ",
+                                          [BOX_NORM] = "\\rVert ",
+                                          [BOX_CASES] = "\\end{cases}",
+                                          [BOX_MATRIX] = "\\end{pmatrix}",
+                                          [BOX_INDICATOR] = "]",
                                           [BOX_ROW] = ""};
     text_add(out, closing[box]);
 }

@@ -72,7 +72,11 @@ static void mathml_sign(Text *out, const char *sign) {
     bool spaced = length > 2 && sign[0] == ' ';
     char bare[16];
     snprintf(bare, sizeof bare, "%.*s", (int)(spaced ? length - 2 : length), sign + spaced);
-    if (!strcmp(bare, "ᵀ"))
+    if (!strcmp(sign, "−"))
+        element(out, "mo form=\"prefix\" lspace=\"0\" rspace=\"0\"", bare);
+    else if (!strcmp(sign, ", "))
+        element(out, "mo separator=\"true\" lspace=\"0\" rspace=\"0.3em\"", ",");
+    else if (!strcmp(bare, "ᵀ"))
         element(out, "mi mathvariant=\"normal\"", "T");
     else if (!strcmp(bare, "ℝ"))
         element(out, "mi", bare);
@@ -80,31 +84,47 @@ static void mathml_sign(Text *out, const char *sign) {
         element(out, "mo", bare);
 }
 
+#define OPENING "<mo form=\"prefix\" lspace=\"0\" rspace=\"0\">"
+#define CLOSING "<mo form=\"postfix\" lspace=\"0\" rspace=\"0\">"
+
 static void mathml_open(Text *out, MathBox box) {
-    static const char *const opening[] = {
-        [BOX_PARENTHESES] = "<mrow><mo>(</mo>", [BOX_FRACTION] = "<mfrac><mrow>", [BOX_SUPERSCRIPT] = "<msup><mrow>",
-        [BOX_SUBSCRIPT] = "<msub><mrow>",       [BOX_ROOT] = "<msqrt><mrow>",     [BOX_ABSOLUTE] = "<mrow><mo>|</mo>",
-        [BOX_FLOOR] = "<mrow><mo>⌊</mo>",       [BOX_NORM] = "<mrow><mo>‖</mo>",
-        [BOX_CASES] = "<mrow><mo>{</mo><mtable><mtr><mtd>",
-        [BOX_MATRIX] = "<mrow><mo>(</mo><mtable><mtr><mtd>",
-        [BOX_INDICATOR] = "<mrow><mn>𝟏</mn><mo>[</mo>", [BOX_ROW] = "<mrow>"};
+    static const char *const opening[] = {[BOX_PARENTHESES] = "<mrow>" OPENING "(</mo>",
+                                          [BOX_FRACTION] = "<mfrac><mrow>",
+                                          [BOX_SUPERSCRIPT] = "<msup><mrow>",
+                                          [BOX_SUBSCRIPT] = "<msub><mrow>",
+                                          [BOX_ROOT] = "<msqrt><mrow>",
+                                          [BOX_ABSOLUTE] = "<mrow><mo>|</mo>",
+                                          [BOX_FLOOR] = "<mrow><mo>⌊</mo>",
+                                          [BOX_NORM] = "<mrow><mo>‖</mo>",
+                                          [BOX_CASES] = "<mrow><mo>{</mo><mtable><mtr><mtd>",
+                                          [BOX_MATRIX] = "<mrow><mo>(</mo><mtable><mtr><mtd>",
+                                          [BOX_INDICATOR] = "<mrow><mn>𝟏</mn>" OPENING "[</mo>",
+                                          [BOX_ROW] = "<mrow>"};
     text_add(out, opening[box]);
 }
 
 static void mathml_next(Text *out, MathBox box) {
-    static const char *const between[] = {[BOX_FRACTION] = "</mrow><mrow>", [BOX_SUPERSCRIPT] = "</mrow><mrow>",
-                                          [BOX_SUBSCRIPT] = "</mrow><mrow>", [BOX_CASES] = "</mtd><mtd>",
+    static const char *const between[] = {[BOX_FRACTION] = "</mrow><mrow>",
+                                          [BOX_SUPERSCRIPT] = "</mrow><mrow>",
+                                          [BOX_SUBSCRIPT] = "</mrow><mrow>",
+                                          [BOX_CASES] = "</mtd><mtd>",
                                           [BOX_ROW] = "</mtd></mtr><mtr><mtd>"};
     text_add(out, between[box]);
 }
 
 static void mathml_close(Text *out, MathBox box) {
-    static const char *const closing[] = {
-        [BOX_PARENTHESES] = "<mo>)</mo></mrow>", [BOX_FRACTION] = "</mrow></mfrac>", [BOX_SUPERSCRIPT] = "</mrow></msup>",
-        [BOX_SUBSCRIPT] = "</mrow></msub>",      [BOX_ROOT] = "</mrow></msqrt>",     [BOX_ABSOLUTE] = "<mo>|</mo></mrow>",
-        [BOX_FLOOR] = "<mo>⌋</mo></mrow>",       [BOX_NORM] = "<mo>‖</mo></mrow>",
-        [BOX_CASES] = "</mtd></mtr></mtable></mrow>", [BOX_MATRIX] = "</mtd></mtr></mtable><mo>)</mo></mrow>",
-        [BOX_INDICATOR] = "<mo>]</mo></mrow>", [BOX_ROW] = "</mrow>"};
+    static const char *const closing[] = {[BOX_PARENTHESES] = CLOSING ")</mo></mrow>",
+                                          [BOX_FRACTION] = "</mrow></mfrac>",
+                                          [BOX_SUPERSCRIPT] = "</mrow></msup>",
+                                          [BOX_SUBSCRIPT] = "</mrow></msub>",
+                                          [BOX_ROOT] = "</mrow></msqrt>",
+                                          [BOX_ABSOLUTE] = "<mo>|</mo></mrow>",
+                                          [BOX_FLOOR] = "<mo>⌋</mo></mrow>",
+                                          [BOX_NORM] = "<mo>‖</mo></mrow>",
+                                          [BOX_CASES] = "</mtd></mtr></mtable></mrow>",
+                                          [BOX_MATRIX] = "</mtd></mtr></mtable><mo>)</mo></mrow>",
+                                          [BOX_INDICATOR] = CLOSING "]</mo></mrow>",
+                                          [BOX_ROW] = "</mrow>"};
     text_add(out, closing[box]);
 }
 

@@ -26,7 +26,8 @@ static void write_line(const MathStyle *style, const double *x, int64_t count, i
         }
 }
 
-static void write_matrix(const MathStyle *style, const double *x, int64_t rows, int64_t columns, int digits, Text *out) {
+static void write_matrix(const MathStyle *style, const double *x, int64_t rows, int64_t columns, int digits,
+                         Text *out) {
     bool cut = false;
     style->open(out, BOX_MATRIX);
     for (int64_t i = 0; i < rows; i = following(i, rows, &cut)) {

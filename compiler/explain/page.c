@@ -3,7 +3,12 @@
 
 #include <string.h>
 
-enum { WIDEST_LEFT = 30, WIDEST_BODY = 84, WIDEST_ROW = 104 }; /* columns of text that wait for one another */
+enum {
+    WIDEST_LEFT = 30,
+    WIDEST_BODY = 84,
+    WIDEST_ROW = 104,
+    WIDEST_LATEX = 90
+}; /* columns of text that wait for one another */
 
 Page page_of(Arena *arena, PageFormat format, Text *out) {
     static const MathStyle *const styles[] = {&text_style, &latex_style, &mathml_style};
@@ -25,9 +30,9 @@ static void pad(Text *out, int from, int to) {
 
 /* Plain words: in LaTeX, what is a command or has no letter there is written otherwise. */
 static void add_plain(const Page *page, const char *words) {
-    static const char *const latex[][2] = {{"δ", "$\\delta$"}, {"∂", "$\\partial$"}, {"…", "\\ldots{}"}, {"⊙", "$\\odot$"},
-                                           {"∑ₙ", "$\\sum_n$"}, {"ᵀ", "$^{\\mathsf T}$"}, {"𝟏", "$\\mathbf{1}$"}, {"−", "$-$"},
-                                           {"→", "$\\to$"}};
+    static const char *const latex[][2] = {{"δ", "$\\delta$"},     {"∂", "$\\partial$"}, {"…", "\\ldots{}"},
+                                           {"⊙", "$\\odot$"},      {"∑ₙ", "$\\sum_n$"},  {"ᵀ", "$^{\\mathsf T}$"},
+                                           {"𝟏", "$\\mathbf{1}$"}, {"−", "$-$"},         {"→", "$\\to$"}};
     for (const char *at = words; *at; at++) {
         bool known = false;
         for (size_t i = 0; page->format == PAGE_LATEX && !known && i < sizeof latex / sizeof *latex; i++)
@@ -55,12 +60,17 @@ void page_begin(Page *page, const char *title) {
     static const char html[] =
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n<title>%s</title>\n<style>\n"
         "body { max-width: 70em; margin: 2em auto; padding: 0 1em; font-family: serif; line-height: 1.4 }\n"
-        "table { border-spacing: 0; margin: 0.5em 0 1em 1em }\ntd { padding: 0.25em 0.3em; vertical-align: middle }\n"
-        "td.left { text-align: right; white-space: nowrap }\ntd.set, td.place, td.note { padding-left: 1.5em; color: #555 }\n"
-        "td.place { font-family: monospace; font-size: 85%%; white-space: nowrap }\nmath { font-size: 110%% }\n"
-        "mtd { text-align: left }\nh2 { border-bottom: 1px solid #ccc }\nh3 { margin-bottom: 0.3em }\n</style>\n</head>\n<body>\n";
+        "table { border-spacing: 0; margin: 0.5em 0 1em; width: 100%% }\ntd { padding: 0.25em 0.3em; vertical-align: "
+        "baseline }\n"
+        "td.left { text-align: right; white-space: nowrap }\ntd.set, td.place, td.note { padding-left: 1.5em; color: "
+        "#555 }\n"
+        "td.note { width: 99%% }\ntd.place { font-family: monospace; font-size: 85%%; white-space: nowrap; text-align: "
+        "right }\nmath { font-size: 110%% }\n"
+        "mtd { text-align: left }\nh2 { border-bottom: 1px solid #ccc }\nh3 { margin-bottom: 0.3em "
+        "}\n</style>\n</head>\n<body>\n";
     static const char latex[] = "\\documentclass[a4paper,10pt]{article}\n\\usepackage[T1]{fontenc}\n"
-                                "\\usepackage{amsmath,amssymb}\n\\usepackage[margin=2cm]{geometry}\n"
+                                "\\usepackage{amsmath,amssymb,graphicx}\n\\usepackage[margin=2cm]{geometry}\n"
+                                "\\setcounter{MaxMatrixCols}{20}\n\\sloppy\n"
                                 "\\allowdisplaybreaks\n\\setlength{\\parindent}{0pt}\n\\begin{document}\n";
     if (page->format == PAGE_HTML)
         text_printf(page->out, html, title);
@@ -147,7 +157,7 @@ static void text_rows(Page *page, const PageRow *given, int given_count) {
         wider(has(rows[i].left) ? columns_of(rows[i].left) : 0, WIDEST_LEFT, &left);
     for (int i = 0; i < count; i++) {
         bodies[i] = text_body(page, &rows[i], left);
-        if (has(rows[i].set) || has(rows[i].note))
+        if (has(rows[i].set) || has(rows[i].note) || has(rows[i].whose))
             wider(columns_of(bodies[i]), WIDEST_BODY, &body);
     }
     for (int pass = 0; pass < 2; pass++)
@@ -156,10 +166,12 @@ static void text_rows(Page *page, const PageRow *given, int given_count) {
             Text line = {0};
             text_add(&line, bodies[i]);
             int columns = columns_of(line.at);
-            if (has(row->set) || has(row->note))
+            if (has(row->set) || has(row->note) || has(row->whose))
                 pad(&line, columns, has(row->sign) ? body + 2 : 0);
             if (has(row->set))
                 text_printf(&line, " ∈ %s", row->set);
+            if (has(row->whose))
+                text_printf(&line, "   %s", row->whose);
             if (has(row->note))
                 text_printf(&line, "   %s", row->note);
             columns = columns_of(line.at);
@@ -192,7 +204,14 @@ static void latex_rows(Page *page, const PageRow *rows, int count) {
             page->style->sign(page->out, row->sign);
         if (has(row->middle))
             text_printf(page->out, "%s = ", row->middle);
+        bool wide = row->columns > WIDEST_LATEX;
+        if (wide)
+            text_printf(page->out, "\\resizebox{%s\\linewidth}{!}{$\\displaystyle ",
+                        has(row->middle) ? "0.55" : "0.75");
         text_add(page->out, has(row->right) ? row->right : "");
+        text_add(page->out, wide ? "$}" : "");
+        if (has(row->whose))
+            text_printf(page->out, "\\qquad %s", row->whose);
         if (has(row->set))
             text_printf(page->out, "%s\\in %s", has(row->sign) ? "\\quad " : "", row->set);
         if (has(row->note)) {
@@ -235,6 +254,8 @@ static void html_rows(Page *page, const PageRow *rows, int count) {
         if (has(row->set))
             html_math(page, arena_printf(page->arena, "<mo>∈</mo>%s", row->set));
         text_add(page->out, "</td><td class=\"note\">");
+        if (has(row->whose))
+            html_math(page, row->whose);
         add_plain(page, has(row->note) ? row->note : "");
         text_add(page->out, "</td><td class=\"place\">");
         add_plain(page, has(row->place) ? row->place : "");

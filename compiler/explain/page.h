@@ -11,6 +11,8 @@ typedef struct PageRow {
     const char *left, *middle, *sign, *right; /* sign: =, ←, ∈ */
     const char *set, *note, *place; /* note and place are plain text */
     bool is_value;                  /* right: numbers */
+    const char *whose;              /* in the style: theta = W_fc1, … */
+    int columns;                    /* of left to right, as text: how wide it is about */
 } PageRow;
 
 typedef struct Page {

@@ -61,17 +61,20 @@ static void text_sign(Text *out, const char *sign) {
 }
 
 static void text_open(Text *out, MathBox box) {
-    static const char *const signs[] = {[BOX_PARENTHESES] = "(", [BOX_ROOT] = "√\003", [BOX_ABSOLUTE] = "|",
-                                        [BOX_FLOOR] = "⌊",       [BOX_NORM] = "‖",  [BOX_CASES] = "{ ", [BOX_MATRIX] = "[",
-                                        [BOX_INDICATOR] = "𝟏[",  [BOX_ROW] = NULL};
+    static const char *const signs[] = {
+        [BOX_PARENTHESES] = "(", [BOX_ROOT] = "√\003", [BOX_ABSOLUTE] = "|",   [BOX_FLOOR] = "⌊", [BOX_NORM] = "‖",
+        [BOX_CASES] = "{ ",      [BOX_MATRIX] = "[",   [BOX_INDICATOR] = "𝟏[", [BOX_ROW] = NULL};
     if (signs[box])
         text_add(out, signs[box]);
 }
 
 /* Marks: what stands behind them is made small, or put in parentheses, when it is known, in text_close. */
 static void text_next(Text *out, MathBox box) {
-    static const char *const signs[] = {
-        [BOX_FRACTION] = "/", [BOX_SUPERSCRIPT] = "\001", [BOX_SUBSCRIPT] = "\002", [BOX_CASES] = " ", [BOX_ROW] = "; "};
+    static const char *const signs[] = {[BOX_FRACTION] = "/",
+                                        [BOX_SUPERSCRIPT] = "\001",
+                                        [BOX_SUBSCRIPT] = "\002",
+                                        [BOX_CASES] = " ",
+                                        [BOX_ROW] = "; "};
     text_add(out, signs[box]);
 }
 
@@ -95,9 +98,9 @@ static Text take_part(Text *out, char mark) {
 }
 
 static void text_close(Text *out, MathBox box) {
-    static const char *const signs[] = {[BOX_PARENTHESES] = ")", [BOX_ABSOLUTE] = "|",
-                                        [BOX_FLOOR] = "⌋",       [BOX_NORM] = "‖", [BOX_CASES] = " }", [BOX_MATRIX] = "]",
-                                        [BOX_INDICATOR] = "]",   [BOX_ROW] = NULL};
+    static const char *const signs[] = {
+        [BOX_PARENTHESES] = ")", [BOX_ABSOLUTE] = "|", [BOX_FLOOR] = "⌋",     [BOX_NORM] = "‖",
+        [BOX_CASES] = " }",      [BOX_MATRIX] = "]",   [BOX_INDICATOR] = "]", [BOX_ROW] = NULL};
     if (box != BOX_SUPERSCRIPT && box != BOX_SUBSCRIPT && box != BOX_ROOT) {
         if (signs[box])
             text_add(out, signs[box]);
@@ -119,5 +122,5 @@ static void text_sum(Text *out, const char *index) {
     text_add(out, " ");
 }
 
-const MathStyle text_style = {true,      text_symbol, text_word, text_number_as, text_sign,
+const MathStyle text_style = {true,      text_symbol, text_word,  text_number_as, text_sign,
                               text_open, text_next,   text_close, text_sum};

@@ -41,8 +41,10 @@ static int slot_width(const DataSlot *slot) {
 
 /* As kernel/math_random.c draws, in double. */
 static double draw(const Node *node, uint64_t seed, uint64_t row, uint64_t element) {
-    uint32_t keyed = (uint32_t)node->integer ^ (uint32_t)(row >> 32) * 0x9E3779B1U ^ (uint32_t)(element >> 32) * 0x85EBCA77U;
-    const uint32_t counter[4] = {(uint32_t)element, (uint32_t)row, 0, keyed}, key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
+    uint32_t keyed =
+        (uint32_t)node->integer ^ (uint32_t)(row >> 32) * 0x9E3779B1U ^ (uint32_t)(element >> 32) * 0x85EBCA77U;
+    const uint32_t counter[4] = {(uint32_t)element, (uint32_t)row, 0, keyed},
+                   key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
     uint32_t out[4];
     bp_philox(counter, key, out);
     if (!node->normal)
@@ -88,7 +90,8 @@ static double scalar_value(Example *example, const Node *node) {
         if (param < program->params.count)
             return program->params.at[param].value;
         if (!example->failed)
-            error_plain("'%s' is fitted to the data, which --values does not read", node->label ? node->label : "a value");
+            error_plain("'%s' is fitted to the data, which --values does not read",
+                        node->label ? node->label : "a value");
         example->failed = true;
         return 1;
     }
@@ -115,7 +118,8 @@ static void fill(void *context, const Node *node, Evaluation *value) {
         else if (node->op == OP_SCALAR)
             value->values[i] = scalar_value(example, node);
         else if (node->op == OP_RANDOM)
-            value->values[i] = draw(node, example->request->seed, (uint64_t)(i / value->elements), (uint64_t)(i % value->elements));
+            value->values[i] =
+                draw(node, example->request->seed, (uint64_t)(i / value->elements), (uint64_t)(i % value->elements));
         else
             BUG("'%s' has no value here", op_table[node->op].name);
     }
@@ -123,7 +127,8 @@ static void fill(void *context, const Node *node, Evaluation *value) {
 
 /* ---- what is given ----------------------------------------------------------------------------------------------- */
 
-static bool fail(Example *example, const char *format, const char *name, const char *what, long long wanted, long long got) {
+static bool fail(Example *example, const char *format, const char *name, const char *what, long long wanted,
+                 long long got) {
     error_plain(format, name, what, wanted, got); /* formats are literals of this file */
     example->failed = true;
     return false;
@@ -156,7 +161,8 @@ static bool parse_number(Example *example, const char *name, const char *piece, 
     return false;
 }
 
-static bool parse_class(Example *example, const char *name, const DataColumn *column, const char *piece, double *number) {
+static bool parse_class(Example *example, const char *name, const DataColumn *column, const char *piece,
+                        double *number) {
     for (int i = 0; i < column->category_count; i++)
         if (!strcmp(column->categories[i], piece)) {
             *number = i;
@@ -168,8 +174,8 @@ static bool parse_class(Example *example, const char *name, const DataColumn *co
     if (*piece && !*end && index >= 0 && index < column->category_count)
         return true;
     Name near = nearest_name(piece, column->categories, column->category_count);
-    error_plain("--values %s: '%s' is no class of '%s', which has %d%s%s%s", name, piece, column->name, column->category_count,
-                near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+    error_plain("--values %s: '%s' is no class of '%s', which has %d%s%s%s", name, piece, column->name,
+                column->category_count, near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
     example->failed = true;
     return false;
 }
@@ -188,7 +194,7 @@ static Filled *slot_filled(Example *example, const DataSet *data, int slot) {
         return filled;
     int width = slot_width(&data->slots[slot]);
     filled = LIST_ADD(example->arena, &example->slots);
-    *filled = (Filled){data, slot, arena_array(example->arena, double, example->rows * width),
+    *filled = (Filled){data, slot, arena_array(example->arena, double, example->rows *width),
                        arena_array(example->arena, bool, width)};
     return filled;
 }
@@ -248,7 +254,8 @@ static bool give_tensor(Example *example, const char *name, const Tensor *tensor
             break;
     }
     known->given = true;
-    return got == elements || fail(example, "--values %s: %s%lld numbers are needed, not %lld", name, "", elements, got);
+    return got == elements ||
+           fail(example, "--values %s: %s%lld numbers are needed, not %lld", name, "", elements, got);
 }
 
 static const char *parameter_of_model(const Example *example, const DataSet *data) {
@@ -281,7 +288,8 @@ static bool matches_group(const Example *example, const DataSet *data, const Dat
     return !strcmp(group_name(example, data, group), name) || (group->target && targets == 1 && !strcmp(name, "y"));
 }
 
-static bool give_group(Example *example, const char *name, const DataSet *data, const DataGroup *group, const char *text) {
+static bool give_group(Example *example, const char *name, const DataSet *data, const DataGroup *group,
+                       const char *text) {
     LIST(Target) places = {0};
     for (int i = 0; i < group->slot_count; i++)
         for (int j = 0; j < slot_width(&data->slots[group->first_slot + i]); j++)
@@ -335,8 +343,8 @@ static bool give(Example *example, const char *word) {
                 *LIST_ADD(example->arena, &names) = data->columns[data->slots[i].columns[j]].name;
     }
     Name near = nearest_name(name, names.at, names.count);
-    error_plain("--values: there is no input, target or parameter '%s'%s%s%s", name, near ? "; did you mean '" : "", near ? near : "",
-                near ? "'?" : "");
+    error_plain("--values: there is no input, target or parameter '%s'%s%s%s", name, near ? "; did you mean '" : "",
+                near ? near : "", near ? "'?" : "");
     example->failed = true;
     return false;
 }
@@ -384,7 +392,8 @@ static void find_missing(Example *example) {
     }
 }
 
-Example *example_of(Arena *arena, const GraphProgram *program, const ExplainRequest *request, const GraphTrain *views, int count) {
+Example *example_of(Arena *arena, const GraphProgram *program, const ExplainRequest *request, const GraphTrain *views,
+                    int count) {
     Example *example = arena_new_of(arena, Example);
     example->arena = arena;
     example->program = program;

@@ -35,7 +35,11 @@ int index_number(const char *index, int64_t *number) {
 static void counted(int64_t by, bool alone, Text *out) {
     text_add(out, "i");
     if (by)
-        text_printf(out, alone ? "%s%lld" : " %s %lld", by > 0 ? "+" : alone ? "-" : "−", (long long)(by < 0 ? -by : by));
+        text_printf(out, alone ? "%s%lld" : " %s %lld",
+                    by > 0  ? "+"
+                    : alone ? "-"
+                            : "−",
+                    (long long)(by < 0 ? -by : by));
 }
 
 /* "body.3.fc1" as body[3].fc1 */
@@ -270,8 +274,8 @@ static void write_quotient(Writer w, const Math *x, int binds) {
 
 static void write_power(Writer w, const Math *x) {
     const Math *base = x->args[0];
-    bool stands = base->kind == MATH_NUMBER || (base->kind == MATH_FUNCTION && strcmp(base->name, "log") != 0) || (base->kind == MATH_SYMBOL && !base->symbol->derivative_of &&
-                                                !(w.element && base->rank));
+    bool stands = base->kind == MATH_NUMBER || (base->kind == MATH_FUNCTION && strcmp(base->name, "log") != 0) ||
+                  (base->kind == MATH_SYMBOL && !base->symbol->derivative_of && !(w.element && base->rank));
     w.style->open(w.out, BOX_SUPERSCRIPT);
     parenthesis(w, !stands, true);
     write(w, base, BINDS_NOTHING);
@@ -307,7 +311,8 @@ static void write_function(Writer w, const Math *x) {
         return;
     }
     bool bare = x->arg_count == 1 && !strcmp(x->name, "log") &&
-                (x->args[0]->kind == MATH_SYMBOL || x->args[0]->kind == MATH_NUMBER) && !(x->args[0]->symbol && x->args[0]->symbol->derivative_of);
+                (x->args[0]->kind == MATH_SYMBOL || x->args[0]->kind == MATH_NUMBER) &&
+                !(x->args[0]->symbol && x->args[0]->symbol->derivative_of);
     w.style->word(w.out, x->name);
     if (bare)
         w.style->sign(w.out, " ");
@@ -326,7 +331,7 @@ static void write_relation(Writer w, const Math *x, int binds) {
     static const struct {
         Op op;
         const char *sign;
-    } signs[] = {{OP_LESS, " < "},       {OP_LESS_EQUAL, " ≤ "}, {OP_EQUAL, " = "},
+    } signs[] = {{OP_LESS, " < "},      {OP_LESS_EQUAL, " ≤ "}, {OP_EQUAL, " = "},
                  {OP_NOT_EQUAL, " ≠ "}, {OP_AND, " ∧ "},        {OP_OR, " ∨ "}};
     if (x->op == OP_NOT && (x->args[0]->op == OP_LESS || x->args[0]->op == OP_LESS_EQUAL) &&
         x->args[0]->kind == MATH_RELATION) { /* not a < b is b <= a, where they can be compared */
@@ -519,7 +524,8 @@ static void write(Writer w, const Math *x, int binds) {
         w.element = NULL;
     switch (x->kind) {
     case MATH_NUMBER: {
-        bool product = binds >= BINDS_FACTOR && x->number > 3.2 && fmod(x->number, 3.14159265358979323846) == 0; /* 2 π */
+        bool product =
+            binds >= BINDS_FACTOR && x->number > 3.2 && fmod(x->number, 3.14159265358979323846) == 0; /* 2 π */
         parenthesis(w, product, true);
         if (!write_named_number(w, x->number))
             number_write(w.style, x->number, 0, w.out);

@@ -312,8 +312,8 @@ void keep_frozen(Build *build, GraphTrain *train) {
     if (train->kept.count && is_worth_keeping(&f)) {
         build_prefix(&f);
         for (int i = 0; i < step->sinks.count; i++)
-        *LIST_ADD(build->arena, &train->whole) = step->sinks.at[i];
-    change_function(&f, step);
+            *LIST_ADD(build->arena, &train->whole) = step->sinks.at[i];
+        change_function(&f, step);
         for (int i = 0; i < train->validation.passes.count; i++)
             change_function(&f, train->validation.passes.at[i].accumulate);
     } else {

@@ -2,6 +2,7 @@
 
 ```bp            a whole program: it compiles, and where its tables are there (those of the examples), two epochs of it run
 ```bp-error      a program that is rejected with the message in the ```text block that follows, or with one that begins so
+```explain WORDS   what `bpc explain WORDS` prints, in the examples' folders; … stands for lines that are left out
 Blocks of other kinds are not looked at.
 """
 import functools
@@ -66,6 +67,19 @@ def transcript_is_true(build):
         expect(line == "…" or timeless(line) in printed, f"it does not print: {line}")
 
 
+PAGE = re.compile(r"^```explain ([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def is_printed(build, words, text):
+    with copied(*examples()) as place:
+        printed = build.succeed([build.bpc, "explain", *words.split()], cwd=place).out
+    at = 0
+    for part in re.split(r"^…\n", text, flags=re.MULTILINE):
+        expect(part in printed[at:], "it prints something else, which is at " + repr(printed[at:at + 80]))
+        at = printed.index(part, at) + len(part)
+    expect("…\n" in text or printed.strip() == text.strip(), "it prints more")
+
+
 def tests(build):
     yield "transcript", functools.partial(transcript_is_true, build)
     yield "prelude", functools.partial(prelude_is_fresh, build)
@@ -76,3 +90,6 @@ def tests(build):
         for found in BLOCK.finditer(text):
             line = text.count("\n", 0, found.start()) + 1
             yield f"{page.name}:{line}", functools.partial(checked, build, *found.groups())
+        for found in PAGE.finditer(text):
+            line = text.count("\n", 0, found.start()) + 1
+            yield f"{page.name}:{line}", functools.partial(is_printed, build, *found.groups())
