@@ -14,7 +14,6 @@ import xml.etree.ElementTree
 import formula_reader
 from commands import ROOT, TESTS, Skipped, copied, expect
 
-
 FOLDER = TESTS / "explain"
 TEXTBOOK = ROOT / "examples/textbook/textbook.bp"
 WORKED = ["--values", "x=1,2", "y=0,1"]
