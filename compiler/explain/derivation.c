@@ -645,21 +645,47 @@ static Span given_span(const Node *node) {
     return node->op == OP_SCALAR ? SPAN_NONE : node->span;
 }
 
+/* In which order what is given stands. */
+typedef enum GivenKind {
+    GIVEN_INPUT,
+    GIVEN_AUGMENTED,
+    GIVEN_TARGET,
+    GIVEN_CLASS,
+    GIVEN_TENSOR,
+    GIVEN_DRAW,
+    GIVEN_NUMBER,
+    GIVEN_COUNT
+} GivenKind;
+
+static GivenKind given_kind(const Deriver *d, const Node *node) {
+    switch (node->op) {
+    case OP_INPUT:
+        return node->integer < node->data->slot_count && node->data->slots[node->integer].target ? GIVEN_TARGET
+                                                                                                 : GIVEN_INPUT;
+    case OP_ONE_HOT:
+        return named(d, node) ? GIVEN_CLASS : GIVEN_COUNT;
+    case OP_TENSOR:
+        return GIVEN_TENSOR;
+    case OP_RANDOM:
+        return GIVEN_DRAW;
+    case OP_SCALAR:
+        return GIVEN_NUMBER;
+    default:
+        return node->arg_count && is_given(d, node) ? GIVEN_AUGMENTED : GIVEN_COUNT;
+    }
+}
+
 static void add_given(Deriver *d) {
-    static const Op order[] = {OP_INPUT,  OP_COUNT,  OP_ONE_HOT,
-                               OP_TENSOR, OP_RANDOM, OP_SCALAR}; /* OP_COUNT: augmented */
-    for (size_t k = 0; k < sizeof order / sizeof *order; k++)
+    for (GivenKind kind = 0; kind < GIVEN_COUNT; kind++)
         for (int id = 0; id < d->count; id++) {
             Node *node = graph_node(d->graph, id);
-            bool hot = node->op == OP_ONE_HOT && named(d, node);
-            Op kind = node->arg_count && !hot && is_given(d, node) ? OP_COUNT : node->op;
-            if (!d->needed[id] || kind != order[k] || !(is_given(d, node) || hot))
+            if (!d->needed[id] || given_kind(d, node) != kind)
                 continue;
             Equation *equation = add_equation(d, PART_GIVEN, named(d, node), node);
-            if (hot)
+            if (kind == GIVEN_CLASS)
                 equation->right = formula_of(&d->naming, node);
             equation->note = given_note(d, node);
-            equation->span = given_span(hot ? node->args[0] : node);
+            equation->span = given_span(kind == GIVEN_CLASS ? node->args[0] : node);
         }
 }
 
