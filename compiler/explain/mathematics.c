@@ -281,12 +281,13 @@ Math *math_collected(Arena *arena, Math *sum) {
     }
     take_common(arena, ratios, sum->arg_count, false, &outside.over);
     take_common(arena, ratios, sum->arg_count, true, &outside.under);
-    bool number = ratios[0].above != 1;
+    bool number = ratios[0].above != 1 || ratios[0].below != 1;
     for (int i = 1; i < sum->arg_count; i++)
-        number &= ratios[i].above == ratios[0].above;
+        number &= ratios[i].above == ratios[0].above && ratios[i].below == ratios[0].below;
     for (int i = 0; number && i < sum->arg_count; i++) {
         outside.above = ratios[i].above;
-        ratios[i].above = 1;
+        outside.below = ratios[i].below;
+        ratios[i].above = ratios[i].below = 1;
     }
     if (outside.over.count + outside.under.count == 0 && !number)
         return sum;
