@@ -11,6 +11,7 @@
 enum options_id {
     OPTIONS_DATA,
     OPTIONS_EPOCHS,
+    OPTIONS_STEPS,
     OPTIONS_SEED,
     OPTIONS_THREADS,
     OPTIONS_CACHE,
@@ -38,6 +39,7 @@ static const struct options_row {
 } options_table[OPTIONS_COUNT] = {
     [OPTIONS_DATA] = {"--data", "NAME=PATH", "read the data set NAME from PATH", OPTIONS_RUN},
     [OPTIONS_EPOCHS] = {"--epochs", "[PHASE=]N", "train for N epochs", OPTIONS_RUN},
+    [OPTIONS_STEPS] = {"--steps", "[PHASE=]N", "train for N steps", OPTIONS_RUN},
     [OPTIONS_SEED] = {"--seed", "N", "the seed of weights, order and draws; never of a split (0)", OPTIONS_RUN},
     [OPTIONS_THREADS] = {"--threads", "N", "use N threads; results do not depend on it", OPTIONS_BOTH},
     [OPTIONS_CACHE] = {"--cache", "BYTES", "what frozen layers give is kept in 0, 64M, 2G (a quarter of the memory)",
@@ -197,10 +199,11 @@ static int options_set(struct bp_options *options, const struct bp_program *prog
     return 1;
 }
 
-static int options_epochs(struct bp_options *options, const struct bp_program *program, const char *value,
-                          struct bp_error *error) {
+/* How long phases are: in epochs, or in steps. */
+static int options_length(struct bp_options *options, const struct bp_program *program, enum options_id id,
+                          const char *value, struct bp_error *error) {
     const char *equals = strchr(value, '='), *number = equals ? equals + 1 : value;
-    uint64_t epochs;
+    uint64_t length;
     int32_t index = -1;
     if (equals) {
         const char **names = options_names(program->trains, sizeof *program->trains, program->train_count, error);
@@ -209,12 +212,13 @@ static int options_epochs(struct bp_options *options, const struct bp_program *p
         if (index < 0)
             return 0;
     }
-    if (!options_count("--epochs", number, 1, 1000000000, &epochs, error))
+    if (!options_count(options_table[id].name, number, 1, 1000000000, &length, error))
         return 0;
     for (int32_t i = 0; i < program->train_count; i++)
-        if (index < 0 ? !options->epochs_given[i] : strcmp(program->trains[i].name, program->trains[index].name) == 0) {
-            options->epochs[i] = (int64_t)epochs;
-            options->epochs_given[i] =
+        if (index < 0 ? !options->length_given[i] : strcmp(program->trains[i].name, program->trains[index].name) == 0) {
+            options->epochs[i] = id == OPTIONS_EPOCHS ? (int64_t)length : 0;
+            options->steps[i] = id == OPTIONS_STEPS ? (int64_t)length : 0;
+            options->length_given[i] =
                 (uint8_t)(index >= 0); /* `--epochs head=5` wins over `--epochs 9`, in any order */
         }
     return 1;
@@ -227,7 +231,8 @@ static int options_one(struct bp_options *options, const struct bp_program *prog
     case OPTIONS_DATA:
         return options_data(options, program, value, error);
     case OPTIONS_EPOCHS:
-        return options_epochs(options, program, value, error);
+    case OPTIONS_STEPS:
+        return options_length(options, program, id, value, error);
     case OPTIONS_SET:
         return options_set(options, program, value, error);
     case OPTIONS_SEED:
@@ -356,13 +361,17 @@ static int options_allocate(struct bp_options *options, const struct bp_program 
     options->params = bp_allocate((params + 1) * sizeof *options->params, "options", error);
     options->param_given = bp_allocate(params + 1, "options", error);
     options->epochs = bp_allocate((trains + 1) * sizeof *options->epochs, "options", error);
-    options->epochs_given = bp_allocate(trains + 1, "options", error);
-    if (!options->data_paths || !options->params || !options->param_given || !options->epochs || !options->epochs_given)
+    options->steps = bp_allocate((trains + 1) * sizeof *options->steps, "options", error);
+    options->length_given = bp_allocate(trains + 1, "options", error);
+    if (!options->data_paths || !options->params || !options->param_given || !options->epochs || !options->steps ||
+        !options->length_given)
         return 0;
     for (size_t i = 0; i < params; i++)
         options->params[i] = program->params[i].value;
-    for (size_t i = 0; i < trains; i++)
+    for (size_t i = 0; i < trains; i++) {
         options->epochs[i] = program->trains[i].epochs;
+        options->steps[i] = program->trains[i].steps;
+    }
     return 1;
 }
 
@@ -407,7 +416,8 @@ void bp_options_free(struct bp_options *options) {
     free(options->params);
     free(options->param_given);
     free(options->epochs);
-    free(options->epochs_given);
+    free(options->steps);
+    free(options->length_given);
     memset(options, 0, sizeof *options);
 }
 

@@ -280,8 +280,8 @@ struct bp_options { /* options.c */
     const char **data_paths; /* [data_count] --data, else NULL */
     double *params;          /* [param_count] */
     uint8_t *param_given;    /* [param_count] */
-    int64_t *epochs;         /* [train_count], as compiled unless --epochs */
-    uint8_t *epochs_given;   /* [train_count] */
+    int64_t *epochs, *steps; /* [train_count], as compiled unless --epochs or --steps; one of the two is 0 */
+    uint8_t *length_given;   /* [train_count] of this phase by its name */
 };
 /* argv as main has it. 0: the command was wrong (exit 2). Free even after a failure. */
 int bp_options_read(struct bp_options *options, const struct bp_program *program, int argc, char **argv,

@@ -140,7 +140,7 @@ static int train_prepare(struct train_run *run, struct bp_error *error) {
 
 static int train_begin(struct train_run *run, int resumed, struct bp_error *error) {
     int64_t batches = (run->row_count + run->train->batch_size - 1) / run->train->batch_size;
-    run->steps = run->epochs > 0 ? run->epochs * batches : run->train->steps;
+    run->steps = run->epochs > 0 ? run->epochs * batches : run->steps;
     run->epochs = (run->steps + batches - 1) / batches;
     if (resumed && run->progress.epoch > run->epochs)
         return bp_fail(error, "the checkpoint has %lld epochs of '%s' done, this run would have %lld",
@@ -514,6 +514,7 @@ enum bp_outcome bp_train_run(struct bp_instance *instance, int32_t statement, st
     run.instance = instance;
     run.train = &instance->program->trains[index];
     run.epochs = instance->options->epochs[index];
+    run.steps = instance->options->steps[index];
     if (resumed) {
         run.progress = *resumed; /* ownership moves */
         memset(resumed, 0, sizeof *resumed);

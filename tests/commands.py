@@ -125,6 +125,6 @@ def in_order(programs):
 
 
 def examples():
-    """The folders of examples/ that hold programs with their rows (those of others come from a host)."""
-    have_rows = lambda folder: any(re.search(r"^\s*(file|rows|generate)\b", path.read_text(), re.MULTILINE) for path in folder.glob("*.bp"))
-    return [folder for folder in sorted((ROOT / "examples").iterdir()) if folder.is_dir() and have_rows(folder)]
+    """The folders of examples/ that hold programs which run alone (those beside a program in C get their rows from it)."""
+    alone = lambda folder: any(folder.glob("*.bp")) and not any(folder.glob("*.c"))
+    return [folder for folder in sorted((ROOT / "examples").iterdir()) if folder.is_dir() and alone(folder)]

@@ -12,10 +12,11 @@ import threading
 import time
 
 from commands import ROOT, TESTS, Skipped, copied, examples, expect, first_line
-from groups.agree import programs, weights
+from groups.agree import length, programs, weights
 
 WAYS = [(how, threads) for how in ("always", "auto") for threads in (1, 2, 3)]
-SETTINGS = ["--quiet", "--seed", "5", "--epochs", "6"]
+FEW = ["--quiet", "--seed", "5"]
+SETTINGS = [*FEW, "--epochs", "6"]
 IRIS = ROOT / "examples" / "iris"
 
 
@@ -33,16 +34,17 @@ def agrees(build, folder, source, earlier):
                           environment=home)
         loaded = {path.name for path in place.glob("*.safetensors")}
         build.compile(source.name, "program", cwd=place)
-        build.succeed(["./program", *SETTINGS, "--threads", "1"], cwd=place)
+        settings = [*FEW, *length(source, "6")]
+        build.succeed(["./program", *settings, "--threads", "1"], cwd=place)
         made = {path.name for path in place.glob("*.safetensors")} - loaded
         truth = weights(place, made)
         expect(truth, "no weights are saved")
         for how, threads in WAYS:
-            build.succeed([build.bpc, "run", "--verify", f"--threads={how}", source.name, "--", *SETTINGS, "--threads",
+            build.succeed([build.bpc, "run", "--verify", f"--threads={how}", source.name, "--", *settings, "--threads",
                            threads], cwd=place, environment=home)
             expect(weights(place, made) == truth, f"--threads={how} on {threads} gives other weights than the native program")
         build.succeed([build.bpc, "--backend=llvm", source.name, "-o", "linked"], cwd=place)
-        build.succeed(["./linked", *SETTINGS], cwd=place)
+        build.succeed(["./linked", *settings], cwd=place)
         expect(weights(place, made) == truth, "--backend=llvm gives other weights than the C compiler")
 
 

@@ -472,6 +472,19 @@ Test(program, any_number_of_threads_gives_the_same_bits) {
     cr_assert_neq(system("cmp -s line.safetensors one"), 0, "the seed changes nothing");
 }
 
+Test(program, is_as_long_in_steps_as_in_epochs) {
+    expect_run(0, "--epochs 3 --quiet");
+    rename("line.safetensors", "three");
+    expect_run(0, "--epochs 100 --steps 9"); /* three steps an epoch; the last to be said counts */
+    expect_in(output, "epoch 3/3  loss ");
+    expect_same_file("line.safetensors", "three");
+    expect_run(0, "--steps Line=9 --steps 2 --quiet");
+    expect_same_file("line.safetensors", "three");
+    expect_run(0, "--steps 8"); /* the last epoch is a part of one */
+    expect_in(output, "epoch 3/3  loss ");
+    cr_assert_neq(system("cmp -s line.safetensors three"), 0, "eight steps are as good as nine");
+}
+
 Test(program, stops_early_and_restores) {
     hook.scripted = 1;
     line_train.early_stopping = (struct bp_early_stopping){.metric = 0, .better = -1, .patience = 3};
@@ -786,6 +799,8 @@ Test(program, wrong_commands_exit_2) {
         {"--epochs", "--epochs needs [PHASE=]N"},
         {"--epochs 0", "--epochs needs a whole number from 1"},
         {"--epochs 3x", "not '3x'"},
+        {"--steps 0", "--steps needs a whole number from 1"},
+        {"--steps Lime=3", "unknown phase 'Lime'"},
         {"--epochs Lime=3", "unknown phase 'Lime', did you mean 'Line'?"},
         {"--seed -1", "--seed needs a whole number"},
         {"--seed 18446744073709551616", "--seed needs a whole number"},
