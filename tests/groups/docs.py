@@ -29,7 +29,7 @@ def is_done(build, place, text):
     needed = re.findall(r'^\s*file\s+"([^"]+)"', text, re.MULTILINE) + re.findall(r'\bfrom\s+"([^"]+)"', text)
     saved = re.findall(r'\bto\s+"([^"]+)"', text)
     acts = re.search(r"^(train|finetune|evaluate|save)\b", text, re.MULTILINE)
-    has_rows = re.search(r"\b(file|rows|generate)\s", text)  # else a host gives them
+    has_rows = re.search(r"\b(file|rows|generate|step \{)\s", text)  # else a host gives them
     if acts and has_rows and all(name in saved or (place / name).exists() for name in needed):
         build.compile("program.bp", "program", "-O0", cwd=place)
         build.succeed(["./program", "--quiet", *(["--epochs", "2"] if "train" in text or "finetune" in text else [])], cwd=place)

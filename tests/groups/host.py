@@ -3,14 +3,19 @@ in the one file of C; it does what the program does, tells what goes wrong, and 
 import csv
 import functools
 import io
+import math
+import random
 import re
 import shutil
+import statistics
 import struct
 
 from commands import ROOT, TESTS, Skipped, copied, expect, first_line
+from groups import results
 from reference import safetensors
 
 PENDULUM = ROOT / "examples" / "pendulum"
+CARTPOLE = ROOT / "examples" / "cartpole"
 WAYS = ("llvm", "c", "one-file")
 WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Werror"]
 
@@ -59,6 +64,37 @@ def learns(build, way):
         shown = re.search(r"\$ \./host\n((?:    .*\n)+)", (PENDULUM / "README.md").read_text())
         printed = "".join(f"    {line}\n" for line in out.splitlines())
         expect(shown and shown[1] == printed, "README.md shows another table")
+
+
+def upright_for(tensors, draw):
+    """Steps of a game as the equations have it, the choices drawn from the checkpoint's chances."""
+    place, speed, angle, turning = (draw.uniform(-0.05, 0.05) for _ in range(4))
+    for step in range(200):
+        if abs(place) > 2.4 or abs(angle) > math.radians(12):
+            return step
+        hidden = results.layer(tensors, "h", [place, speed, angle, turning], math.tanh)
+        left, right = results.layer(tensors, "logits", hidden)
+        force = 10 if draw.random() < results.sigmoid(right - left) else -10
+        pull = (force + 0.05 * turning**2 * math.sin(angle)) / 1.1
+        turn = (9.8 * math.sin(angle) - math.cos(angle) * pull) / (0.5 * (4 / 3 - 0.1 * math.cos(angle) ** 2 / 1.1))
+        move = pull - 0.05 * turn * math.cos(angle) / 1.1
+        place, speed, angle, turning = place + 0.02 * speed, speed + 0.02 * move, angle + 0.02 * turning, turning + 0.02 * turn
+    return 200
+
+
+def balances(build, way):
+    """Cart-pole: the usual 195 of 200 steps on average of a hundred games, the same games whoever made the code; and so in
+    games that are played here, with the weights that it saves."""
+    needs(build, way)
+    with copied(CARTPOLE) as place:
+        make_host(build, way, place, "cartpole")
+        out = build.succeed(["./host"], cwd=place).out
+        expect(out.endswith("\nsolved\n") and float(out.split()[-2]) >= 195, f"it ends with {out.splitlines()[-2:]}")
+        shown = re.search(r"\$ \./host\n((?:    .*\n)+)", (CARTPOLE / "README.md").read_text())
+        expect(shown and shown[1] == "".join(f"    {line}\n" for line in out.splitlines()), "README.md shows other games")
+        tensors, draw = safetensors.read(place / "cartpole.safetensors")[0], random.Random(1)
+        mean = statistics.mean(upright_for(tensors, draw) for _ in range(50))
+        expect(mean >= 190, f"in games played here the pole stays upright for {mean} steps")
 
 
 def no_race(build, way):
@@ -147,6 +183,7 @@ def names(build):
 def tests(build):
     for way in WAYS:
         yield f"pendulum-{way}", functools.partial(learns, build, way)
+        yield f"cartpole-{way}", functools.partial(balances, build, way)
         yield f"as-the-program-{way}", functools.partial(as_the_program, build, way)
         yield f"frozen-{way}", functools.partial(as_the_program, build, way, "    freeze     fc1\n")
         yield f"failures-{way}", functools.partial(tells_what_is_wrong, build, way)

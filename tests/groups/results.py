@@ -3,6 +3,8 @@ What a network gives is computed here once more, in Python, from the checkpoint 
 import functools
 import itertools
 import math
+import random
+import statistics
 
 from commands import ROOT, copied, expect
 from groups.train import of_kind, train
@@ -74,8 +76,46 @@ def spirals_are_told_apart(build):
             expect((out > 0) == (arm == 1), f"point {i} of arm {arm} is told wrong ({out:.2f})")
 
 
+# ---- Steps of one's own ---------------------------------------------------------------------------------------------
+
+
+def heat_flows(build):
+    """The equation's solution, exp(-pi^2 t) sin(pi x), from the checkpoint, for three seeds."""
+    with copied(EXAMPLES / "heat") as place:
+        for seed in range(3):
+            (score,) = of_kind(train(build, place, "heat.bp", "--seed", seed), "evaluate")
+            tensors, _ = safetensors.read(place / "heat.safetensors")
+            squares = []
+            for x, t in itertools.product([i / 10 for i in range(11)], [0.03 * i for i in range(11)]):
+                (u,) = layer(tensors, "u", layer(tensors, "b", layer(tensors, "a", [x, t], math.tanh), math.tanh))
+                squares.append((u - math.exp(-math.pi**2 * t) * math.sin(math.pi * x)) ** 2)
+            rmse = statistics.mean(squares) ** 0.5
+            expect(rmse < 0.003 and score["rmse"] < 0.003 and score["max_error"] < 0.015, f"seed {seed}: wrong by {rmse}, and by {score}")
+
+
+def points_are_made(build, program):
+    """1,000 points by Python's random numbers through the generator: how many lie within three deviations of a place (of the
+    true ones 1 - exp(-9 / 2) = 98.9 %), and how many at each (125 are due)."""
+    with copied(EXAMPLES / "gan") as place:
+        train(build, place, f"{program}.bp")
+        tensors, _ = safetensors.read(place / f"{program}.safetensors")
+        draw, relu = random.Random(1), lambda value: max(value, 0)
+        places = [(math.cos(2 * math.pi * k / 8), math.sin(2 * math.pi * k / 8)) for k in range(8)]
+        counts = [0] * 8
+        for _ in range(1000):
+            z = [draw.gauss(0, 1) for _ in range(8)]
+            point = layer(tensors, "G.point", layer(tensors, "G.b", layer(tensors, "G.a", z, relu), relu))
+            distance, nearest = min((math.dist(point, place), k) for k, place in enumerate(places))
+            counts[nearest] += distance < 3 * 0.05
+        expect(sum(counts) >= 880, f"only {sum(counts)} of 1,000 points lie where they should")
+        expect(min(counts) >= 60, f"the places get {counts}")
+
+
 def tests(build):
     for name, function in (
         ("symmetry", symmetry_is_seen), ("encoder", codes_are_found), ("spirals", spirals_are_told_apart),
+        ("heat", heat_flows),
     ):
         yield name, functools.partial(function, build)
+    for program in ("ring", "wgan"):
+        yield program, functools.partial(points_are_made, build, program)
