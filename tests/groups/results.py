@@ -13,6 +13,11 @@ from reference import safetensors
 EXAMPLES = ROOT / "examples"
 
 
+def trained(build, place, source, *options):
+    """On one thread, since threads that wait for each other are slow where tests share the cores."""
+    return train(build, place, source, "--threads", 1, *options)
+
+
 def sigmoid(x):
     return 1 / (1 + math.exp(-x))
 
@@ -31,7 +36,7 @@ def symmetry_is_seen(build):
     """After the paper's 1,425 sweeps all 64 patterns are right, and the weights are those of its figure: on either side of
     the middle equal with opposite signs, on one side as 1 to 2 to 4, in both units."""
     with copied(EXAMPLES / "rumelhart") as place:
-        events = train(build, place, "symmetry.bp")
+        events = trained(build, place, "symmetry.bp")
         expect(len(of_kind(events, "epoch")) == 1425 and of_kind(events, "evaluate")[0]["right"] == 1, "not every pattern is right")
         tensors, _ = safetensors.read(place / "symmetry.safetensors")
         for bits in itertools.product((0, 1), repeat=6):
@@ -49,7 +54,7 @@ def codes_are_found(build):
     """8-3-8: every pattern comes back, through a code of its own, from five first values of five."""
     with copied(EXAMPLES / "rumelhart") as place:
         for seed in range(5):
-            train(build, place, "encoder.bp", "--seed", seed)
+            trained(build, place, "encoder.bp", "--seed", seed)
             tensors, _ = safetensors.read(place / "encoder.safetensors")
             codes = []
             for i in range(8):
@@ -63,7 +68,7 @@ def codes_are_found(build):
 def spirals_are_told_apart(build):
     """The paper's 194 points through its 138 weights, in a third of its sweeps."""
     with copied(EXAMPLES / "spirals") as place:
-        epochs = of_kind(train(build, place, "spirals.bp"), "epoch")
+        epochs = of_kind(trained(build, place, "spirals.bp"), "epoch")
         expect(len(epochs) == 7000 and any(epoch["accuracy"] == 1 for epoch in epochs), "no epoch tells all points right")
         tensors, _ = safetensors.read(place / "spirals.safetensors")
         expect(sum(len(values) for _, values in tensors.values()) == 138, "there are not 138 weights")
@@ -76,6 +81,56 @@ def spirals_are_told_apart(build):
             expect((out > 0) == (arm == 1), f"point {i} of arm {arm} is told wrong ({out:.2f})")
 
 
+# ---- Pictures ---------------------------------------------------------------------------------------------------------
+# As tests/reference/pictures.py prints it of PyTorch: the least error of three splits, and the greatest two.
+COMPONENTS, DENOISED, BOUND = 0.0154, 0.0227, 46.69
+
+
+def scores(events):
+    return {event["model"]: next(value for key, value in event.items() if key.endswith("accuracy")) for event in of_kind(events, "evaluate")}
+
+
+def pictures_come_back(build):
+    """Through 16 numbers with less error than 16 principal components leave, the best that a linear map can do."""
+    with copied(EXAMPLES / "digits") as place:
+        (test,) = of_kind(trained(build, place, "autoencoder.bp"), "evaluate")
+        expect(test["rows"] == 240 and test["mse"] < COMPONENTS, f"the error is {test['mse']:.4f}, that of 16 components {COMPONENTS}")
+
+
+def noise_is_taken_off(build):
+    """Normal noise of 0.5 is 0.25 in the mean; what is left of it is what PyTorch's network leaves."""
+    with copied(EXAMPLES / "digits") as place:
+        last = of_kind(trained(build, place, "denoising.bp"), "epoch")[-1]
+        expect(abs(last["val_before"] - 0.25) < 0.005, f"the noise is {last['val_before']}")
+        expect(last["val_after"] < 1.1 * DENOISED, f"{last['val_after']:.4f} is left, PyTorch leaves {DENOISED}")
+
+
+def bound_is_reached(build):
+    """The variational bound of a picture, in nats, is PyTorch's, and no part of it has collapsed."""
+    with copied(EXAMPLES / "digits") as place:
+        last = of_kind(trained(build, place, "vae.bp"), "epoch")[-1]
+        expect(last["val_bound"] < 1.03 * BOUND, f"the bound is {last['val_bound']:.2f}, PyTorch's {BOUND}")
+        expect(abs(last["val_reconstruction"] + last["val_kl"] - last["val_bound"]) < 1e-3, f"the parts do not add up: {last}")
+        expect(last["val_kl"] > 3, f"the code says {last['val_kl']:.2f} nats of a picture")
+
+
+def pretraining_helps(build):
+    """Three layers of sigmoids that learn nothing at once learn after each has learned to give back what it sees."""
+    with copied(EXAMPLES / "digits") as place:
+        for seed in range(2):
+            after = scores(trained(build, place, "pretraining.bp", "--seed", seed))["Net"]
+            without = scores(trained(build, place, "pretraining.bp", "--seed", seed, "--phase", "fine"))["Net"]
+            expect(after >= 0.87 and without < 0.2, f"seed {seed}: {after:.3f} right with pre-training, {without:.3f} without")
+
+
+def teacher_helps(build):
+    with copied(EXAMPLES / "digits") as place:
+        for seed in range(3):
+            right = scores(trained(build, place, "distillation.bp", "--seed", seed))
+            expect(right["Teacher"] >= 0.94, f"seed {seed}: the teacher tells {right['Teacher']:.3f} right")
+            expect(right["Student"] >= right["Alone"] + 0.05, f"seed {seed}: {right}")
+
+
 # ---- Steps of one's own ---------------------------------------------------------------------------------------------
 
 
@@ -83,7 +138,7 @@ def heat_flows(build):
     """The equation's solution, exp(-pi^2 t) sin(pi x), from the checkpoint, for three seeds."""
     with copied(EXAMPLES / "heat") as place:
         for seed in range(3):
-            (score,) = of_kind(train(build, place, "heat.bp", "--seed", seed), "evaluate")
+            (score,) = of_kind(trained(build, place, "heat.bp", "--seed", seed), "evaluate")
             tensors, _ = safetensors.read(place / "heat.safetensors")
             squares = []
             for x, t in itertools.product([i / 10 for i in range(11)], [0.03 * i for i in range(11)]):
@@ -97,7 +152,7 @@ def points_are_made(build, program):
     """1,000 points by Python's random numbers through the generator: how many lie within three deviations of a place (of the
     true ones 1 - exp(-9 / 2) = 98.9 %), and how many at each (125 are due)."""
     with copied(EXAMPLES / "gan") as place:
-        train(build, place, f"{program}.bp")
+        trained(build, place, f"{program}.bp")
         tensors, _ = safetensors.read(place / f"{program}.safetensors")
         draw, relu = random.Random(1), lambda value: max(value, 0)
         places = [(math.cos(2 * math.pi * k / 8), math.sin(2 * math.pi * k / 8)) for k in range(8)]
@@ -114,7 +169,8 @@ def points_are_made(build, program):
 def tests(build):
     for name, function in (
         ("symmetry", symmetry_is_seen), ("encoder", codes_are_found), ("spirals", spirals_are_told_apart),
-        ("heat", heat_flows),
+        ("heat", heat_flows), ("autoencoder", pictures_come_back), ("denoising", noise_is_taken_off), ("vae", bound_is_reached),
+        ("pretraining", pretraining_helps), ("distillation", teacher_helps),
     ):
         yield name, functools.partial(function, build)
     for program in ("ring", "wgan"):

@@ -132,7 +132,50 @@ class Twice:
         return loss.item()
 
 
-CASES = {"gan": Gan(), "penalty": Penalty(), "residual": Residual(), "twice": Twice()}
+class Variational:
+    """Kingma & Welling, Auto-encoding variational Bayes, 2014: the code's deviation is a column."""
+    models = {"E": (REAL, 6, 2 * NOISE), "D": (NOISE, 5, REAL)}
+    loss = "bound"
+    step = ["code = E(x)",
+            "mu = code[0..2]",
+            "logvar = code[3..5]",
+            "wrong = 0.5 * sum((D(mu + z * exp(logvar / 2)) - x)^2)",
+            "kl = -0.5 * sum(1 + logvar - mu^2 - exp(logvar))",
+            "bound = wrong + kl",
+            "update E, D with adam(0.01) minimizing bound"]
+    log = ["wrong", "kl"]
+
+    def optimizers(self, m):
+        return (torch.optim.Adam([*m["E"].parameters(), *m["D"].parameters()], 0.01),)
+
+    def run(self, m, optimizers, x, z, e, number):
+        mu, logvar = m["E"](x).chunk(2, 1)
+        wrong = 0.5 * (m["D"](mu + z * (logvar / 2).exp()) - x).pow(2).sum(1)
+        loss = (wrong - 0.5 * (1 + logvar - mu**2 - logvar.exp()).sum(1)).mean()
+        apply(optimizers[0], loss)
+        return loss.item()
+
+
+class Distillation:
+    """Hinton, Vinyals & Dean, Distilling the knowledge in a neural network, 2015, at a temperature of 2."""
+    models = {"S": (REAL, 6, 3), "T": (REAL, 5, 3)}
+    loss = "imitation"
+    step = ["soft = softmax(detach(T(x)) / 2)",
+            "imitation = 4 * cross_entropy(S(x) / 2, soft)",
+            "update S with adamw(0.01) minimizing imitation"]
+    log = ["imitation"]
+
+    def optimizers(self, m):
+        return (torch.optim.AdamW(m["S"].parameters(), 0.01, weight_decay=0.01),)
+
+    def run(self, m, optimizers, x, z, e, number):
+        loss = 4 * F.cross_entropy(m["S"](x) / 2, torch.softmax(m["T"](x).detach() / 2, 1))
+        apply(optimizers[0], loss)
+        return loss.item()
+
+
+CASES = {"gan": Gan(), "penalty": Penalty(), "residual": Residual(), "twice": Twice(), "variational": Variational(),
+         "distillation": Distillation()}
 
 
 def start(case):
