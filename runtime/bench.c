@@ -233,6 +233,7 @@ static enum bp_outcome bench_train(struct bp_instance *instance, struct bp_error
         scalars[BP_SCALAR_STEPS] = (double)(BENCH_WARM + BENCH_REPEATS * instance->options->bench);
         scalars[BP_SCALAR_STEPS_PER_EPOCH] = scalars[BP_SCALAR_STEPS];
         scalars[BP_SCALAR_ROWS] = (double)train->batch_size;
+        scalars[BP_SCALAR_PLATEAU] = train->plateau.start;
         bp_class_weights_set(instance, train, NULL, 0);
         bp_call(instance, &train->start);
         outcome = bench_keep(instance, train, &table, order, &kept, error);

@@ -217,6 +217,7 @@ static enum bp_outcome check_phase(struct bp_instance *instance, const struct bp
     double *scalars = bp_scalars(instance);
     scalars[BP_SCALAR_STEPS] = scalars[BP_SCALAR_STEPS_PER_EPOCH] = 1;
     scalars[BP_SCALAR_ROWS] = (double)rows;
+    scalars[BP_SCALAR_PLATEAU] = train->plateau.start;
     check_head(&run);
     run.sweep.instance = instance;
     run.sweep.memory = run.memory;

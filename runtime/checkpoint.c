@@ -60,6 +60,13 @@ static void checkpoint_describe(struct bp_instance *instance, const struct bp_pr
     bp_text_printf(json, ",\"stopped\":%s,\"waited\":%lld,\"best_epoch\":%lld,\"best_value\":",
                    progress->stopped ? "true" : "false", (long long)progress->waited, (long long)progress->best_epoch);
     checkpoint_double(json, progress->best_value);
+    if (train->plateau.start > 0) {
+        bp_text_printf(json, ",\"bad\":%lld,\"cooling\":%lld,\"rate\":", (long long)progress->plateau.bad,
+                       (long long)progress->plateau.cooling);
+        checkpoint_double(json, progress->plateau.rate);
+        bp_text_printf(json, ",\"plateau_best\":");
+        checkpoint_double(json, progress->plateau.best);
+    }
     bp_text_printf(json, ",\"totals\":[");
     for (int32_t i = 0; i < progress->sum_count; i++) {
         bp_text_add(json, ",", i > 0 ? 1 : 0);
@@ -315,6 +322,12 @@ static void checkpoint_progress(struct checkpoint_reader *reader, struct bp_prog
     progress->waited = checkpoint_integer(reader, "waited");
     progress->best_epoch = checkpoint_integer(reader, "best_epoch");
     progress->best_value = checkpoint_read_double(reader, bp_json_get(reader->json, "best_value"));
+    if (reader->instance->program->trains[progress->train].plateau.start > 0) {
+        progress->plateau.bad = checkpoint_integer(reader, "bad");
+        progress->plateau.cooling = checkpoint_integer(reader, "cooling");
+        progress->plateau.rate = checkpoint_read_double(reader, bp_json_get(reader->json, "rate"));
+        progress->plateau.best = checkpoint_read_double(reader, bp_json_get(reader->json, "plateau_best"));
+    }
     progress->stopped = stopped && stopped->kind == BP_JSON_TRUE;
     if (progress->batch > progress->batches)
         reader->damaged = 1;

@@ -424,6 +424,7 @@ static void host_scalars(struct bp_host *host, const struct host_phase *phase) {
     static const double endless = 9007199254740992; /* 2^53 */
     double *scalars = bp_scalars(&host->instance);
     scalars[BP_SCALAR_STEP] = (double)phase->steps;
+    scalars[BP_SCALAR_PLATEAU] = host->instance.program->trains[phase - host->phases].plateau.start;
     scalars[BP_SCALAR_EPOCH] = phase->planned ? (double)(phase->steps / (uint64_t)phase->planned_epoch) : 0;
     scalars[BP_SCALAR_STEPS] = phase->planned ? (double)phase->planned : endless;
     scalars[BP_SCALAR_STEPS_PER_EPOCH] = phase->planned ? (double)phase->planned_epoch : endless;

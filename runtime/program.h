@@ -54,6 +54,7 @@ enum bp_scalar {
     BP_SCALAR_STEPS,           /* updates that the whole phase will do */
     BP_SCALAR_STEPS_PER_EPOCH, /* updates in one epoch */
     BP_SCALAR_ROWS,            /* rows in this batch; in a finish function: rows measured */
+    BP_SCALAR_PLATEAU,         /* what reduce_on_plateau gives in this phase */
     BP_SCALAR_COUNT            /* then the values of `param`, then each data set's fitted values */
 };
 
@@ -308,6 +309,13 @@ struct bp_prefix {
     double flops_per_row;
 };
 
+struct bp_plateau { /* reduce_on_plateau */
+    double start;  /* the first rate; 0: the phase has none */
+    int32_t metric, from_training, better; /* as in bp_early_stopping */
+    double factor, threshold, least;
+    int64_t patience, cooldown; /* epochs */
+};
+
 struct bp_early_stopping {
     int32_t metric;   /* index among the metrics of `validation` (or of `training` where from_training), -1: none */
     int32_t from_training;
@@ -340,6 +348,7 @@ struct bp_train {
     int64_t batch_size;
     int32_t shuffle; /* 1: a new order each epoch */
     struct bp_early_stopping early_stopping;
+    struct bp_plateau plateau;
     const char *checkpoint; /* --resume's file, NULL: none is written */
     int64_t checkpoint_every; /* epochs */
     const struct bp_class_weights *class_weights; /* `class_weight balanced` */

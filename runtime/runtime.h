@@ -458,6 +458,14 @@ int bp_measure_run(struct bp_instance *instance, const struct bp_measure *measur
                    int64_t rows, double *values, struct bp_error *error);
 
 /* Where a training phase stands; what a checkpoint keeps besides tensors. */
+/* plateau.c */
+struct bp_plateau_state {
+    double rate, best;
+    int64_t bad, cooling; /* epochs without a better value; epochs in which none counts */
+};
+void bp_plateau_start(const struct bp_plateau *plateau, struct bp_plateau_state *state);
+void bp_plateau_step(const struct bp_plateau *plateau, struct bp_plateau_state *state, double value);
+
 struct bp_progress {
     int32_t statement, train;
     int64_t epoch, batch; /* finished epochs; finished batches of the next one */
@@ -468,6 +476,7 @@ struct bp_progress {
     int64_t best_epoch; /* from 1; 0: none yet */
     double best_value;
     int64_t waited; /* epochs without improvement */
+    struct bp_plateau_state plateau;
     struct bp_best best; /* values of the phase's trainable tensors at the best epoch */
 };
 int64_t bp_train_values(const struct bp_program *program,

@@ -45,6 +45,7 @@ int bp_progress_start(struct bp_progress *progress, const struct bp_program *pro
     progress->train = program->statements[statement].index;
     const struct bp_train *train = &program->trains[progress->train];
     progress->sum_count = train->training.passes[0].sum_count;
+    bp_plateau_start(&train->plateau, &progress->plateau);
     progress->totals = bp_allocate(((size_t)progress->sum_count + 1) * sizeof(double), "sums", error);
     if (progress->totals &&
         (train->early_stopping.metric < 0 ||
@@ -102,6 +103,7 @@ static void train_scalars(struct train_run *run) {
     int64_t batches = run->progress.batches;
     scalars[BP_SCALAR_STEP] = (double)(run->progress.epoch * batches + run->progress.batch);
     scalars[BP_SCALAR_EPOCH] = (double)run->progress.epoch;
+    scalars[BP_SCALAR_PLATEAU] = run->progress.plateau.rate;
     scalars[BP_SCALAR_STEPS] = (double)run->steps;
     scalars[BP_SCALAR_STEPS_PER_EPOCH] = (double)batches;
     scalars[BP_SCALAR_ROWS] =
@@ -324,6 +326,21 @@ static const struct bp_measure *train_monitored(const struct bp_train *train) {
     return train->early_stopping.from_training ? &train->training : &train->validation;
 }
 
+/* What the epoch measured: one number. */
+static double train_measured(const struct train_run *run, int from_training, int32_t metric) {
+    const struct bp_measure *measure = from_training ? &run->train->training : &run->train->validation;
+    const double *values = from_training ? run->training : run->validation;
+    for (int32_t i = 0; i < metric; i++)
+        values += (int64_t)measure->metrics[i].rows * measure->metrics[i].columns;
+    return *values;
+}
+
+static void train_plateau(struct train_run *run) {
+    const struct bp_plateau *plateau = &run->train->plateau;
+    if (plateau->start > 0)
+        bp_plateau_step(plateau, &run->progress.plateau, train_measured(run, plateau->from_training, plateau->metric));
+}
+
 static void train_monitored_name(const struct bp_train *train, char name[128]) {
     snprintf(name, 128, "%s%s", train->early_stopping.from_training ? "" : "val_",
              train_monitored(train)->metrics[train->early_stopping.metric].name);
@@ -333,16 +350,13 @@ static void train_monitored_name(const struct bp_train *train, char name[128]) {
    (from 0) are not looked at. A NaN is never better. */
 static int train_early_stopping(struct train_run *run, struct bp_error *error) {
     const struct bp_early_stopping *early = &run->train->early_stopping;
-    const struct bp_measure *measure = train_monitored(run->train);
-    const double *values = early->from_training ? run->training : run->validation;
     struct bp_progress *progress = &run->progress;
     if (early->metric < 0 || progress->epoch - 1 < early->start_from_epoch)
         return 1;
-    for (int32_t i = 0; i < early->metric; i++)
-        values += (int64_t)measure->metrics[i].rows * measure->metrics[i].columns;
-    double gain = early->better > 0 ? *values - progress->best_value : progress->best_value - *values;
-    if (!isnan(*values) && (progress->best_epoch == 0 || gain > early->min_delta)) {
-        progress->best_value = *values;
+    double value = train_measured(run, early->from_training, early->metric);
+    double gain = early->better > 0 ? value - progress->best_value : progress->best_value - value;
+    if (!isnan(value) && (progress->best_epoch == 0 || gain > early->min_delta)) {
+        progress->best_value = value;
         progress->best_epoch = progress->epoch;
         progress->waited = 0;
         return train_copy_best(run, 0, error);
@@ -494,6 +508,7 @@ static enum bp_outcome train_epochs(struct train_run *run, struct bp_error *erro
             train_tell_stop(run, "not_finite", error->text, &ignored);
             return outcome;
         }
+        train_plateau(run);
         if (!train_early_stopping(run, error) || !train_tell(run, error))
             return BP_FAILED;
         int last = progress->epoch == run->epochs || progress->stopped;

@@ -499,6 +499,23 @@ static void write_trace_point(Writer *w, const struct bp_trace_point *point) {
     close_brace(w);
 }
 
+static void put_plateau(Writer *w, const struct bp_plateau *plateau) {
+    if (plateau->start == 0)
+        return;
+    field(w, "plateau");
+    open_brace(w, true);
+    put_real(w, "start", plateau->start);
+    put_integer(w, "metric", plateau->metric);
+    put_integer(w, "from_training", plateau->from_training);
+    put_integer(w, "better", plateau->better);
+    put_real(w, "factor", plateau->factor);
+    put_real(w, "threshold", plateau->threshold);
+    put_real(w, "least", plateau->least);
+    put_integer(w, "patience", plateau->patience);
+    put_integer(w, "cooldown", plateau->cooldown);
+    close_brace(w);
+}
+
 static void put_early_stopping(Writer *w, const struct bp_early_stopping *stopping) {
     field(w, "early_stopping");
     open_brace(w, true);
@@ -544,6 +561,7 @@ static void write_train(Writer *w, const struct bp_train *train) {
     put_integer(w, "batch_size", train->batch_size);
     put_integer(w, "shuffle", train->shuffle);
     put_early_stopping(w, &train->early_stopping);
+    put_plateau(w, &train->plateau);
     put_string(w, "checkpoint", train->checkpoint);
     put_integer(w, "checkpoint_every", train->checkpoint_every);
     PUT_LIST(w, "class_weights", bp_class_weights, train->class_weights, train->class_weight_count, true,

@@ -455,6 +455,75 @@ static Term apply_fan_out(Build *build, Term *args, int count, BoundOption *opti
     return no_options(build, "fan_out", options, option_count) ? fan(build, "fan_out", 0, span) : NOTHING;
 }
 
+/* Which of the words of an option; -1 after an error. */
+static int word_among(Build *build, const Term *term, const char *option, const char *const *words) {
+    for (int i = 0; words[i]; i++)
+        if (term->kind == TERM_SYMBOL && !strcmp(term->name, words[i]))
+            return i;
+    build_error(build, term->span, "'%s' is %s, %s or %s", option, words[0], words[1], words[2]);
+    return -1;
+}
+
+/* plateau_rate(start, factor, patience, threshold, cooldown, least, monitor, mode): a number that the program keeps and lowers
+   after epochs; of the prelude's reduce_on_plateau. */
+static Term apply_plateau_rate(Build *build, Term *args, int count, BoundOption *options, int option_count, Span span) {
+    static const char *const names[] = {"start", "factor", "patience", "threshold", "cooldown", "least"};
+    static const char *const modes[] = {"auto", "min", "max", NULL};
+    double numbers[6];
+    (void)count;
+    if (!no_options(build, "plateau_rate", options, option_count))
+        return NOTHING;
+    if (!build->schedules || !build->train)
+        return build_error(build, span,
+                           "'reduce_on_plateau' is an option of an optimizer: adam(lr = reduce_on_plateau(1e-3))");
+    if (build->train->plan->step)
+        return build_error(build, span, "'reduce_on_plateau' in a step is not there yet");
+    for (int i = 0; i < 6; i++) {
+        Node *node = term_number(build, &args[i]);
+        if (!node)
+            return NOTHING;
+        bool whole = i == 2 || i == 4, share = i == 1;
+        if (node->op != OP_CONSTANT || !(node->number >= 0) || isinf(node->number) || (i == 0 && node->number <= 0) ||
+            (share && node->number >= 1) || (whole && node->number != floor(node->number)))
+            return build_error(build, args[i].span, "'%s' of 'reduce_on_plateau' is a %s that is known when compiling",
+                               names[i],
+                               whole    ? "whole number"
+                               : share  ? "number from 0 to below 1"
+                               : i == 0 ? "number above 0"
+                                        : "number of at least 0");
+        numbers[i] = node->number;
+    }
+    int mode = word_among(build, &args[7], "mode", modes);
+    if (mode < 0)
+        return NOTHING;
+    if (args[6].kind != TERM_SYMBOL)
+        return build_error(build, args[6].span, "'monitor' is what is measured in every epoch: monitor = val_loss");
+    GraphTrain *train = build->train;
+    struct bp_plateau plateau = {.start = numbers[0],
+                                 .factor = numbers[1],
+                                 .patience = (int64_t)numbers[2],
+                                 .threshold = numbers[3],
+                                 .cooldown = (int64_t)numbers[4],
+                                 .least = numbers[5]};
+    int better = mode == 0 ? 0 : mode == 1 ? -1 : 1;
+    struct bp_plateau *there = &train->plateau;
+    bool same = there->start == plateau.start && there->factor == plateau.factor && there->least == plateau.least &&
+                there->patience == plateau.patience && there->threshold == plateau.threshold &&
+                there->cooldown == plateau.cooldown && train->plateau_monitor == args[6].name &&
+                train->plateau_better == better;
+    if (there->start > 0 && !same) {
+        build_error(build, span,
+                    "a phase has one 'reduce_on_plateau': give all its optimizers the same, times a number");
+        build_note(build, train->plateau_span, "the other stands here");
+        return NOTHING;
+    }
+    train->plateau = plateau;
+    train->plateau_monitor = args[6].name;
+    train->plateau_better = better;
+    train->plateau_span = build->user;
+    return term_node(node_scalar(build->graph, BP_SCALAR_PLATEAU, name_of("plateau")), span);
+}
+
 /* made_orthogonal(gain): draws that the program makes orthogonal before it trains. */
 static Term apply_made_orthogonal(Build *build, Term *args, int count, BoundOption *options, int option_count,
                                   Span span) {
@@ -508,6 +577,7 @@ static const Builtin builtins[] = {
     {"grad", 2, 2, apply_grad, NULL, OP_COUNT},
     {"uniform", 2, 2, apply_uniform, NULL, OP_COUNT},
     {"normal", 2, 2, apply_normal, NULL, OP_COUNT},
+    {"plateau_rate", 8, 8, apply_plateau_rate, NULL, OP_COUNT},
     {"made_orthogonal", 1, 1, apply_made_orthogonal, NULL, OP_COUNT},
     {"fan_in", 0, 0, apply_fan_in, NULL, OP_COUNT},
     {"fan_out", 0, 0, apply_fan_out, NULL, OP_COUNT},

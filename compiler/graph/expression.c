@@ -127,7 +127,7 @@ static Term build_matmul(Build *build, Term left, Term right, Span span) {
 
 /* Names that the language has and this compiler does not yet. */
 static bool is_to_come(Name name) {
-    static const char *const names[] = {"grad", "linspace", "reduce_on_plateau"};
+    static const char *const names[] = {"grad", "linspace"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!strcmp(names[i], name))
             return true;

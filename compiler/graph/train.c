@@ -413,41 +413,57 @@ static int metric_named(const GraphMeasure *measure, const char *name) {
     return -1;
 }
 
-void find_monitor(Build *build, GraphTrain *train) {
-    const TrainPlan *plan = train->plan;
-    train->monitor = -1;
-    if (!plan->early_stopping)
-        return;
-    bool validation = !strncmp(plan->monitor, "val_", 4);
+/* What a phase is to watch: "val_loss". False after an error; `what` it is watched for. */
+static bool find_measured(Build *build, const GraphTrain *train, Name name, const char *what, Span span, int *better,
+                          int *metric_index, bool *from_training) {
+    bool validation = !strncmp(name, "val_", 4);
     const GraphMeasure *measure = validation ? &train->validation : &train->training;
     if (validation && !train->validation.passes.count) {
-        build_error(build, plan->monitor_span, "'%s' has no validation part: add `validation = 0.1` to its split",
-                    plan->data->name);
-        return;
+        build_error(build, span, "'%s' has no validation part: add `validation = 0.1` to its split",
+                    train->plan->data->name);
+        return false;
     }
-    train->monitor = metric_named(measure, plan->monitor + (validation ? 4 : 0));
-    train->monitor_training = !validation;
-    if (train->monitor < 0) {
+    *metric_index = metric_named(measure, name + (validation ? 4 : 0));
+    *from_training = !validation;
+    if (*metric_index < 0) {
         LIST(Name) names = {0};
         for (int i = 0; i < train->training.metrics.count; i++)
             *LIST_ADD(build->arena, &names) = train->training.metrics.at[i].name;
         for (int i = 0; i < train->validation.metrics.count; i++)
             *LIST_ADD(build->arena, &names) =
                 name_of(arena_printf(build->arena, "val_%s", train->validation.metrics.at[i].name));
-        Name near = nearest_name(plan->monitor, names.at, names.count);
-        build_error(build, plan->monitor_span, "'%s' is not measured: add it to 'metrics'%s%s%s", plan->monitor,
+        Name near = nearest_name(name, names.at, names.count);
+        build_error(build, span, "'%s' is not measured: add it to 'metrics'%s%s%s", name,
                     near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
-        return;
+        return false;
     }
-    const GraphMetric *metric = &measure->metrics.at[train->monitor];
+    const GraphMetric *metric = &measure->metrics.at[*metric_index];
     if (metric->rows * metric->columns != 1) {
-        build_error(build, plan->monitor_span, "'%s' is not one number: it cannot say when to stop", plan->monitor);
-        return;
+        build_error(build, span, "'%s' is not one number: it cannot say when to %s", name, what);
+        return false;
     }
-    train->monitor_better = plan->better ? plan->better : metric->better;
-    if (!train->monitor_better)
-        build_error(build, plan->monitor_span, "is a higher or a lower '%s' better? add `mode = max` or `mode = min`",
-                    plan->monitor);
+    *better = *better ? *better : metric->better;
+    if (!*better)
+        build_error(build, span, "is a higher or a lower '%s' better? add `mode = max` or `mode = min`", name);
+    return *better != 0;
+}
+
+void find_monitor(Build *build, GraphTrain *train) {
+    const TrainPlan *plan = train->plan;
+    train->monitor = -1;
+    train->monitor_better = plan->better;
+    if (plan->early_stopping)
+        find_measured(build, train, plan->monitor, "stop", plan->monitor_span, &train->monitor_better, &train->monitor,
+                      &train->monitor_training);
+    if (train->plateau.start == 0)
+        return;
+    int metric = 0;
+    bool from_training = false;
+    train->plateau.better = train->plateau_better;
+    find_measured(build, train, train->plateau_monitor, "reduce the rate", train->plateau_span, &train->plateau.better,
+                  &metric, &from_training);
+    train->plateau.metric = metric;
+    train->plateau.from_training = from_training;
 }
 
 /* ---- the statement ----------------------------------------------------------------------------------------------- */

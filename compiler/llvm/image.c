@@ -167,6 +167,7 @@ COUNTED(bp_train, class_weight_count)
 COUNTED(bp_train, check_count)
 static const Layout bp_class_weights_layout = {sizeof(struct bp_class_weights), NULL, 0};
 static const Layout bp_early_stopping_layout = {sizeof(struct bp_early_stopping), NULL, 0};
+static const Layout bp_plateau_layout = {sizeof(struct bp_plateau), NULL, 0};
 static const PointerField bp_train_fields[] = {STRING(bp_train, name),
                                                BYTES(bp_train, models, model_count),
                                                BYTES(bp_train, trainable, trainable_count),
@@ -176,6 +177,7 @@ static const PointerField bp_train_fields[] = {STRING(bp_train, name),
                                                INSIDE(bp_train, training, bp_measure),
                                                INSIDE(bp_train, validation, bp_measure),
                                                INSIDE(bp_train, early_stopping, bp_early_stopping),
+                                               INSIDE(bp_train, plateau, bp_plateau),
                                                STRING(bp_train, checkpoint),
                                                STRUCTS(bp_train, class_weights, bp_class_weights, class_weight_count),
                                                INSIDE(bp_train, trace, bp_function),

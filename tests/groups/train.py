@@ -7,6 +7,7 @@ import json
 import math
 import re
 import statistics
+import struct
 
 from commands import ROOT, TESTS, copied, examples, expect, in_order
 from reference import safetensors
@@ -581,6 +582,32 @@ def resumed_equals_unbroken(build):
         expect((place / "resumed.safetensors").read_bytes() == unbroken, "a resumed run differs from one never stopped")
 
 
+def rates_follow_the_plateau(build):
+    """reduce_on_plateau: the rate that the last epoch trained with is what its rule makes of the logged validation losses, also in
+    a resumed run and in memory. (That the rule is PyTorch's: unit/runtime_program.)"""
+    with copied(TESTS / "train", IRIS) as place:
+        read = lambda: safetensors.read(place / "plateau.safetensors")[0]
+        losses = [epoch["val_loss"] for epoch in of_kind(train(build, place, "plateau.bp"), "epoch")]
+        unbroken = read()
+        rate, best, bad, cooling, rates = 0.2, math.inf, 0, 0, []
+        for loss in losses:
+            rates.append(rate)
+            better = loss < best * (1 - 0.01)
+            best, bad = (loss, 0) if better else (best, bad + 1)
+            cooling, bad = (cooling - 1, 0) if cooling else (0, bad)
+            if bad > 1:
+                rate, cooling, bad = max(rate * 0.7, 0.002), 1, 0
+        expect(len(losses) == 40 and len(set(rates)) > 5, f"the rates are {rates}: the test says little")
+        expect(unbroken["rate"][1] == [struct.unpack("f", struct.pack("f", rates[-1]))[0]], f"the last rate is {unbroken['rate'][1]}, not {rates[-1]}")
+        train(build, place, "plateau.bp", "--epochs", 17)
+        expect(read() != unbroken, "17 epochs are as good as 40")
+        train(build, place, "plateau.bp", "--resume", "run.state", "--epochs", 40)
+        expect(read() == unbroken, "a resumed run differs from one never stopped")
+        (place / "plateau.safetensors").unlink()
+        build.succeed([build.bpc, "run", "plateau.bp", "--", "--quiet"], cwd=place)
+        expect(read() == unbroken, "bpc run differs")
+
+
 def gradients_are_right(build, folder, source, earlier):
     with copied(folder) as place:
         for program in earlier:
@@ -716,7 +743,7 @@ def tests(build):
         ("frozen-once", frozen_is_computed_once), ("frozen-lookups", frozen_lookups), ("frozen-statistics", frozen_statistics), ("frozen-explained", frozen_is_explained), ("tutorial", tutorial_learns),
         ("xor", xor_learns), ("penguins", penguins_learn), ("digits", digits_learn), ("folds", folds_add_up), ("augment", augmentation_is_what_it_says), ("areas", areas_are_the_predictions), ("predictions", predictions_are_the_checkpoints),
         ("one-row-as-many", one_row_as_many), ("anywhere", runs_anywhere), ("seeds", seeds_differ_in_weights_alone),
-        ("resume", resumed_equals_unbroken), ("bench", bench_says_json), ("describe", described_table_compiles), ("describe-arrays", described_arrays_compile), ("texts", texts_are_counted_by_hand),
+        ("resume", resumed_equals_unbroken), ("plateau", rates_follow_the_plateau), ("bench", bench_says_json), ("describe", described_table_compiles), ("describe-arrays", described_arrays_compile), ("texts", texts_are_counted_by_hand),
         ("stages", stages_print), ("fusion", fusion_is_explained), ("tune", tuned_is_the_same), ("widths", widths_fit), ("piped-rows", predicts_what_is_piped), ("odd-categories", tables_keep_their_form),
     ):
         yield name, functools.partial(function, build)

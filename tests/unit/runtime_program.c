@@ -13,10 +13,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "plateau_cases.h"
+
 /* ---- The line: y = W x + b, in memory as a compiler would plan it ------------------------------------------------ */
 enum {
     CAPACITY = 8,
-    AT_FITTED = 48,
+    AT_FITTED = (BP_SCALAR_COUNT + 1) * 8, /* behind the one param */
     AT_W = 128,
     AT_B = 192,
     AT_VW = 256,
@@ -949,4 +951,21 @@ Test(program, classes_are_told_by_name) {
     result.classes = other;
     expect_run(1, "predict --weights line.safetensors new.csv");
     expect_in(errors, "was trained with other classes of 'kind'");
+}
+
+/* ---- reduce_on_plateau ------------------------------------------------------------------------------------------- */
+
+/* PyTorch's rates, to the last bit. */
+Test(program, rates_fall_on_a_plateau_as_pytorchs) {
+    for (size_t i = 0; i < sizeof plateau_cases / sizeof *plateau_cases; i++) {
+        const struct plateau_case *at = &plateau_cases[i];
+        struct bp_plateau_state state;
+        bp_plateau_start(&at->plateau, &state);
+        cr_expect_eq(state.rate, at->plateau.start);
+        for (int epoch = 0; epoch < PLATEAU_EPOCHS; epoch++) {
+            bp_plateau_step(&at->plateau, &state, at->values[epoch]);
+            cr_expect_eq(state.rate, at->rates[epoch], "case %d, epoch %d: %.17g, not %.17g", (int)i, epoch + 1,
+                         state.rate, at->rates[epoch]);
+        }
+    }
 }
