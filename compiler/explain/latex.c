@@ -47,20 +47,14 @@ static void latex_escaped(Text *out, const char *text) {
 
 /* Words upright, one letter slanted. */
 static void latex_letter(Text *out, const char *letter) {
-    size_t primes = 0, length = strlen(letter);
     const size_t prime = strlen("′");
-    while (length > prime && !strcmp(letter + length - prime, "′")) {
-        length -= prime;
-        primes++;
-        break;
-    }
     Text bare = {0};
     text_add(&bare, letter);
     while (bare.length > prime && !strcmp(bare.at + bare.length - prime, "′")) {
         bare.length -= prime;
         bare.at[bare.length] = 0;
     }
-    primes = (strlen(letter) - bare.length) / prime;
+    size_t primes = (strlen(letter) - bare.length) / prime;
     const char *known = FIND(letters, bare.at);
     if (known) {
         text_add(out, known);

@@ -352,7 +352,6 @@ static Node *custom_value(Graph *graph, const Node *node, Node **args, int count
 }
 
 static Node *function_value(Graph *graph, const Math *x, Node **args) {
-    Node *one = node_constant(graph, 1);
     switch (x->op) {
     case OP_CUSTOM:
         for (int i = x->arg_count; i < x->node->arg_count - 1; i++)
@@ -381,7 +380,6 @@ static Node *function_value(Graph *graph, const Math *x, Node **args) {
     case OP_COUNT: { /* softmax */
         Node *u = node_op(graph, OP_SUBTRACT, args[0], node_max_of(graph, node_detach(graph, args[0]), AXIS_ALL), NULL);
         Node *e = node_op(graph, OP_EXP, u, NULL, NULL);
-        (void)one;
         return node_op(graph, OP_DIVIDE, e, node_sum(graph, e, AXIS_ALL), NULL);
     }
     default:
