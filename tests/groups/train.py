@@ -616,6 +616,24 @@ def gradients_are_right(build, folder, source, earlier):
         build.succeed(["./program", "--check-grad"], cwd=place)
 
 
+def wrong_grad_clauses_are_told(build):
+    """A grad clause is compared with finite differences by --check-grad: of two, the right one passes."""
+    program = """bpc 1
+def square(x) = x^2 grad x = SLOPE * d * x
+data d { columns x, y; rows [0, 1], [1, 3], [2, 5], [3, 2]; input x; target y }
+model Net(x) { fc1 = dense(x, 3, square); fc2 = dense(fc1, 1); return fc2 }
+train Net on d { loss mse; optimizer sgd(lr = 0.01); epochs 1 }
+"""
+    with copied() as place:
+        for name, slope in (("right", "2"), ("wrong", "3")):
+            (place / f"{name}.bp").write_text(program.replace("SLOPE", slope))
+            build.compile(f"{name}.bp", name, "-O1", cwd=place)
+        build.succeed(["./right", "--check-grad"], cwd=place)
+        outcome = build.run(["./wrong", "--check-grad"], cwd=place)
+        told = [line.split()[0] for line in outcome.out.splitlines() if line.endswith("WRONG")]
+        expect(outcome.code == 1 and told == ["fc1.weight", "fc1.bias"], f"code {outcome.code}, wrong are {told}")
+
+
 def bench_says_json(build):
     with copied(IRIS) as place:
         build.compile("iris.bp", "iris", cwd=place)
@@ -743,7 +761,7 @@ def tests(build):
         ("frozen-once", frozen_is_computed_once), ("frozen-lookups", frozen_lookups), ("frozen-statistics", frozen_statistics), ("frozen-explained", frozen_is_explained), ("tutorial", tutorial_learns),
         ("xor", xor_learns), ("penguins", penguins_learn), ("digits", digits_learn), ("folds", folds_add_up), ("augment", augmentation_is_what_it_says), ("areas", areas_are_the_predictions), ("predictions", predictions_are_the_checkpoints),
         ("one-row-as-many", one_row_as_many), ("anywhere", runs_anywhere), ("seeds", seeds_differ_in_weights_alone),
-        ("resume", resumed_equals_unbroken), ("plateau", rates_follow_the_plateau), ("bench", bench_says_json), ("describe", described_table_compiles), ("describe-arrays", described_arrays_compile), ("texts", texts_are_counted_by_hand),
+        ("resume", resumed_equals_unbroken), ("plateau", rates_follow_the_plateau), ("wrong-grad", wrong_grad_clauses_are_told), ("bench", bench_says_json), ("describe", described_table_compiles), ("describe-arrays", described_arrays_compile), ("texts", texts_are_counted_by_hand),
         ("stages", stages_print), ("fusion", fusion_is_explained), ("tune", tuned_is_the_same), ("widths", widths_fit), ("piped-rows", predicts_what_is_piped), ("odd-categories", tables_keep_their_form),
     ):
         yield name, functools.partial(function, build)
