@@ -24,11 +24,13 @@ static double seconds(void) {
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-/* Chains have names of their own, because an array of them might be kept in memory. */
+/* Chains have names of their own, because an array of them might be kept in memory, and beginnings that the compiler
+   cannot know to be the same, else it makes one of them. */
 #define DEFINE_CHAINS(NAME, LANES)                                                                                     \
     static void NAME(void) {                                                                                           \
-        LANES zero = {0}, b = zero + factor, c = zero + term, s0 = zero + first, s1 = s0, s2 = s0, s3 = s0, s4 = s0;   \
-        LANES s5 = s0, s6 = s0, s7 = s0, s8 = s0, s9 = s0, s10 = s0, s11 = s0;                                         \
+        LANES zero = {0}, b = zero + factor, c = zero + term, s0 = zero + first, s1 = zero + first, s2 = zero + first; \
+        LANES s3 = zero + first, s4 = zero + first, s5 = zero + first, s6 = zero + first, s7 = zero + first;           \
+        LANES s8 = zero + first, s9 = zero + first, s10 = zero + first, s11 = zero + first;                            \
         for (int round = 0; round < ROUNDS; round++) {                                                                 \
             s0 = s0 * b + c, s1 = s1 * b + c, s2 = s2 * b + c, s3 = s3 * b + c, s4 = s4 * b + c, s5 = s5 * b + c;      \
             s6 = s6 * b + c, s7 = s7 * b + c, s8 = s8 * b + c, s9 = s9 * b + c, s10 = s10 * b + c, s11 = s11 * b + c;  \
