@@ -177,7 +177,7 @@ bool is_schedule_name(Name name) {
 /* With gradients added up over several batches, a step is an update, which needs them all. */
 static Node *in_updates(Build *build, Node *batches, enum bp_scalar scalar) {
     int64_t together = build->train ? build->train->plan->accumulate : 1;
-    if (build->updated && build->every > 1)
+    if (build->every > 1)
         together = build->every;
     if (together <= 1 || scalar == BP_SCALAR_EPOCH)
         return batches;

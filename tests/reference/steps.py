@@ -174,7 +174,39 @@ class Distillation:
         return loss.item()
 
 
-CASES = {"gan": Gan(), "penalty": Penalty(), "residual": Residual(), "twice": Twice(), "variational": Variational(),
+class Averaged:
+    """A schedule and an average of an update of every third step go by its own count."""
+    models = {"S": (REAL, 6, 2), "T": (REAL, 5, 2)}
+    average = 0.9
+    loss = "imitation"
+    step = ["imitation = mse(S(x), detach(T(x)))",
+            "update S with adam(0.01) minimizing imitation",
+            "update T with sgd(lr = 0.1 * pow(0.97, step), momentum = 0.5) minimizing 0.1 * sum(T(x)^2), every = 3"]
+    log = ["imitation"]
+
+    def optimizers(self, m):
+        second = torch.optim.SGD(m["T"].parameters(), 0.1, 0.5)
+        return torch.optim.Adam(m["S"].parameters(), 0.01), second, torch.optim.lr_scheduler.ExponentialLR(second, 0.97)
+
+    def run(self, m, optimizers, x, z, e, number):
+        loss = F.mse_loss(m["S"](x), m["T"](x).detach())
+        apply(optimizers[0], loss)
+        self.take(m, "S", number == 0)
+        if number % 3 == 2:
+            apply(optimizers[1], 0.1 * (m["T"](x) ** 2).sum(1).mean())
+            optimizers[2].step()
+            self.take(m, "T", number == 2)
+        return loss.item()
+
+    def take(self, m, name, first):
+        """The average after an update, kept on the model."""
+        with torch.no_grad():
+            weights = m[name].state_dict()
+            m[name].averages = {key: value.clone() if first else self.average * m[name].averages[key] + (1 - self.average) * value
+                                for key, value in weights.items()}
+
+
+CASES = {"averaged": Averaged(), "gan": Gan(), "penalty": Penalty(), "residual": Residual(), "twice": Twice(), "variational": Variational(),
          "distillation": Distillation()}
 
 
@@ -207,7 +239,8 @@ def run(case, dtype, rows_order=None):
             rows_order.shuffle(rows)
         losses.append(case.run(models, optimizers, *(values[rows] for values in data), number))
     prefix = (lambda name: name + ".") if len(models) > 1 else (lambda name: "")
-    return losses, {prefix(name) + key: value.to(torch.float64) for name, model in models.items() for key, value in model.state_dict().items()}
+    ends = {name: getattr(model, "averages", None) or model.state_dict() for name, model in models.items()}
+    return losses, {prefix(name) + key: value.to(torch.float64) for name, end in ends.items() for key, value in end.items()}
 
 
 def program(case):
@@ -218,6 +251,7 @@ def program(case):
                    f'model {name} = {name}Base from "{name}.safetensors" {{ }}']
     source += ["", f"train {', '.join(case.models)} on table {{", "    step {", *(f"        {line}" for line in case.step), "    }"]
     source += [f"    log        {', '.join(case.log)}"] if case.log else []
+    source += [f"    average_weights decay = {case.average}"] if hasattr(case, "average") else []
     source += [f"    steps      {STEPS}", f"    batch_size {BATCH}", "    shuffle    none", "}", "",
                f'save {", ".join(case.models)} to "final.safetensors"', ""]
     return "\n".join(source)
