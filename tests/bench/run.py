@@ -28,8 +28,9 @@ import tables  # noqa: E402
 HERE = pathlib.Path(__file__).resolve().parent
 PYTHON = "/usr/bin/python3"
 THREADS = (1, 2)
-# ours, theirs: steps (rows, where one is predicted) of a run, which repeats them five times
-Workload = collections.namedtuple("Workload", "name widths batch optimizer loss goal_ratio goal_us ours theirs")
+# ours, theirs: steps (rows, where one is predicted) of a run, which repeats them five times. Of a network that is not a
+# chain of layers, `widths` are the input's and the target's, `about` says what it is, `parameters` how many it has.
+Workload = collections.namedtuple("Workload", "name widths batch optimizer loss goal_ratio goal_us ours theirs about parameters", defaults=(None, None))
 WORKLOADS = [
     Workload("w1", [2, 10, 1], 3, "sgd", "mse", 300, 0.8, 100000, 300),
     Workload("w2", [4, 10, 3], 32, "sgd", "cross_entropy", 150, 1.5, 50000, 300),
@@ -43,7 +44,14 @@ WORKLOADS = [
     Workload("w10", [4096] * 9, 64, "adam", "mse", 5, None, 1, 1),
     Workload("w11", [4, 10, 3], 1, "predict", None, 300, 0.06, 1000000, 1000),
     Workload("w12", [784, 128, 10], 1, "predict", None, 9.5, 7, 10000, 1000),
+    Workload("w13", [256, 16], 128, "adamw", "mse", 3, None, 20, 5,
+             "20 residual blocks of 256, layer_norm, gelu", 20 * (2 * 256 + 2 * (256 * 256 + 256)) + 257 * 16),
+    Workload("w14", [2, 1], 1024, "adam", "mse", 10, None, 10, 5, "two embeddings of 100,000 x 32, their product", 2 * 100000 * 32),
+    Workload("w15", [784, 0], 64, "adam", "mse", 3, None, 200, 50, "a GAN's step, 64-128-784 and 784-128-1, G every fifth",
+             65 * 128 + 129 * 784 + 785 * 128 + 129),
+    Workload("w16", [784, 128, 10], 32, "adam", "cross_entropy", 10, None, 1000, 100, "784-128-10, dropout 0.2, l2"),
 ]
+CATEGORIES = {"w14": 100000}  # inputs that are not numbers
 
 
 class Bench:
@@ -88,6 +96,8 @@ class Bench:
             with open(path, "w") as file:
                 for _ in range(workload.batch):
                     row = [f"{numbers.gauss(0, 1):.4f}" for _ in range(workload.widths[0] + targets)]
+                    if workload.name in CATEGORIES:
+                        row[:workload.widths[0]] = [str(numbers.randrange(CATEGORIES[workload.name])) for _ in range(workload.widths[0])]
                     file.write(",".join(row if targets else [*row, str(numbers.randrange(workload.widths[-1]))]) + "\n")
         return path
 
@@ -115,7 +125,8 @@ def steps_of(bench, workload, source, program, threads):
     if bench.has_jit:
         result["jit"] = bench.told([bench.bpc, "run", source, "--", *options])
     if not bench.smoke:
-        result["peer"] = bench.told([PYTHON, HERE / "peer_torch.py", "-".join(map(str, workload.widths)), *peer])
+        network = workload.name if workload.about else "-".join(map(str, workload.widths))
+        result["peer"] = bench.told([PYTHON, HERE / "peer_torch.py", network, *peer])
     return result
 
 
@@ -145,7 +156,7 @@ def main():
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--markdown", type=pathlib.Path, metavar="FILE")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="w1 … w12; default: all")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="w1 … w16; default: all")
     options = parser.parse_args()
     known = [workload.name for workload in WORKLOADS]
     for name in options.names:

@@ -32,8 +32,8 @@ def peak_flops(result, threads):
     return machine.get(f"fma512_{threads}", machine[f"fma256_{threads}"]) * 1e9
 
 
-def parameters(widths):
-    return sum((a + 1) * b for a, b in zip(widths, widths[1:]))
+def parameters(workload):
+    return workload.parameters or sum((a + 1) * b for a, b in zip(workload.widths, workload.widths[1:]))
 
 
 def flops(workload, result):
@@ -58,9 +58,9 @@ def floor_memory(workload, result):
     """Weights are read forward; they and the optimizer's state are read and written by the update."""
     if result["steps"][1]["native"]["bytes_planned"] < CACHED:
         return None
-    copies = {"sgd": 1, "adam": 3}[workload.optimizer]
+    copies = {"sgd": 1}.get(workload.optimizer, 3)
     machine = result["machine"]
-    return 4 * parameters(workload.widths) * (1e-3 / machine["read_2"] + 2e-3 * copies / machine["update_2"])
+    return 4 * parameters(workload) * (1e-3 / machine["read_2"] + 2e-3 * copies / machine["update_2"])
 
 
 # ---- How numbers are written -----------------------------------------------------------------------------------------
@@ -100,7 +100,9 @@ def table(head, rows):
 def network(workload):
     count = len(workload.widths)
     widths = f"{count - 1} x {workload.widths[0]}²" if count > 6 else "-".join(map(str, workload.widths))
-    name = {"sgd": "SGD", "adam": "Adam"}.get(workload.optimizer)
+    name = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}.get(workload.optimizer)
+    if workload.about:
+        return f"{workload.about}, batch {workload.batch}, {name}"
     return f"{widths}, batch {workload.batch}, {name}" if name else f"{widths}, one row predicted"
 
 
@@ -129,12 +131,13 @@ def speed_row(workload, rounds):
 def limit_row(workload, rounds):
     step = rounds[0]["steps"][max(rounds[0]["steps"])]["native"]
     peak = median(rounds, lambda result: result["steps"][max(result["steps"])]["native"]["bytes_peak"])
-    return [workload.name, significant(median(rounds, lambda result: gflops(workload, result))),
-            number(median(rounds, lambda result: 100 * share(workload, result)), "{:.0f} %"),
+    products = flops(workload, rounds[0]) > 0
+    return [workload.name, significant(median(rounds, lambda result: gflops(workload, result))) if products else "–",
+            number(median(rounds, lambda result: 100 * share(workload, result)) if products else None, "{:.0f} %"),
             duration(median(rounds, lambda result: better(result, "native")[1])),
-            duration(median(rounds, lambda result: floor_arithmetic(workload, result))),
+            duration(median(rounds, lambda result: floor_arithmetic(workload, result) if products else None)),
             duration(median(rounds, lambda result: floor_memory(workload, result))),
-            size(step["bytes_planned"]), size(peak), f"{peak / parameters(workload.widths):.2f}" if peak > 1e9 else "–"]
+            size(step["bytes_planned"]), size(peak), f"{peak / parameters(workload):.2f}" if peak > 1e9 else "–"]
 
 
 def start_row(workload, rounds):
