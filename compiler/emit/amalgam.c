@@ -178,7 +178,13 @@ static const char lanes_text[] = "/* ---- Lanes: vectors as gcc and clang have t
                                  "#define BP_WIDE 64 /* bytes of a vector register */\n"
                                  "#elif defined(__AVX__)\n#define BP_WIDE 32\n#else\n#define BP_WIDE 16\n#endif\n"
                                  "#define BP_LANES static inline __attribute__((always_inline, unused))\n"
-                                 "#define BP_MATH static inline __attribute__((unused))\n\n";
+                                 "#define BP_MATH static inline __attribute__((unused))\n"
+                                 "#define BP_RARE __attribute__((cold)) /* not worth the C compiler's time */\n"
+                                 "#if defined __clang__\n"
+                                 "#define BP_SHARED static __attribute__((noinline, unused))\n"
+                                 "#else\n"
+                                 "#define BP_SHARED static __attribute__((noinline, noclone, unused))\n"
+                                 "#endif\n\n";
 
 /* Features, guards, headers, and the runtime's files. */
 static void print_parts(Arena *arena, CKind kind, Text *out) {
@@ -212,13 +218,15 @@ static void print_about(const struct bp_program *program, CKind kind, Text *out)
     print_comment(out, program->source);
     text_add(out, ". Edits are lost when it is written again.\n\n");
     if (kind == C_STANDALONE)
-        text_add(out, "   cc -O3 -march=native -fopenmp FILE.c -lm     builds it; nothing else is needed\n\n"
-                      "   Without -fopenmp it has one thread; with -DBP_HAVE_ZLIB and -lz it also reads .gz files. The "
-                      "results are the\n"
-                      "   same bits for any compiler, any number of threads and any -O, on every machine.\n\n"
-                      "   First comes the runtime, which reads data, trains and saves; then lanes, kernels, functions "
-                      "and, at the end,\n"
-                      "   the program as data. With -DBP_NO_MAIN and -c it is a library for the header of --emit=header. */\n");
+        text_add(
+            out,
+            "   cc -O3 -march=native -fopenmp FILE.c -lm     builds it; nothing else is needed\n\n"
+            "   Without -fopenmp it has one thread; with -DBP_HAVE_ZLIB and -lz it also reads .gz files. The "
+            "results are the\n"
+            "   same bits for any compiler, any number of threads and any -O, on every machine.\n\n"
+            "   First comes the runtime, which reads data, trains and saves; then lanes, kernels, functions "
+            "and, at the end,\n"
+            "   the program as data. With -DBP_NO_MAIN and -c it is a library for the header of --emit=header. */\n");
     else
         text_add(out, "   To be linked with libbpruntime.a. */\n");
 }

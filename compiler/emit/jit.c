@@ -108,8 +108,8 @@ void functions_wanted(Arena *arena, const struct bp_program *program, int argc, 
         } else {
             need(&needs, train->start.name, false);
             need(&needs, train->prefix.function.name, takes_long(train->prefix.flops_per_row, TABLE_ROWS));
-            double rows = train->steps ? (double)train->steps * (double)train->batch_size
-                                       : TABLE_ROWS * (double)train->epochs;
+            double rows =
+                train->steps ? (double)train->steps * (double)train->batch_size : TABLE_ROWS * (double)train->epochs;
             need_measure(&needs, &train->training, measures || takes_long(train->flops_per_row, rows));
         }
         if (!checks && !measures)

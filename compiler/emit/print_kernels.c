@@ -206,7 +206,7 @@ static void print_statement(Printer *p, const Statement *s) {
     case STATEMENT_PREFETCH:
         text_printf(&line, "__builtin_prefetch(&%s[", buffer_name(p, s->buffer));
         print_value(p, &line, s->index, BIND_ANY);
-        text_add(&line, "], 1);");
+        text_add(&line, s->write ? "], 1);" : "], 0);");
         print_line(p, &line);
         break;
     case STATEMENT_COMMENT:
@@ -303,18 +303,51 @@ static const char *element_type(Scalar scalar) {
     return scalar == SCALAR_F64 ? "double" : scalar == SCALAR_I32 ? "int32_t" : "float";
 }
 
+/* ---- kernels of one shape: a function that is told where its buffers are ---- */
+
+enum { WORTH_SHARING = 400 }; /* instructions saved: below, kernels of their own, which know where their buffers are */
+
+static bool is_shared(Printer *p, const Kernel *kernel) {
+    const Shape *shape = shape_of(&p->shapes, kernel);
+    int uses = (int)(uintptr_t)map_find(&p->uses, shape);
+    return !shape->is_map && (uses - 1) * shape->weight >= WORTH_SHARING;
+}
+
+static const Kernel *first_of_shape(Printer *p, const Kernel *kernel) {
+    return is_shared(p, kernel) ? map_find(&p->first, shape_of(&p->shapes, kernel)) : kernel;
+}
+
+static void count_use(Printer *p, const Kernel *kernel) {
+    const Shape *shape = shape_of(&p->shapes, kernel);
+    uintptr_t uses = (uintptr_t)map_find(&p->uses, shape);
+    map_put(p->arena, &p->uses, shape, (void *)(uses + 1));
+    if (!uses)
+        map_put(p->arena, &p->first, shape, (void *)(uintptr_t)kernel);
+}
+
+/* context->memory + 4096 */
+static void print_place(Printer *p, const Buffer *buffer) {
+    text_printf(p->out, "context->memory + %llu", (unsigned long long)buffer->offset);
+    if (buffer_of_thread(buffer))
+        text_printf(p->out, " + (uint64_t)thread * %llu", (unsigned long long)p->scratch_bytes);
+}
+
 /* float *restrict fc1 = (float *)(context->memory + 4096); with its name in the .bp file where that differs, and its
- * shape */
-static void print_pointer(Printer *p, const Buffer *buffer) {
+   shape. `at`: its number among the kernel's buffers where the kernel is told; -1 */
+static void print_pointer(Printer *p, const Buffer *buffer, int at) {
     const char *constant = set_has(&p->stored, buffer) ? "" : "const ";
     const char *type = element_type(buffer->scalar);
     const char *name = buffer_name(p, buffer);
     print_indent(p);
-    text_printf(p->out, "%s%s *%s%s = (%s%s *)(context->memory + %llu", constant, type,
-                overlaps_none(p, buffer) ? "restrict " : "", name, constant, type, (unsigned long long)buffer->offset);
-    if (buffer->role == BUFFER_SCRATCH)
-        text_printf(p->out, " + (uint64_t)thread * %llu", (unsigned long long)p->scratch_bytes);
-    text_add(p->out, ");");
+    text_printf(p->out, "%s%s *%s%s = (%s%s *)", constant, type, overlaps_none(p, buffer) ? "restrict " : "", name,
+                constant, type);
+    if (at < 0) {
+        text_add(p->out, "(");
+        print_place(p, buffer);
+        text_add(p->out, ");");
+    } else {
+        text_printf(p->out, "at[%d];", at);
+    }
     bool renamed = buffer->shown && strcmp(buffer->shown, name) != 0;
     if (renamed || buffer->per_row || buffer->rank) {
         text_add(p->out, " /* ");
@@ -350,10 +383,10 @@ static const char *kernel_name(Printer *p, const Kernel *kernel) {
     return c_name(p->names, kernel, kernel->name, SCOPE_GLOBAL);
 }
 
-static void print_parameters(Printer *p) {
+static void print_parameters(Printer *p, bool shared) {
     if (!p->is_map) {
-        text_add(p->out, "(const struct bp_context *context");
-        text_add(p->out, takes_threads(p) ? ", int32_t thread, int32_t threads) {\n" : ") {\n");
+        text_printf(p->out, "(const struct bp_context *context%s%s) {\n",
+                    takes_threads(p) ? ", int32_t thread, int32_t threads" : "", shared ? ", char *const at[]" : "");
         return;
     }
     const Buffer *buffer = p->kernel->buffer_count == 1 ? p->kernel->buffers[0] : NULL;
@@ -362,27 +395,38 @@ static void print_parameters(Printer *p) {
     text_printf(p->out, "(%s *%s, int64_t count) {\n", element_type(buffer->scalar), buffer_name(p, buffer));
 }
 
-static void print_kernel(Printer *p, const Kernel *kernel, bool is_map) {
+static void print_kernel(Printer *p, const Kernel *kernel, const Function *function) {
+    bool is_map = function->is_map;
+    bool shared = is_shared(p, kernel);
     p->kernel = kernel;
     p->is_map = is_map;
     start_body(p);
     use_block(p, &kernel->body);
     print_head(p, kernel->span, kernel->formula);
-    text_printf(p->out, "static void %s", kernel_name(p, kernel));
-    print_parameters(p);
-    p->indent++;
-    if (takes_threads(p) && !(p->fields[CONTEXT_THREAD] && p->fields[CONTEXT_THREADS])) {
+    if (shared) {
         print_indent(p);
-        text_printf(p->out, "(void)%s;\n", p->fields[CONTEXT_THREAD] ? "threads" : "thread");
+        text_add(p->out, "/* and all that do the same with other buffers */\n");
+    }
+    text_printf(p->out, "%s%s void %s", shared ? "BP_SHARED" : "static", function->is_double ? " BP_RARE" : "",
+                kernel_name(p, kernel));
+    print_parameters(p, shared);
+    p->indent++;
+    if (takes_threads(p) && (shared || !p->fields[CONTEXT_THREAD])) {
+        print_indent(p);
+        text_add(p->out, "(void)thread;\n");
+    }
+    if (takes_threads(p) && !p->fields[CONTEXT_THREADS]) {
+        print_indent(p);
+        text_add(p->out, "(void)threads;\n");
     }
     int pointers = 0;
     for (int i = 0; i < kernel->buffer_count && !is_map; i++)
         if (set_has(&p->used, kernel->buffers[i])) {
-            print_pointer(p, kernel->buffers[i]);
-            pointers++;
+            print_pointer(p, kernel->buffers[i], shared ? i : -1);
+            pointers += !shared;
         }
     print_fields(p);
-    if (is_map ? !p->fields[CONTEXT_ROWS] : !pointers) {
+    if (is_map ? !p->fields[CONTEXT_ROWS] : !pointers) { /* a use too many does no harm */
         print_indent(p);
         text_printf(p->out, "(void)%s;\n", is_map ? "count" : "context");
     }
@@ -406,10 +450,24 @@ static bool kernel_takes_threads(Printer *p, const Kernel *kernel) {
 
 static void print_call(Printer *p, const Kernel *kernel, bool parallel) {
     bool takes = kernel_takes_threads(p, kernel);
-    const char *name = kernel_name(p, kernel);
+    if (is_shared(p, kernel) && kernel->formula) {
+        text_add(p->out, "    /* ");
+        print_comment(p->out, kernel->formula);
+        text_add(p->out, " */\n");
+    }
     if (parallel && !kernel->parallel)
         text_add(p->out, "    if (thread == 0)\n    ");
-    text_printf(p->out, "    %s(context%s);\n", name, takes ? ", thread, threads" : "");
+    text_printf(p->out, "    %s(context%s", kernel_name(p, first_of_shape(p, kernel)),
+                takes ? ", thread, threads" : "");
+    if (is_shared(p, kernel)) {
+        text_add(p->out, ", (char *const[]){");
+        for (int i = 0; i < kernel->buffer_count; i++) {
+            text_add(p->out, i ? ", " : "");
+            print_place(p, kernel->buffers[i]);
+        }
+        text_add(p->out, "}");
+    }
+    text_add(p->out, ");\n");
 }
 
 static void print_guard(Printer *p, const Step *step) {
@@ -519,15 +577,23 @@ void print_kernels(Module *module, const struct bp_program *program, CNames *nam
     for (int i = 0; i < module->maths.count; i++)
         math_name(&p, module->maths.at[i]);
 
-    PointerSet printed = {0};
+    shapes_find(module->arena, module, &p.shapes);
+    PointerSet counted = {0}, printed = {0};
+    for (int i = 0; i < module->functions.count; i++) {
+        const Function *function = module->functions.at[i];
+        for (int k = 0; k < function->step_count && (!program || set_has(&wanted.functions, function)); k++)
+            if (function->steps[k].kind == STEP_KERNEL && set_add(module->arena, &counted, function->steps[k].kernel))
+                count_use(&p, function->steps[k].kernel);
+    }
     for (int i = 0; i < module->functions.count; i++) {
         const Function *function = module->functions.at[i];
         if (program && !set_has(&wanted.functions, function))
             continue;
         p.out = &kernels;
         for (int k = 0; k < function->step_count; k++)
-            if (function->steps[k].kind == STEP_KERNEL && set_add(module->arena, &printed, function->steps[k].kernel))
-                print_kernel(&p, function->steps[k].kernel, function->is_map);
+            if (function->steps[k].kind == STEP_KERNEL &&
+                set_add(module->arena, &printed, first_of_shape(&p, function->steps[k].kernel)))
+                print_kernel(&p, first_of_shape(&p, function->steps[k].kernel), function);
         p.out = &functions;
         print_function(&p, function, program != NULL);
     }

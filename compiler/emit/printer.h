@@ -3,6 +3,7 @@
 #ifndef BPC_PRINTER_H
 #define BPC_PRINTER_H
 
+#include "../kernel/share.h"
 #include "emit.h"
 
 /* How tightly an expression binds. What an operator other than + - * / takes is put in parentheses unless it is a name,
@@ -22,6 +23,8 @@ typedef struct Printer {
     int indent;
     bool is_map;
     uint64_t scratch_bytes; /* of the module */
+    Shapes shapes;
+    PointerMap uses, first; /* by shape: how many of the kernels that are wanted (as an address), and the first of them */
     /* of the kernel or math function in hand */
     PointerSet used;   /* LETs, VARs and loops that something reads, buffers that are touched */
     PointerSet stored; /* buffers */

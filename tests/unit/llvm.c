@@ -1,6 +1,7 @@
 /* Unit tests of compiler/llvm: kernels are built by hand, compiled in memory, run, and what they write is compared to
    the bit with kernel/evaluate.c, which knows nothing of LLVM, and with closed forms. */
 #define _XOPEN_SOURCE 700
+#include "../../compiler/kernel/share.h"
 #include "../../compiler/llvm/llvm.h"
 #include "../../runtime/runtime.h"
 
@@ -37,7 +38,9 @@ static void start(void) {
     cr_assert(opened, "%s", dlerror());
     llvm = dlsym(opened, LLVM_BACKEND_SYMBOL);
     cr_assert(llvm && llvm->abi == LLVM_BACKEND_ABI);
-    bp_barrier(NULL, 0); /* it must be in this program for the module to find */
+    Shapes shapes; /* the module must find these in this program */
+    shapes_find(arena, module, &shapes);
+    bp_barrier(NULL, 0);
 }
 
 static void stop(void) {

@@ -1,7 +1,7 @@
 /* Kernels that are the same function. Training, measuring and predicting run the same forward kernels on memory that
-   lies elsewhere: buffers are parameters of the machine code, so that each such kernel is compiled once. Two kernels
-   are equal where their bytes here are equal: everything that print_kernel.c looks at is written into them. */
-#include "ir.h"
+   lies elsewhere, and so do equal layers: buffers are parameters of the code, so that each such kernel is compiled once.
+   Two kernels are equal where their bytes here are equal: everything that the printers look at is written into them. */
+#include "share.h"
 
 #include <string.h>
 
@@ -155,6 +155,7 @@ static void put_statement(Writer *w, const Statement *s) {
     case STATEMENT_PREFETCH:
         put_reference(w, s->buffer);
         put_value(w, s->index);
+        put(w, s->write);
         w->shape->weight += 2;
         break;
     case STATEMENT_COMMENT:
