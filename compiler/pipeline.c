@@ -122,6 +122,7 @@ static bool build(Compilation *c) {
 static bool make_kernels(Compilation *c) {
     LowerOptions options = c->options->lower;
     options.machine = c->machine = machine_named(c->options->native.march);
+    options.tight = c->options->most_memory > 0;
     options.explain = c->options->explain && !c->options->explain->print ? &c->explained : NULL;
     c->module = lower(c->arena, c->graph, &options);
     plan_memory(c->graph, c->module);

@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define BP_ABI      6
+#define BP_ABI      7
 #define BP_MAX_RANK 4
 
 enum bp_type { BP_F32, BP_F64, BP_I32 };
@@ -69,6 +69,7 @@ struct bp_feed {
     uint64_t offset;       /* bytes */
     enum bp_layout layout; /* BP_PANELS: only where `type` is BP_F32 */
     int64_t stride;        /* BP_PANELS: rows from one panel to the next, at least the function's capacity */
+    int32_t own;           /* each thread gathers all rows for itself, scratch_bytes further on than the thread before */
 };
 
 struct bp_function {

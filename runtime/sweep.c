@@ -97,23 +97,29 @@ static void sweep_unpack(const struct sweep_source *source, const struct bp_feed
     }
 }
 
-/* This thread's share of the batch's rows, into the feeds. */
+/* This thread's share of the batch's rows, into the feeds; all of them where a feed is its own. */
 static void sweep_gather(const struct sweep_run *run, const struct bp_function *function, int32_t thread,
                          int32_t threads) {
     const struct bp_sweep *sweep = run->sweep;
     if (sweep->function->feed_count == 0)
         return;
-    int64_t rows = run->context.rows, low = 0, high = rows;
+    int64_t rows = run->context.rows, first = 0, last = rows;
     if (threads > 1) {
-        low = rows * thread / threads;
-        high = rows * (thread + 1) / threads;
+        first = rows * thread / threads;
+        last = rows * (thread + 1) / threads;
     }
-    if (low == high)
-        return;
     for (int32_t i = 0; i < function->feed_count; i++) {
         const struct bp_feed *feed = &function->feeds[i];
         struct sweep_source source = sweep_source(run, feed);
         void *to = sweep->memory + feed->offset;
+        int64_t low = first, high = last;
+        if (feed->own) {
+            to = sweep->memory + feed->offset + (uint64_t)thread * sweep->instance->program->scratch_bytes;
+            low = 0;
+            high = rows;
+        }
+        if (low == high)
+            continue;
         if (source.starts)
             sweep_unpack(&source, feed, sweep->table->data->slots[feed->slot].form, low, high, to);
         else if (feed->layout == BP_PANELS)

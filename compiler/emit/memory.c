@@ -325,7 +325,7 @@ static void print_scratch(const Module *module, Arena *arena, Text *out) {
         const Function *function = module->functions.at[f];
         for (int i = 0; i < function->buffer_count; i++) {
             const Buffer *buffer = function->buffers[i];
-            if (buffer->role != BUFFER_SCRATCH || function->is_double)
+            if (!buffer_of_thread(buffer) || function->is_double)
                 continue;
             if (!any)
                 text_add(out, "\nScratch of each thread\n");

@@ -238,6 +238,7 @@ static void write_feed(Writer *w, const struct bp_feed *feed) {
     put_unsigned(w, "offset", feed->offset);
     put_layout(w, feed->layout);
     put_integer(w, "stride", feed->stride);
+    put_integer(w, "own", feed->own);
     close_brace(w);
 }
 

@@ -41,7 +41,7 @@ bool set_add(Arena *arena, PointerSet *set, const void *pointer) {
 
 void use_buffer(Printer *p, const Buffer *buffer) {
     set_add(p->arena, &p->used, buffer);
-    if (buffer->role == BUFFER_SCRATCH)
+    if (buffer_of_thread(buffer))
         p->fields[CONTEXT_THREAD] = true;
 }
 

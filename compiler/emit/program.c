@@ -47,7 +47,8 @@ static struct bp_function function_of(Describe *d, const GraphFunction *graph) {
                                                         .type = type,
                                                         .offset = buffer->offset,
                                                         .layout = buffer->panels ? BP_PANELS : BP_ROWS,
-                                                        .stride = buffer->panels ? buffer->stride : 0};
+                                                        .stride = buffer->panels ? buffer->stride : 0,
+                                                        .own = buffer->own};
     }
     function.feeds = feeds;
     return function;

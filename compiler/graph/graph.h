@@ -408,6 +408,7 @@ typedef struct LowerOptions {
     enum { LOWER_THREADS_WHERE_WORTH, LOWER_THREADS_NEVER, LOWER_THREADS_ALWAYS } threads;
     const Machine *machine; /* NULL: this one */
     Tuning tuning;
+    bool tight;             /* memory has a limit: nothing lies in it twice for speed */
     Text *explain;          /* where to say what was fused, or NULL */
 } LowerOptions;
 Module *lower(Arena *arena, GraphProgram *program, const LowerOptions *options);

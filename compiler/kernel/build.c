@@ -557,12 +557,13 @@ void build_end(Builder *b, Block *outer) {
     b->block = outer;
 }
 
-void build_prefetch(Builder *b, Buffer *buffer, Value *index) {
+void build_prefetch(Builder *b, Buffer *buffer, Value *index, bool write) {
     check_index(b, index);
     touch_buffer(b, buffer);
     Statement *statement = statement_new(b, STATEMENT_PREFETCH);
     statement->buffer = buffer;
     statement->index = index;
+    statement->write = write;
 }
 
 void build_comment(Builder *b, const char *text) {

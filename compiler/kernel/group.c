@@ -175,8 +175,9 @@ static void choose_items(LowerPlan *plan, Graph *graph) {
 typedef struct Reading {
     LowerPlan *plan;
     const LowerItem *reader;
-    int least;  /* the earliest group the reader may be in */
-    int beside; /* the latest group with an item that it reads at its own point; -1: none */
+    int least;             /* the earliest group the reader may be in */
+    int beside;            /* the latest group with an item that it reads at its own point; -1: none */
+    const LowerItem *item; /* that item */
     void (*tensor)(struct Reading *reading, const Tensor *tensor, bool at_point);
     void *context;
 } Reading;
@@ -199,8 +200,10 @@ static void read_node(Reading *reading, Node *node, bool at_point) {
         bool local = at_point && same_domain(item->node, reading->reader->node);
         if (item->group + !local > reading->least)
             reading->least = item->group + !local;
-        if (local && item->group > reading->beside)
+        if (local && item->group > reading->beside) {
             reading->beside = item->group;
+            reading->item = item;
+        }
         return;
     }
     if (node->op == OP_TENSOR && reading->tensor)
@@ -233,17 +236,25 @@ static bool of_the_batch(Node *node, signed char *memo) {
     return is;
 }
 
+/* What follows from a stored gradient, element by element: the optimizer's formulas. */
+static bool follows_the_same(const LowerGroup *group, const LowerItem *item) {
+    for (int i = 0; i < group->items.count && !item->node->batched && item->beside; i++)
+        if (group->items.at[i]->beside == item->beside)
+            return true;
+    return false;
+}
+
 /* Numbers share whatever group has them; vectors and matrices join only the group whose values they read at their own
-   point: what merely has the same shape would tear apart what belongs together. */
+   point, or one that reads there what they read: what merely has the same shape would tear apart what belongs together. */
 static int join_group(LowerPlan *plan, LowerItem *item, int least, int beside, signed char *memo) {
     const Node *node = item->node;
     bool alone = node->op == OP_CONCAT || node->op == OP_SCATTER,
          vector = plan->vectors && lower_in_vectors(plan, item);
     bool prologue = !of_the_batch(item->node, memo);
     for (int i = least; i < plan->groups.count; i++) {
-        if (node->rank > 0 && i != beside)
-            continue;
         LowerGroup *group = &plan->groups.at[i];
+        if (node->rank > 0 && i != beside && !follows_the_same(group, item))
+            continue;
         bool same = !alone && !group->alone && group->vector == vector && group->batched == node->batched &&
                     group->rank == node->rank && group->prologue == prologue;
         for (int j = 0; same && j < node->rank; j++)
@@ -281,7 +292,7 @@ static void form_groups(LowerPlan *plan, Graph *graph, TensorReaders *readers) {
         if (!item || !plan->uses[id])
             continue;
         int first_reader = readers->count;
-        Reading reading = {plan, item, 0, -1, remember_reader, readers};
+        Reading reading = {plan, item, 0, -1, NULL, remember_reader, readers};
         read_args(&reading, graph_node(graph, id), true);
         if (op_table[item->node->op].class == CLASS_LEAF && item->node->op == OP_TENSOR) /* a copy of a tensor */
             remember_reader(&reading, item->node->tensor, true);
@@ -292,6 +303,7 @@ static void form_groups(LowerPlan *plan, Graph *graph, TensorReaders *readers) {
                 if (readers->at[j].tensor == item->sinks.at[i].tensor &&
                     readers->at[j].group + !readers->at[j].at_point > reading.least)
                     reading.least = readers->at[j].group + !readers->at[j].at_point;
+        item->beside = reading.item;
         item->group = join_group(plan, item, reading.least, reading.beside, memo);
         for (int j = first_reader; j < readers->count; j++)
             readers->at[j].group = item->group;
@@ -370,6 +382,7 @@ LowerPlan *lower_plan(Arena *arena, GraphProgram *program, GraphFunction *functi
     plan->function = function;
     plan->vectors = !function->is_double;
     plan->most_sums = most_sums;
+    plan->tight = options->tight;
     plan->node_count = graph_node_count(program->graph);
     plan->tensor_count = program->tensors.count;
     plan->items = arena_array(arena, LowerItem *, plan->node_count);
@@ -382,7 +395,7 @@ LowerPlan *lower_plan(Arena *arena, GraphProgram *program, GraphFunction *functi
     delay_updates(plan, &readers);
     for (int id = 0; id < plan->node_count; id++)
         if (plan->items[id] && plan->uses[id]) {
-            Reading reading = {plan, plan->items[id], 0, -1, NULL, NULL};
+            Reading reading = {plan, plan->items[id], 0, -1, NULL, NULL, NULL};
             for (int i = 0; i < op_args(graph_node(program->graph, id)); i++)
                 mark_read(&reading, graph_node(program->graph, id)->args[i],
                           is_element(graph_node(program->graph, id)) ||

@@ -63,11 +63,18 @@ typedef struct Buffer {
     uint64_t offset;  /* bytes in memory, set by the plan; a multiple of 64 */
     Span span;
     int slot;                /* FEED: of the data set */
+    bool own;                /* FEED: each thread has all of it, behind the block: reading what another core has just
+                                written costs more than filling it twice */
     int first_use, last_use; /* its lifetime, set by the plan: steps of the function, barriers not counted; -1: before the first */
     bool taken_at_once;      /* OUTPUT: it lives to the end of the call, no longer; set by the plan */
     const struct Kernel *toucher, *writer; /* the latest to touch it and to store to it: build.c's */
     const struct Function *user;           /* the latest that uses it: point.c's */
 } Buffer;
+
+/* Whether each thread has its own, at `offset` of the first. */
+static inline bool buffer_of_thread(const Buffer *buffer) {
+    return buffer->role == BUFFER_SCRATCH || buffer->own;
+}
 
 /* ---- Values ------------------------------------------------------------------------------------------------------------- */
 typedef enum ValueKind {
@@ -146,6 +153,7 @@ struct Statement {
     Value *from, *to; /* LOOP: I64 */
     int64_t step;     /* LOOP: > 0. The last round may pass `to` only where the body masks it */
     bool parallel;    /* LOOP: thread t of n takes rounds [count * t / n, count * (t + 1) / n) */
+    bool write;       /* PREFETCH: what comes will be stored to */
     Block body;
 };
 
@@ -262,7 +270,7 @@ void build_store(Builder *b, Buffer *buffer, Value *index, Value *value);
 Block *build_loop(Builder *b, const char *name, Value *from, Value *to, int64_t step, bool parallel, Value **variable);
 Block *build_if(Builder *b, Value *condition);
 void build_end(Builder *b, Block *outer);
-void build_prefetch(Builder *b, Buffer *buffer, Value *index);
+void build_prefetch(Builder *b, Buffer *buffer, Value *index, bool write);
 void build_comment(Builder *b, const char *text);
 /* No local gets this name. */
 void build_take_name(Builder *b, Name name);

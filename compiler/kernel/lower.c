@@ -70,54 +70,6 @@ static void lower_concat(Lowering *l, LowerItem *item, int group, const Round *r
         build_end(&l->b, rows);
 }
 
-/* Zeros, then each row of the batch in order adds to the rows of the table that it read. */
-static void lower_scatter(Lowering *l, LowerItem *item, int group) {
-    Node *node = item->node, *d = node->args[0], *indices = node->args[1];
-    Scalar scalar = lower_scalar(l->function, node);
-    Point table = {.lanes = 1, .group = -1, .memo = arena_new_of(l->b.arena, struct Memo)};
-    Block *outer[8], *inner = NULL;
-    Value *row, *t = lower_integer(l, 0);
-    lower_use(l, item->buffer);
-    int depth = open_domain(l, false, 2, node->dims, NULL, false, &table, outer);
-    build_store(&l->b, item->buffer, lower_index(l, item->buffer, node, &table), lower_number(l, 0, scalar, 1));
-    while (depth)
-        build_end(&l->b, outer[--depth]);
-    Block *rows = lower_rows(l, &row);
-    if (indices->rank > 0)
-        inner = build_loop(&l->b, "t", lower_integer(l, 0), lower_integer(l, indices->dims[0]), 1, false, &t);
-    Point here = {.lanes = 1, .group = group, .row = row, .memo = arena_new_of(l->b.arena, struct Memo)};
-    Value *index = lower_index_of(l, indices, &here, t);
-    Block *there = lower_if_there(l, index);
-    here.at[0] = t;
-    Value *count = node->arg_count > 2
-                       ? build_let(&l->b, "count", lower_converted(l, emit_node(l, node->args[2], &here), scalar))
-                       : NULL;
-    const int columns_axis = !node->turned; /* of the result: the other is the table's rows */
-    table.at[!columns_axis] = lower_named(l, "row", lower_row_of(l, index, node->integer));
-    Block *columns = build_loop(&l->b, "j", lower_integer(l, 0), lower_integer(l, node->dims[columns_axis]), 1, false,
-                                &table.at[columns_axis]);
-    Point from = here;
-    from.at[0] = table.at[columns_axis];
-    from.memo = arena_new_of(l->b.arena, struct Memo);
-    Value *piece = lower_converted(l, emit_node(l, d, &from), scalar);
-    Value *at = lower_named(l, "at", lower_index(l, item->buffer, node, &table));
-    Value *before = value_load(&l->b, item->buffer, at, 1);
-    build_store(&l->b, item->buffer, at,
-                count ? value_op(&l->b, OP_FMA, count, piece, before) : value_op(&l->b, OP_ADD, before, piece, NULL));
-    build_end(&l->b, columns);
-    build_end(&l->b, there);
-    if (inner)
-        build_end(&l->b, inner);
-    build_end(&l->b, rows);
-    if (!item->sinks.count)
-        return;
-    Point again = {.lanes = 1, .group = -1, .memo = arena_new_of(l->b.arena, struct Memo)};
-    depth = open_domain(l, false, 2, node->dims, NULL, false, &again, outer);
-    lower_store(l, item, build_let(&l->b, "sum", lower_load(l, item->buffer, node, 0, &again)), &again);
-    while (depth)
-        build_end(&l->b, outer[--depth]);
-}
-
 static void lower_items(Lowering *l, LowerGroup *group, int index, const Round *round, bool parallel) {
     Point point = {.lanes = 1, .group = index, .memo = arena_new_of(l->b.arena, struct Memo)};
     Block *outer[8];
@@ -217,6 +169,65 @@ static void add_step(Lowering *l, Step step) {
     function->steps[function->step_count++] = step;
 }
 
+/* A table of zeros, from one end to the other: a kernel of its own, since it is shared out and what follows is not. */
+static void lower_zeros(Lowering *l, const LowerItem *item, bool parallel) {
+    Buffer *buffer = lower_use(l, item->buffer);
+    int lanes = buffer->panels ? LANES : 1;
+    Value *at;
+    Kernel *kernel = start_kernel(l, arena_printf(l->b.arena, "clear_%s", buffer->name), item->node->span);
+    kernel->formula = arena_printf(l->b.arena, "%s = 0", buffer->shown);
+    kernel->parallel = parallel;
+    Block *outer =
+        build_loop(&l->b, "at", lower_integer(l, 0), lower_integer(l, buffer->elements), lanes, parallel, &at);
+    build_store(&l->b, buffer, at, lower_number(l, 0, buffer->scalar, lanes));
+    build_end(&l->b, outer);
+    add_step(l, (Step){STEP_KERNEL, kernel, NULL, 0});
+}
+
+/* Each row of the batch in order adds to the rows of the table that it read. */
+static void lower_scatter(Lowering *l, LowerItem *item, int group) {
+    Node *node = item->node, *d = node->args[0], *indices = node->args[1];
+    Scalar scalar = lower_scalar(l->function, node);
+    Point table = {.lanes = 1, .group = -1, .memo = arena_new_of(l->b.arena, struct Memo)};
+    Block *outer[8], *inner = NULL;
+    Value *row, *t = lower_integer(l, 0);
+    lower_use(l, item->buffer);
+    Block *rows = lower_rows(l, &row);
+    if (indices->rank > 0)
+        inner = build_loop(&l->b, "t", lower_integer(l, 0), lower_integer(l, indices->dims[0]), 1, false, &t);
+    Point here = {.lanes = 1, .group = group, .row = row, .memo = arena_new_of(l->b.arena, struct Memo)};
+    Value *index = lower_index_of(l, indices, &here, t);
+    Block *there = lower_if_there(l, index);
+    here.at[0] = t;
+    Value *count = node->arg_count > 2
+                       ? build_let(&l->b, "count", lower_converted(l, emit_node(l, node->args[2], &here), scalar))
+                       : NULL;
+    const int columns_axis = !node->turned; /* of the result: the other is the table's rows */
+    table.at[!columns_axis] = lower_named(l, "row", lower_row_of(l, index, node->integer));
+    Block *columns = build_loop(&l->b, "j", lower_integer(l, 0), lower_integer(l, node->dims[columns_axis]), 1, false,
+                                &table.at[columns_axis]);
+    Point from = here;
+    from.at[0] = table.at[columns_axis];
+    from.memo = arena_new_of(l->b.arena, struct Memo);
+    Value *piece = lower_converted(l, emit_node(l, d, &from), scalar);
+    Value *at = lower_named(l, "at", lower_index(l, item->buffer, node, &table));
+    Value *before = value_load(&l->b, item->buffer, at, 1);
+    build_store(&l->b, item->buffer, at,
+                count ? value_op(&l->b, OP_FMA, count, piece, before) : value_op(&l->b, OP_ADD, before, piece, NULL));
+    build_end(&l->b, columns);
+    build_end(&l->b, there);
+    if (inner)
+        build_end(&l->b, inner);
+    build_end(&l->b, rows);
+    if (!item->sinks.count)
+        return;
+    Point again = {.lanes = 1, .group = -1, .memo = arena_new_of(l->b.arena, struct Memo)};
+    int depth = open_domain(l, false, 2, node->dims, NULL, false, &again, outer);
+    lower_store(l, item, build_let(&l->b, "sum", lower_load(l, item->buffer, node, 0, &again)), &again);
+    while (depth)
+        build_end(&l->b, outer[--depth]);
+}
+
 static const Node *leading_node(const LowerGroup *group) {
     for (int i = 0; i < group->items.count; i++)
         if (group->items.at[i]->node->label)
@@ -292,6 +303,8 @@ static void lower_kernel(Lowering *l, int number) {
     const LowerKernel *plan = &l->plan->kernels.at[number];
     const LowerGroup *first = &l->plan->groups.at[plan->groups.at[0]];
     const Node *leading = leading_node(first);
+    if (first->alone && leading->op == OP_SCATTER)
+        lower_zeros(l, first->items.at[0], plan->parallel);
     Kernel *kernel = start_kernel(l, lower_wish(leading), leading->span);
     Round round = {.partition = PARTITION_NONE};
     Block *outer = NULL;

@@ -13,6 +13,7 @@ typedef struct LowerItem {
     Buffer *buffer;    /* NULL: read only at its own point of its own group */
     LIST(Sink) sinks;  /* where else it goes */
     bool read_outside; /* by another group, or at another point */
+    const struct LowerItem *beside; /* the latest that it reads at its own point; NULL */
 } LowerItem;
 
 /* How the rounds of a kernel's outermost loop share out what it computes. Rounds touch no common element that one of
@@ -39,6 +40,10 @@ typedef struct LowerGroup {
     bool prologue; /* depends on no row of the batch */
     int axis;      /* in a kernel over panels: the axis of the domain that is shared out */
     Tile tile;     /* 1 x 1 where it has no product */
+    int64_t summed; /* elements of the axis that a product of rows sums over */
+    int64_t block;  /* after so many of them, sums wait in `partial`; 0: never */
+    int64_t together; /* rows that take their turn at all blocks before the next ones do */
+    Buffer *partial;  /* BUFFER_SCRATCH, [the round's elements][together] */
     double work;   /* elementary steps for a whole batch */
     LIST(LowerItem *) items;
 } LowerGroup;
@@ -51,7 +56,7 @@ typedef struct LowerKernel {
     LIST(int) groups;
 } LowerKernel;
 
-enum { SUMS_OF_STEP = 16, SUMS_ELSEWHERE = 8, SUMS_OF_TRACE = 1 };
+enum { SUMS_OF_STEP = 24, SUMS_ELSEWHERE = 8, SUMS_OF_TRACE = 1 };
 
 typedef struct LowerPlan {
     Arena *arena;
@@ -60,6 +65,7 @@ typedef struct LowerPlan {
     LowerItem **items; /* by node id, NULL: inlined where it is used, or a leaf */
     bool vectors;      /* not in double functions */
     bool parallel;     /* worth threads */
+    bool tight;        /* memory has a limit */
     int most_sums;     /* in a tile: how much code the function is worth */
     int *uses;         /* by node id: how many nodes and sinks of this function read it */
     LIST(LowerGroup) groups;
@@ -85,8 +91,9 @@ bool lower_is_gradient(const LowerPlan *plan, const Node *node);
 /* What the columns of a tile are: rows in blocks of 16 (which a tile's divide, unless there are fewer), all rows of the
    batch, or columns of weights, sixteen by sixteen. */
 typedef enum TileColumns { TILE_BLOCK_ROWS, TILE_ALL_ROWS, TILE_WEIGHTS } TileColumns;
-/* The tile for a product with this many panels and columns, at most as large as the registers allow and of `most` sums. */
-Tile tile_of_product(const Machine *machine, int64_t panels, int64_t columns, TileColumns kind, int most);
+/* The tile for a product with this many panels and columns and sums over `summed`, at most as large as the registers allow
+   and of `most` sums. */
+Tile tile_of_product(const Machine *machine, int64_t panels, int64_t columns, int64_t summed, TileColumns kind, int most);
 
 /* ---- point.c */
 #define LANES 16

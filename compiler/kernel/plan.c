@@ -27,7 +27,8 @@ static uint64_t place(Buffer *buffer, uint64_t at) {
 /* ---- lifetimes --------------------------------------------------------------------------------------------------- */
 
 bool buffer_shares_room(const Buffer *buffer) {
-    return buffer->role == BUFFER_TEMPORARY || buffer->role == BUFFER_FEED || buffer->taken_at_once;
+    bool shares = buffer->role == BUFFER_TEMPORARY || buffer->role == BUFFER_FEED || buffer->taken_at_once;
+    return shares && !buffer->own;
 }
 
 static void find_taken_at_once(Function *function) {
@@ -56,13 +57,23 @@ static void find_lifetimes(Function *function) {
             function->buffers[i]->last_use = function->step_count;
 }
 
-/* Scratch of all threads lies behind the block; functions share it. */
+/* What each thread has of its own lies behind the block; functions share it, and so do a function's kernels, but for
+   feeds. */
 static uint64_t place_scratch(Function *function, uint64_t base) {
     uint64_t at = base;
     for (int i = 0; i < function->buffer_count; i++)
-        if (function->buffers[i]->role == BUFFER_SCRATCH)
+        if (function->buffers[i]->own)
             at = place(function->buffers[i], at);
-    return at - base;
+    uint64_t end = at;
+    for (int s = 0; s < function->step_count; s++) {
+        const Kernel *kernel = function->steps[s].kernel;
+        uint64_t behind = at;
+        for (int i = 0; kernel && i < kernel->buffer_count; i++)
+            if (kernel->buffers[i]->role == BUFFER_SCRATCH)
+                behind = place(kernel->buffers[i], behind);
+        end = behind > end ? behind : end;
+    }
+    return end - base;
 }
 
 static bool alive_together(const Buffer *a, const Buffer *b) {
@@ -156,8 +167,8 @@ static uint64_t place_shared(Arena *arena, Function *function, uint64_t base, co
 static bool overlap(const Buffer *a, const Buffer *b) {
     if (a->role == BUFFER_ARGUMENT || b->role == BUFFER_ARGUMENT)
         return a == b;
-    if (a->role == BUFFER_SCRATCH || b->role == BUFFER_SCRATCH)
-        return false; /* a thread's own */
+    if (buffer_of_thread(a) || buffer_of_thread(b))
+        return false;
     return a->offset < b->offset + buffer_bytes(b) && b->offset < a->offset + buffer_bytes(a);
 }
 

@@ -229,7 +229,7 @@ static void print_statement(Printer *p, const Statement *statement) {
         print_block(p, &statement->body);
         return;
     case STATEMENT_PREFETCH:
-        text_add(p->out, "prefetch ");
+        text_add(p->out, statement->write ? "prefetch to write " : "prefetch ");
         print_indexed(p, statement->buffer, statement->index, 1);
         break;
     case STATEMENT_COMMENT:

@@ -10,7 +10,9 @@
 #include <string.h>
 
 enum {
-    MOST_AXES = 2,          /* of a domain that is shared out by panels */
+    MOST_TOGETHER = 600, /* rows whose sums wait: with a block of what they read they fit the second cache */
+    MOST_AXES = 2,       /* of a domain that is shared out by panels */
+    MOST_GROUPS = 16,    /* in a kernel: C compilers take more than twice as long for twice as much in one function */
     SMALL_WEIGHTS = 1 << 16 /* bytes: read by every thread without regret */
 };
 #define SMALL_PRODUCT 1000.0  /* cycles: a larger tile would win nothing */
@@ -202,7 +204,9 @@ static void cut_tile(const Schedule *s, LowerGroup *group, Partition partition, 
         panels = panels_step;
     bool small = group->work < SMALL_PRODUCT && s->plan->most_sums > SUMS_ELSEWHERE;
     TileColumns kind = !group->batched ? TILE_WEIGHTS : partition == PARTITION_ROWS ? TILE_BLOCK_ROWS : TILE_ALL_ROWS;
-    group->tile = tile_of_product(s->machine, panels, columns, kind, small ? SUMS_ELSEWHERE : s->plan->most_sums);
+    int64_t summed = group->batched ? product->args[0]->dims[1] : s->plan->function->capacity;
+    group->tile =
+        tile_of_product(s->machine, panels, columns, summed, kind, small ? SUMS_ELSEWHERE : s->plan->most_sums);
 }
 
 static bool is_transpose(const LowerGroup *group) {
@@ -401,7 +405,7 @@ static void open_kernel(Schedule *s, int seed) {
     add_group(s, kernel, number, seed, axis);
     for (bool more = true; more && kernel->partition != PARTITION_NONE;) {
         more = false;
-        for (int i = next_ready(s, 0); i >= 0; i = next_ready(s, i + 1)) {
+        for (int i = next_ready(s, 0); i >= 0 && kernel->groups.count < MOST_GROUPS; i = next_ready(s, i + 1)) {
             bool may = !s->plan->groups.at[i].alone && !waits_for_reader(s, i, number);
             if (may && joins(s, kernel, number, i, &axis)) {
                 add_group(s, kernel, number, i, axis);
@@ -409,6 +413,38 @@ static void open_kernel(Schedule *s, int seed) {
             }
         }
     }
+}
+
+/* Bytes that a product goes through in each round, and bytes of each panel of the round that it goes back to. */
+static void traffic_of(const Schedule *s, const LowerGroup *group, double *through, double *kept) {
+    const Node *product = product_of(group);
+    double capacity = (double)s->plan->function->capacity;
+    if (group->batched) {
+        double summed = (double)product->args[0]->dims[1];
+        *through = capacity * summed * 4;
+        *kept = summed * LANES * 4;
+    } else {
+        *through = capacity * (double)group->dims[1 - group->axis] * 4;
+        *kept = capacity * LANES * 4;
+    }
+}
+
+/* Where the cache does not hold what each round goes through, rounds of several tiles go through it less often: as many
+   as leave room beside them and are shared out evenly. */
+static void widen_rounds(const Schedule *s, LowerKernel *kernel) {
+    double through = 0, kept = 0, room = (double)s->machine->l2;
+    for (int i = 0; i < kernel->groups.count && kernel->partition == PARTITION_PANELS; i++) {
+        const LowerGroup *group = &s->plan->groups.at[kernel->groups.at[i]];
+        double its_through, its_kept;
+        if (!group->vector || !product_of(group))
+            continue;
+        traffic_of(s, group, &its_through, &its_kept);
+        through = its_through > through ? its_through : through;
+        kept = its_kept > kept ? its_kept : kept;
+    }
+    int64_t panels = panels_of(kernel->extent), even = 2 * (s->threads ? s->machine->cores : 1);
+    while (through > room / 2 && kept * (double)kernel->step * 2 <= room / 3 && panels % (kernel->step * 2 * even) == 0)
+        kernel->step *= 2;
 }
 
 /* Panels a round: as many as the widest tile of a product over this axis. */
@@ -431,6 +467,38 @@ static void cut_rounds(Schedule *s, LowerKernel *kernel) {
         int tile = group->tile.panels;
         if (shared && tile < kernel->step && (kernel->step % tile || panels_of(group->dims[0]) % tile))
             group->tile.panels = 1;
+    }
+    widen_rounds(s, kernel);
+}
+
+/* Where a tile's panels are more than the first cache holds, the sums go over them in blocks that it does hold, and wait
+   in between: Goto & van de Geijn, Anatomy of high-performance matrix multiplication, 2008, section 4. */
+static void cut_blocks(const Schedule *s, LowerKernel *kernel) {
+    int64_t capacity = s->plan->function->capacity;
+    for (int i = 0; i < kernel->groups.count && kernel->partition == PARTITION_PANELS; i++) {
+        LowerGroup *group = &s->plan->groups.at[kernel->groups.at[i]];
+        const Node *product = group->vector && group->batched ? product_of(group) : NULL;
+        if (!product || s->plan->most_sums < SUMS_OF_STEP)
+            continue;
+        group->summed = product->args[0]->dims[1];
+        int64_t most = s->machine->l1 * 2 / 3 / (group->tile.panels * LANES * 4) / LANES, all = group->summed / LANES;
+        if (all <= most || most < 4 || capacity < 4 * group->tile.columns)
+            continue;
+        int64_t blocks = (all + most - 1) / most;
+        group->block = (all + blocks - 1) / blocks * LANES;
+        int64_t tiles = (capacity + group->tile.columns - 1) / group->tile.columns;
+        int64_t at_once = MOST_TOGETHER / group->tile.columns;
+        group->together = (tiles < at_once ? tiles : at_once) * group->tile.columns;
+        Buffer *partial = arena_new_of(s->plan->arena, Buffer);
+        partial->name = partial->shown = name_of("partial");
+        partial->role = BUFFER_SCRATCH;
+        partial->scalar = SCALAR_F32;
+        partial->rank = 2;
+        partial->dims[0] = kernel->step * LANES;
+        partial->dims[1] = group->together;
+        partial->span = product->span;
+        lower_layout(s->plan->function, partial, capacity);
+        group->partial = partial;
     }
 }
 
@@ -479,6 +547,7 @@ void lower_schedule(LowerPlan *plan, const LowerOptions *options) {
         double work = 0;
         cut_rounds(&s, kernel);
         make_scratch(&s, kernel, i);
+        cut_blocks(&s, kernel);
         for (int j = 0; j < kernel->groups.count; j++)
             work += plan->groups.at[kernel->groups.at[j]].work;
         kernel->parallel = plan->parallel && (s.always || work >= WORTH_A_LOOP);

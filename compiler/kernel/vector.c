@@ -262,6 +262,33 @@ typedef struct Sums {
     Point points[MOST_SUMS];
 } Sums;
 
+/* A product's sums over a part of its axis: panels of columns [from, to) of x. The first part begins with zeros, the others
+   with what waited in the buffer. */
+typedef struct Part {
+    Value *from, *to;
+    Value *first, *end; /* rows */
+    Buffer *partial;
+} Part;
+
+static Value *partial_index(Lowering *l, const Part *part, const Point *point) {
+    Value *panel = lower_times(l, lower_panel(l, part->partial, point->panel), part->partial->dims[1]);
+    Value *row = value_op(&l->b, OP_INTEGER_SUBTRACT, point->row, part->first, NULL);
+    return lower_times(l, lower_add(l, panel, row), LANES);
+}
+
+static void resume_sums(Lowering *l, Sums *sums, const Part *part) {
+    Buffer *partial = lower_use(l, part->partial);
+    Block *later = build_if(&l->b, value_op(&l->b, OP_INTEGER_LESS, lower_integer(l, 0), part->from, NULL));
+    for (int i = 0; i < sums->panels * sums->columns; i++)
+        build_set(&l->b, sums->at[i], value_load(&l->b, partial, partial_index(l, part, &sums->points[i]), LANES));
+    build_end(&l->b, later);
+}
+
+static void suspend_sums(Lowering *l, Sums *sums, const Part *part) {
+    for (int i = 0; i < sums->panels * sums->columns; i++)
+        build_store(&l->b, part->partial, partial_index(l, part, &sums->points[i]), value_read(&l->b, sums->at[i]));
+}
+
 static void start_sums(Lowering *l, Sums *sums) {
     for (int i = 0; i < sums->panels * sums->columns; i++)
         sums->at[i] = build_var(&l->b, "sum", lower_number(l, 0, SCALAR_F32, LANES));
@@ -281,10 +308,36 @@ static void add_products(Lowering *l, Sums *sums, int column, Value *const *fact
     }
 }
 
+#define WORTH_FETCHING (1 << 18) /* bytes: below, what is read or updated is in the cache */
+
+#define WORTH_OWNING (1 << 18) /* bytes: of a batch that each thread may have for itself */
+
+/* Where a round of panels goes through all rows, each thread had better gather them itself. */
+static void want_own(const Lowering *l, Buffer *buffer) {
+    if (l->round && l->plan->parallel && buffer->role == BUFFER_FEED && !l->function->is_double && !l->plan->tight &&
+        buffer_bytes(buffer) <= WORTH_OWNING)
+        buffer->own = true;
+}
+
+/* The rows' next columns but one come while these are summed: they lie too far away for the machine to guess. */
+static void fetch_columns(Lowering *l, Node *x, Sums *sums, Value *column_panel, int64_t panels) {
+    enum { AHEAD = 2 };
+    Buffer *xs = lower_buffer(l, x);
+    if (panels <= AHEAD || l->function->capacity * x->dims[0] * 4 < WORTH_FETCHING)
+        return;
+    Value *ahead = value_op(&l->b, OP_INTEGER_MINIMUM, lower_add(l, column_panel, lower_integer(l, AHEAD)),
+                            lower_integer(l, panels - 1), NULL);
+    Value *first = lower_times(l, lower_add(l, lower_times(l, ahead, xs->stride), sums->points[0].row), LANES);
+    first = lower_named(l, "ahead", first);
+    for (int r = 0; r < sums->columns; r++)
+        build_prefetch(&l->b, xs, lower_add(l, first, lower_integer(l, r * LANES)), false);
+}
+
 /* One panel of x's columns: for each of them, every row's sum takes weight * x. */
 static void forward_columns(Lowering *l, Node *node, Sums *sums, Value *column_panel, int64_t columns) {
     Node *w = node->args[0], *x = node->args[1];
     Buffer *xs = lower_use(l, lower_buffer(l, x));
+    want_own(l, xs);
     Value *row = sums->points[0].row, *j, *factors[MOST_SUMS];
     Value *base =
         build_let(&l->b, "base", lower_times(l, lower_add(l, lower_times(l, column_panel, xs->stride), row), LANES));
@@ -303,30 +356,52 @@ static void forward_columns(Lowering *l, Node *node, Sums *sums, Value *column_p
     build_end(&l->b, loop);
 }
 
-static void forward_sums(Lowering *l, Node *node, Sums *sums) {
+/* `part`: NULL for all columns at once. The last few, which fill no panel, are the caller's where there are parts. */
+static void forward_sums(Lowering *l, Node *node, Sums *sums, const Part *part) {
     int64_t columns = node->args[0]->dims[1], whole = columns / LANES;
     start_sums(l, sums);
+    if (part)
+        resume_sums(l, sums, part);
     if (whole == 1) {
         forward_columns(l, node, sums, lower_integer(l, 0), LANES);
     } else if (whole) {
-        Value *panel;
-        Block *loop = build_loop(&l->b, "c", lower_integer(l, 0), lower_integer(l, whole), 1, false, &panel);
+        Value *panel, *from = part ? part->from : lower_integer(l, 0), *to = part ? part->to : lower_integer(l, whole);
+        Block *loop = build_loop(&l->b, "c", from, to, 1, false, &panel);
+        fetch_columns(l, node->args[1], sums, panel, whole);
         forward_columns(l, node, sums, panel, LANES);
         build_end(&l->b, loop);
     }
+    if (columns % LANES && !part)
+        forward_columns(l, node, sums, lower_integer(l, whole), columns % LANES);
+    if (!part)
+        end_sums(l, sums, node);
+}
+
+static void finish_points(Lowering *l, const LowerGroup *group, Sums *sums) {
+    for (int i = 0; i < sums->panels * sums->columns; i++)
+        finish_point(l, group, &sums->points[i]);
+}
+
+/* After the last part what rides on the sums, after the others they wait. */
+static void end_part(Lowering *l, const LowerGroup *group, Sums *sums, Node *node, const Part *part) {
+    int64_t columns = node->args[0]->dims[1], whole = columns / LANES;
+    Block *last = build_if(&l->b, value_op(&l->b, OP_INTEGER_EQUAL, part->to, lower_integer(l, whole), NULL));
     if (columns % LANES)
         forward_columns(l, node, sums, lower_integer(l, whole), columns % LANES);
     end_sums(l, sums, node);
+    finish_points(l, group, sums);
+    build_end(&l->b, last);
+    Block *others = build_if(&l->b, value_op(&l->b, OP_INTEGER_LESS, part->to, lower_integer(l, whole), NULL));
+    suspend_sums(l, sums, part);
+    build_end(&l->b, others);
 }
 
-/* Every row of the round against some panels. */
-static void batched_panels(Lowering *l, const LowerGroup *group, int index, Value *panel, int panels,
-                           const Round *round) {
+/* Some rows, from `first` on, against some panels. */
+static void batched_tile(Lowering *l, const LowerGroup *group, int index, Value *panel, int panels, Value *first,
+                         const Part *part) {
     Sums *sums = arena_new_of(l->b.arena, Sums);
     sums->panels = panels;
     sums->columns = group->tile.columns;
-    Value *first;
-    Block *loop = open_rows(l, round, sums->columns, &first);
     for (int p = 0; p < panels; p++) {
         Point of_panel = lanes_point(l, index, p ? panel_after(l, panel, p) : panel);
         for (int r = 0; r < sums->columns; r++) {
@@ -336,16 +411,79 @@ static void batched_panels(Lowering *l, const LowerGroup *group, int index, Valu
         }
     }
     for (int i = 0; i < group->items.count; i++)
-        if (is_product(group->items.at[i]))
-            forward_sums(l, group->items.at[i]->node, sums);
-    for (int i = 0; i < panels * sums->columns; i++)
-        finish_point(l, group, &sums->points[i]);
+        if (is_product(group->items.at[i])) {
+            forward_sums(l, group->items.at[i]->node, sums, part);
+            if (part)
+                end_part(l, group, sums, group->items.at[i]->node, part);
+        }
+    if (!part)
+        finish_points(l, group, sums);
+}
+
+static void batched_rows(Lowering *l, const LowerGroup *group, int index, Value *panel, int panels, const Round *round,
+                         const Part *part) {
+    Value *first;
+    Block *loop = part ? build_loop(&l->b, "b", part->first, part->end, group->tile.columns, false, &first)
+                       : open_rows(l, round, group->tile.columns, &first);
+    batched_tile(l, group, index, panel, panels, first, part);
+    build_end(&l->b, loop);
+}
+
+/* Some rows at a time: all parts of their sums, one after the other. */
+static Block *open_parts(Lowering *l, const LowerGroup *group, Part *part) {
+    Value *rows = value_context(&l->b, CONTEXT_ROWS);
+    part->first = lower_integer(l, 0);
+    part->end = rows;
+    Block *all = NULL;
+    if (group->together < l->function->capacity) {
+        all = build_loop(&l->b, "rows_from", part->first, rows, group->together, false, &part->first);
+        Value *next = lower_add(l, part->first, lower_integer(l, group->together));
+        part->end = lower_named(l, "rows_end", value_op(&l->b, OP_INTEGER_MINIMUM, next, rows, NULL));
+    }
+    int64_t whole = group->summed / LANES, step = group->block / LANES;
+    part->partial = group->partial;
+    Block *outer = build_loop(&l->b, "part", lower_integer(l, 0), lower_integer(l, whole), step, false, &part->from);
+    Value *to = lower_add(l, part->from, lower_integer(l, step));
+    if (whole % step)
+        to = value_op(&l->b, OP_INTEGER_MINIMUM, to, lower_integer(l, whole), NULL);
+    part->to = lower_named(l, "part_end", to);
+    return all ? all : outer;
+}
+
+/* Every row of the round against some panels. */
+static void batched_panels(Lowering *l, const LowerGroup *group, int index, Value *panel, int panels,
+                           const Round *round) {
+    if (!group->block) {
+        batched_rows(l, group, index, panel, panels, round, NULL);
+        return;
+    }
+    Part part;
+    Block *outer = open_parts(l, group, &part);
+    batched_rows(l, group, index, panel, panels, round, &part);
+    build_end(&l->b, outer);
+}
+
+/* A round of several tiles: what is read of the rows stays in the second cache while all the panels meet it, and a part of
+   a tile's panels in the first while all rows meet it. */
+static void batched_round(Lowering *l, const LowerGroup *group, int index, const Round *round) {
+    Value *first, *panel;
+    if (group->block) {
+        Part part;
+        Block *outer = open_parts(l, group, &part);
+        Block *inner = build_loop(&l->b, "q", round->from, round->to, group->tile.panels, false, &panel);
+        batched_rows(l, group, index, panel, group->tile.panels, round, &part);
+        build_end(&l->b, inner);
+        build_end(&l->b, outer);
+        return;
+    }
+    Block *loop = open_rows(l, round, group->tile.columns, &first);
+    Block *inner = build_loop(&l->b, "q", round->from, round->to, group->tile.panels, false, &panel);
+    batched_tile(l, group, index, panel, group->tile.panels, first, NULL);
+    build_end(&l->b, inner);
     build_end(&l->b, loop);
 }
 
 /* ---- weights and their gradients ------------------------------------------------------------------------------------------------ */
-
-#define WORTH_FETCHING (1 << 18) /* bytes: below, what is updated is in the cache */
 
 /* What the update will read and write comes while the sums are made. */
 static void fetch_updated(Lowering *l, const LowerGroup *group, Sums *sums) {
@@ -356,7 +494,7 @@ static void fetch_updated(Lowering *l, const LowerGroup *group, Sums *sums) {
                 continue;
             Buffer *buffer = lower_use(l, lower_tensor(l, item->sinks.at[j].tensor));
             for (int k = 0; k < sums->panels * sums->columns; k++)
-                build_prefetch(&l->b, buffer, lower_index(l, buffer, item->node, &sums->points[k]));
+                build_prefetch(&l->b, buffer, lower_index(l, buffer, item->node, &sums->points[k]), true);
         }
     }
 }
@@ -364,6 +502,7 @@ static void fetch_updated(Lowering *l, const LowerGroup *group, Sums *sums) {
 static void gradient_sums(Lowering *l, Node *node, Sums *sums, Value *column_panel, Value *lane) {
     Node *d = node->args[0], *x = node->args[1];
     Buffer *xs = lower_use(l, lower_buffer(l, x));
+    want_own(l, xs);
     Value *row, *factors[MOST_SUMS];
     Value *base = build_let(&l->b, "base", lower_add(l, lower_times(l, column_panel, xs->stride * LANES), lane));
     start_sums(l, sums);
@@ -440,35 +579,54 @@ static void weight_panels(Lowering *l, const LowerGroup *group, int index, Value
     (void)round;
 }
 
-/* Some panels against one panel of columns; which one stands in the round. */
-static void weight_column(Lowering *l, const LowerGroup *group, int index, Value *panel, int panels,
-                          const Round *round) {
-    columns_of_panel(l, group, index, panel, panels, round->from, (int)round->step);
-}
-
-/* The columns are shared out: for each panel of them, all panels of the first axis. `step` of the inner round is how many
-   columns its panel has. */
-static void weights_by_columns(Lowering *l, const LowerGroup *group, int index, const Round *round) {
-    int64_t whole = group->dims[1] / LANES, panels = panels_of(group->dims[0]);
+/* Some panels against the panels of columns from `from` to `to`, which may hold the last one. */
+static void weight_columns(Lowering *l, const LowerGroup *group, int index, Value *panel, int panels,
+                           const Round *round) {
+    int64_t whole = group->dims[1] / LANES;
     int rest = (int)(group->dims[1] % LANES);
-    Round inner = {.partition = PARTITION_NONE, .step = LANES};
-    Block *loop = build_loop(&l->b, "c", round->from, round->to, 1, false, &inner.from), *outer = NULL;
+    Value *column_panel;
+    Block *loop = build_loop(&l->b, "c", round->from, round->to, 1, false, &column_panel), *inner = NULL;
     if (whole) {
         if (rest)
-            outer = build_if(&l->b, value_op(&l->b, OP_INTEGER_LESS, inner.from, lower_integer(l, whole), NULL));
-        panels_in(l, group, index, &inner, panels, group->tile.panels, weight_column);
-        if (outer)
-            build_end(&l->b, outer);
+            inner = build_if(&l->b, value_op(&l->b, OP_INTEGER_LESS, column_panel, lower_integer(l, whole), NULL));
+        columns_of_panel(l, group, index, panel, panels, column_panel, LANES);
+        if (inner)
+            build_end(&l->b, inner);
     }
     if (rest) {
-        inner.step = rest;
         if (whole)
-            outer = build_if(&l->b, value_op(&l->b, OP_INTEGER_EQUAL, inner.from, lower_integer(l, whole), NULL));
-        panels_in(l, group, index, &inner, panels, group->tile.panels, weight_column);
-        if (outer)
-            build_end(&l->b, outer);
+            inner = build_if(&l->b, value_op(&l->b, OP_INTEGER_EQUAL, column_panel, lower_integer(l, whole), NULL));
+        columns_of_panel(l, group, index, panel, panels, column_panel, rest);
+        if (whole)
+            build_end(&l->b, inner);
     }
     build_end(&l->b, loop);
+}
+
+/* The columns are shared out: all panels of the first axis against the round's columns, which stay in the cache. */
+static void weights_by_columns(Lowering *l, const LowerGroup *group, int index, const Round *round) {
+    Round inner = *round;
+    inner.partition = PARTITION_NONE;
+    panels_in(l, group, index, &inner, panels_of(group->dims[0]), group->tile.panels, weight_columns);
+}
+
+/* A round of several tiles: a panel of columns meets them all before the next is read. */
+static void weights_of_round(Lowering *l, const LowerGroup *group, int index, const Round *round) {
+    int64_t whole = group->dims[1] / LANES;
+    int rest = (int)(group->dims[1] % LANES), panels = group->tile.panels;
+    Value *column_panel, *panel;
+    if (whole) {
+        Block *outer = build_loop(&l->b, "c", lower_integer(l, 0), lower_integer(l, whole), 1, false, &column_panel);
+        Block *inner = build_loop(&l->b, "q", round->from, round->to, panels, false, &panel);
+        columns_of_panel(l, group, index, panel, panels, column_panel, LANES);
+        build_end(&l->b, inner);
+        build_end(&l->b, outer);
+    }
+    if (rest) {
+        Block *inner = build_loop(&l->b, "q", round->from, round->to, panels, false, &panel);
+        columns_of_panel(l, group, index, panel, panels, lower_integer(l, whole), rest);
+        build_end(&l->b, inner);
+    }
 }
 
 /* ---- transposed weights ------------------------------------------------------------------------------------------------------------ */
@@ -605,12 +763,16 @@ static void lower_numbers(Lowering *l, const LowerGroup *group, int index, const
 
 void lower_vectors(Lowering *l, LowerGroup *group, int index, const Round *round) {
     int64_t panels = group->rank ? panels_of(group->dims[0]) : 1;
+    bool shared = round->partition == PARTITION_PANELS && group->axis == 0;
+    bool several = shared && round->step > group->tile.panels && has_product(group);
     if (group->rank == 0)
         lower_numbers(l, group, index, round);
     else if (group->items.at[0]->node->op == OP_TRANSPOSE)
         panels_in(l, group, index, round, panels, 1, transposed_panel);
     else if (group->rank == 2 && round->partition == PARTITION_PANELS && group->axis == 1)
         weights_by_columns(l, group, index, round);
+    else if (several && panels % group->tile.panels == 0)
+        (group->batched ? batched_round : weights_of_round)(l, group, index, round);
     else
         panels_in(l, group, index, round, panels, group->tile.panels,
                   group->batched     ? batched_panels

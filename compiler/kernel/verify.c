@@ -363,8 +363,8 @@ static void check_math(Arena *arena, const Module *module, int at) {
 
 /* ARGUMENT buffers are told apart by their address alone. */
 static bool overlap(const Buffer *x, const Buffer *y) {
-    if (x->role == BUFFER_SCRATCH || y->role == BUFFER_SCRATCH)
-        return false; /* a thread's own */
+    if (buffer_of_thread(x) || buffer_of_thread(y))
+        return false;
     if (x == y)
         return true;
     if (x->role == BUFFER_ARGUMENT || y->role == BUFFER_ARGUMENT)
@@ -438,7 +438,7 @@ static void check_buffers(Arena *arena, const Function *function, uint64_t memor
             BROKEN(&verifier, "%s has %" PRId64 " elements at %" PRIu64, buffer->name, buffer->elements,
                    buffer->offset);
         uint64_t end = buffer->offset + (uint64_t)buffer->elements * (uint64_t)scalar_bytes(buffer->scalar);
-        uint64_t room = memory_bytes + (buffer->role == BUFFER_SCRATCH ? scratch_bytes : 0);
+        uint64_t room = memory_bytes + (buffer_of_thread(buffer) ? scratch_bytes : 0);
         if (memory_bytes && !function->is_double && buffer->role != BUFFER_ARGUMENT && end > room)
             BROKEN(&verifier, "%s ends behind the memory", buffer->name);
     }

@@ -23,6 +23,7 @@ typedef struct Linear {
     int64_t quotient, remainder, divisor; /* factors of variable / divisor and variable % divisor */
     const Statement *follower;            /* an inner loop that begins at the variable: it is at most `most` */
     int64_t most;
+    bool apart; /* loops that begin apart from the parallel one are as far as they reach, whatever else varies */
     bool known;
 } Linear;
 
@@ -30,6 +31,7 @@ typedef struct Access {
     const Buffer *buffer;
     bool known;
     int64_t outer, piece, every; /* piece: S; every: M, 0 where there is one repetition */
+    bool repeats;                /* it touches more than one of them */
     int64_t low, high;           /* within a round's piece and a repetition: the least and the greatest place */
     int64_t reach;               /* the greatest of the last round, within a repetition */
     int64_t quotient, remainder, divisor;
@@ -85,6 +87,13 @@ static int64_t span_of(Verifier *v, const Statement *loop) {
     return -1;
 }
 
+/* It begins at the same place whatever the round of the parallel loop. */
+static bool begins_apart(Verifier *v, const Statement *loop) {
+    Linear begin = {.known = true};
+    expand(v, &begin, loop->from, 1);
+    return begin.known && !begin.outer && !begin.quotient && !begin.remainder;
+}
+
 static void expand_variable(Verifier *v, Linear *sum, const Value *value, int64_t factor) {
     const Statement *loop = value->statement;
     if (loop == v->parallel) {
@@ -92,7 +101,8 @@ static void expand_variable(Verifier *v, Linear *sum, const Value *value, int64_
         return;
     }
     Range range = range_of(v, value);
-    int64_t span = loop->from->kind == VALUE_NUMBER ? -1 : span_of(v, loop);
+    bool apart = loop->from->kind == VALUE_NUMBER || (sum->apart && begins_apart(v, loop));
+    int64_t span = apart ? -1 : span_of(v, loop);
     if (span < 0) {
         add_term(sum, loop, factor, range);
         return;
@@ -202,9 +212,10 @@ static void find_pieces(Verifier *v, const Linear *sum, int lanes, Access *acces
     if (every && sum->outer % every == 0)
         every = 0; /* shared out along the first axis */
     for (int i = 0; i < sum->count; i++)
-        if (sum->terms[i].factor >= piece || (every && sum->terms[i].factor % every == 0))
+        if (sum->terms[i].factor >= piece || (every && sum->terms[i].factor % every == 0)) {
             every = greatest_common(sum->terms[i].factor, every);
-        else
+            access->repeats = true;
+        } else
             high += (__int128)sum->terms[i].factor * sum->terms[i].range.high;
     low = every ? sum->constant % every : sum->constant;
     high += low;
@@ -257,7 +268,7 @@ static bool is_stored(const Verifier *v, const Buffer *buffer) {
 void share_note(Verifier *v, const Buffer *buffer, const Value *index, int lanes) {
     if (!v->parallel || buffer->role == BUFFER_SCRATCH || !is_stored(v, buffer))
         return;
-    Linear sum = {.known = true};
+    Linear sum = {.known = true, .apart = true};
     Access *access = arena_new_of(v->arena, Access);
     access->buffer = buffer;
     expand(v, &sum, index, 1);
@@ -280,6 +291,7 @@ void share_check(Verifier *v) {
     for (int i = 0; i < v->accesses.count; i++) {
         const Access *x = v->accesses.at[i];
         int64_t low = x->low, high = x->high, reach = x->reach;
+        bool repeats = false; /* else the pieces go on from one repetition to the next */
         for (int j = 0; j < v->accesses.count; j++) {
             const Access *y = v->accesses.at[j];
             if (x->buffer != y->buffer)
@@ -289,8 +301,9 @@ void share_check(Verifier *v) {
             low = y->low < low ? y->low : low;
             high = y->high > high ? y->high : high;
             reach = y->reach > reach ? y->reach : reach;
+            repeats |= y->repeats;
         }
-        bool meet = x->outer && (high - low >= x->piece || (x->every && reach - low >= x->every));
+        bool meet = x->outer && (high - low >= x->piece || (x->every && repeats && reach - low >= x->every));
         if (meet)
             BROKEN(v, "rounds of the parallel loop may meet in %s", x->buffer->name);
     }

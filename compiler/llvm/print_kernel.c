@@ -147,8 +147,8 @@ static void ir_store(Ir *ir, const Statement *s) {
 }
 
 static void ir_prefetch(Ir *ir, const Statement *s) {
-    LLVMValueRef args[4] = {ir_element(ir, s->buffer, s->index), LLVMConstInt(ir->i32, 1, false),
-                            LLVMConstInt(ir->i32, 3, false), LLVMConstInt(ir->i32, 1, false)}; /* write, keep, data */
+    LLVMValueRef args[4] = {ir_element(ir, s->buffer, s->index), LLVMConstInt(ir->i32, s->write, false),
+                            LLVMConstInt(ir->i32, 3, false), LLVMConstInt(ir->i32, 1, false)}; /* write?, keep, data */
     unsigned id = LLVMLookupIntrinsicID("llvm.prefetch", strlen("llvm.prefetch"));
     LLVMValueRef function = LLVMGetIntrinsicDeclaration(ir->module, id, &ir->pointer, 1);
     LLVMBuildCall2(ir->builder, LLVMGlobalGetValueType(function), function, args, 4, "");

@@ -71,7 +71,7 @@ static void call_kernel(Ir *ir, const Frame *frame, const Kernel *kernel) {
     }
     for (int i = 0; i < kernel->buffer_count; i++) {
         const Buffer *buffer = kernel->buffers[i];
-        LLVMValueRef base = buffer->role == BUFFER_SCRATCH ? frame->scratch : frame->memory;
+        LLVMValueRef base = buffer_of_thread(buffer) ? frame->scratch : frame->memory;
         args[count++] = byte_at(ir, base, buffer->offset);
     }
     for (int field = 0; field <= CONTEXT_THREADS; field++)

@@ -45,15 +45,18 @@ class Large:
         (place / "net.bp").write_text(text)
         always = "--threads=always"
         self.plan = build.succeed([build.bpc, "--emit=memory", always, "net.bp"], cwd=place).out
-        self.at, function = {}, ""
+        self.at, self.own, function = {}, set(), ""
         for line in self.plan.splitlines():
             found = re.match(r"(\w+): up to ", line)
             function = found[1] + " " if found else function
-            found = re.match(r"  (\S+) +\[.*?\] +\w+ +\d+ +(\d+)", line)
-            if found:
-                self.at.setdefault(function + found[1], int(found[2]))
+            found = re.match(r"  (\S+) +\[.*?\] +\w+ +\d+ +(\d+)( \w+$)?", line)
+            if found:  # a name at the end: each thread has its own
+                name = f"{found[3].strip()} {found[1]}" if found[3] else function + found[1]
+                self.at.setdefault(name, int(found[2]))
+                self.own |= {name} if found[3] else set()
         sizes = {name: int(re.search(rf"^  {name} +(\d+)", self.plan + f"\n  {name} 0", re.MULTILINE)[1]) for name in ("the block", "scratch")}
         threads = int((re.search(r"for (\d+) thread", self.plan) or [0, 1])[1])
+        self.scratch = sizes["scratch"] // threads
         build.succeed([build.bpc, "-c", f"--backend={way}", always, "--verify", "net.bp", "-o", "net.o"], cwd=place)
         build.succeed(["objcopy", *[f"--globalize-symbol=Net_{name}" for name in ("step", "predict", "init")], "net.o"], cwd=place)
         build.succeed(["gcc", "-O1", "-I", TESTS.parent, f"-DTHREADS={THREADS}", f"-DBLOCK={sizes['the block']}ull",
@@ -61,7 +64,8 @@ class Large:
                        "-Wl,-z,muldefs", *runtime_words(build), "-o", "large"], cwd=place)  # bp_barrier is large.c's
 
     def put(self, name, index, value):
-        self.commands.append(f"f {self.at[name] + 4 * index} {value}")
+        for thread in range(THREADS if name in self.own else 1):
+            self.commands.append(f"f {self.at[name] + thread * self.scratch + 4 * index} {value}")
 
     def rows(self, function, count):
         self.commands += [f"d {8 * 4} {count}", f"run {function} {count}"]  # BP_SCALAR_ROWS

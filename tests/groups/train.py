@@ -5,6 +5,8 @@ import functools
 import itertools
 import json
 import math
+import pathlib
+import random
 import re
 import statistics
 import struct
@@ -725,6 +727,43 @@ def tuned_is_the_same(build):
         expect(saved[0] == saved[1] == saved[2], "tuning changes the weights")
 
 
+def tiles_change_nothing(build):
+    """However a product is cut - tiles, rounds of several tiles, sums that wait between blocks - the weights are the same."""
+    numbers = random.Random(5)
+    columns = [*(f"x{i}" for i in range(399)), "y0", "y1"]
+    rows = [",".join(columns)]
+    rows += [",".join(f"{numbers.gauss(0, 1):.3f}" for _ in columns) for _ in range(720)]
+    program = """bpc 1
+data d { file "d.csv"; input x0..x398; target y0..y1; split train = 0.95, validation = 0.05, seed = 1 }
+model M(x) {
+    fc1 = dense(x, 256, relu)
+    fc2 = dense(fc1, 256, tanh)
+    fc3 = dense(fc2, 2)
+    return fc3
+}
+train M on d { loss mse; optimizer adam(lr = 0.001); epochs 2; batch_size 650 }
+save M to "m.safetensors"
+"""
+    with copied(IRIS) as place:
+        (place / "d.csv").write_text("\n".join(rows) + "\n")
+        (place / "m.bp").write_text(program)
+        narrow = ["--march=haswell"] if "avx2" in pathlib.Path("/proc/cpuinfo").read_text().split() else []
+        if narrow:  # a machine whose caches are small enough for all of it
+            cut = build.succeed([build.bpc, "--emit=kernel", *narrow, "--verify", "m.bp"], cwd=place).out
+            step = cut[cut.index("function M_step :"):cut.index("function M_step_finish")]
+            expect("partial" in step and "for part in" in step and "for rows_from in" in step, "no sums wait")
+            explained = build.succeed([build.bpc, "--explain=fusion", *narrow, "m.bp"], cwd=place).out
+            first = explained[explained.index("fc1.weight @"):]
+            expect("1 of 16 outputs" in first[:200] and "256 elements, 32 a round" in explained, "no rounds of several tiles")
+        saved = []
+        for options in ([], ["--tiles=8"], narrow, [*narrow, "--threads=always"], [*narrow, "--tiles=1"]):
+            build.succeed([build.bpc, "-O1", *options, "m.bp", "-o", "m"], cwd=place)
+            for threads in (1, 3):
+                build.succeed(["./m", "--quiet", "--threads", threads], cwd=place)
+                saved.append((place / "m.safetensors").read_bytes())
+        expect(len(set(saved)) == 1, "tiles change the weights")
+
+
 def fusion_is_explained(build):
     """Where nothing asks for all gradients first, each update rides on its gradient; clipping by global norm stores them."""
     program = """bpc 1
@@ -762,7 +801,7 @@ def tests(build):
         ("xor", xor_learns), ("penguins", penguins_learn), ("digits", digits_learn), ("folds", folds_add_up), ("augment", augmentation_is_what_it_says), ("areas", areas_are_the_predictions), ("predictions", predictions_are_the_checkpoints),
         ("one-row-as-many", one_row_as_many), ("anywhere", runs_anywhere), ("seeds", seeds_differ_in_weights_alone),
         ("resume", resumed_equals_unbroken), ("plateau", rates_follow_the_plateau), ("wrong-grad", wrong_grad_clauses_are_told), ("bench", bench_says_json), ("describe", described_table_compiles), ("describe-arrays", described_arrays_compile), ("texts", texts_are_counted_by_hand),
-        ("stages", stages_print), ("fusion", fusion_is_explained), ("tune", tuned_is_the_same), ("widths", widths_fit), ("piped-rows", predicts_what_is_piped), ("odd-categories", tables_keep_their_form),
+        ("stages", stages_print), ("fusion", fusion_is_explained), ("tune", tuned_is_the_same), ("tiles", tiles_change_nothing), ("widths", widths_fit), ("piped-rows", predicts_what_is_piped), ("odd-categories", tables_keep_their_form),
     ):
         yield name, functools.partial(function, build)
     for folder in [*examples(), TESTS / "agree"]:

@@ -275,7 +275,7 @@ static void feed_width(int64_t width, int64_t stride, int32_t threads, int shuff
         order[i] = shuffled ? i * 7 % FEED_ROWS : i;
     memset(&fed, 0, sizeof fed);
     fed.width = width;
-    fed.feed = (struct bp_feed){0, BP_F32, FEED_AT, BP_PANELS, stride};
+    fed.feed = (struct bp_feed){0, BP_F32, FEED_AT, BP_PANELS, stride, 0};
     fed.sweep = (struct bp_sweep){.instance = &instance,
                                   .function = &function,
                                   .memory = (char *)memory,

@@ -186,8 +186,8 @@ static const struct bp_tensor line_tensors[4] = {{"fc.weight", 9, 2, {1, 2}, AT_
                                                  {"fc.bias", 9, 1, {1}, AT_B, BP_ROWS},
                                                  {"fc.weight:v", 14, 2, {1, 2}, AT_VW, BP_ROWS},
                                                  {"fc.bias:v", 14, 1, {1}, AT_VB, BP_ROWS}};
-static const struct bp_feed line_feeds[2] = {{0, BP_F32, AT_X, BP_ROWS, 0}, {1, BP_F32, AT_Y, BP_ROWS, 0}};
-static const struct bp_feed line_check_feeds[2] = {{0, BP_F64, CHECK_X, BP_ROWS, 0}, {1, BP_F64, CHECK_Y, BP_ROWS, 0}};
+static const struct bp_feed line_feeds[2] = {{0, BP_F32, AT_X, BP_ROWS, 0, 0}, {1, BP_F32, AT_Y, BP_ROWS, 0, 0}};
+static const struct bp_feed line_check_feeds[2] = {{0, BP_F64, CHECK_X, BP_ROWS, 0, 0}, {1, BP_F64, CHECK_Y, BP_ROWS, 0, 0}};
 static const struct bp_output line_output = {"y", BP_OUTPUT_NUMBER, 1, AT_P, NULL, NULL};
 static const struct bp_metric line_metrics[2] = {{"loss", 1, 1, AT_METRICS, NULL, -1},
                                                  {"mae", 1, 1, AT_METRICS + 8, NULL, -1}};
@@ -896,7 +896,7 @@ Test(program, classes_are_told_by_name) {
                            .slots = slots,
                            .slot_count = 2,
                            .stratify = -1};
-    struct bp_feed feeds[2] = {{0, BP_F32, SOFT_X, BP_ROWS, 0}, {1, BP_I32, SOFT_T, BP_ROWS, 0}};
+    struct bp_feed feeds[2] = {{0, BP_F32, SOFT_X, BP_ROWS, 0, 0}, {1, BP_I32, SOFT_T, BP_ROWS, 0, 0}};
     struct bp_output result = {"kind", BP_OUTPUT_CLASS, 3, SOFT_P, soft_classes, NULL};
     struct bp_tensor tensor = {"w", 1, 0, {0}, SOFT_W, BP_ROWS};
     struct bp_model model = {.name = "Zoo",
