@@ -94,6 +94,7 @@ static void build_init(Build *build, ModelInstance *model) {
     model->init =
         function_new(build, arena_printf(build->arena, "%s_init", model->name),
                      arena_printf(build->arena, "the first values of %s's parameters", model->name), model->span, 1);
+    model->init->is_first = true;
     for (int i = 0; i < model->parameters.count; i++) {
         Tensor *tensor = model->parameters.at[i];
         *LIST_ADD(build->arena, &model->init->sinks) = (Sink){tensor->init, tensor, NULL, 0};

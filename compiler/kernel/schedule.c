@@ -15,9 +15,10 @@ enum {
     MOST_GROUPS = 16,    /* in a kernel: C compilers take more than twice as long for twice as much in one function */
     SMALL_WEIGHTS = 1 << 16 /* bytes: read by every thread without regret */
 };
-#define SMALL_PRODUCT 1000.0  /* cycles: a larger tile would win nothing */
-#define WORTH_THREADS 24000.0 /* cycles in a call: below, one thread is done before others are awake */
-#define WORTH_A_LOOP  3000.0  /* cycles in a kernel: a barrier costs several hundred */
+#define SMALL_PRODUCT  1000.0  /* cycles: a larger tile would win nothing */
+#define WORTH_THREADS  24000.0 /* cycles in a call: below, one thread is done before others are awake */
+#define WORTH_STARTING 5e6     /* the same where the others have to be started, and may sit on one core at first */
+#define WORTH_A_LOOP   3000.0  /* cycles in a kernel: a barrier costs several hundred */
 
 /* ---- what a group reads -------------------------------------------------------------------------------------------------- */
 
@@ -531,7 +532,8 @@ void lower_schedule(LowerPlan *plan, const LowerOptions *options) {
         plan->groups.at[i].work = group_cycles(&s, &plan->groups.at[i]);
         cycles += plan->groups.at[i].work;
     }
-    s.threads = s.always || (options->threads == LOWER_THREADS_WHERE_WORTH && cycles >= WORTH_THREADS);
+    double worth = plan->function->is_first ? WORTH_STARTING : WORTH_THREADS;
+    s.threads = s.always || (options->threads == LOWER_THREADS_WHERE_WORTH && cycles >= worth);
     plan->parallel = s.threads && plan->function->sinks.count > 0;
     find_reads(&s);
     find_ties(&s);
