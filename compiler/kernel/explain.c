@@ -33,6 +33,14 @@ static void explain_group(Lowering *l, const LowerGroup *group, Text *out) {
     if (group->vector && has_product(l->plan, group))
         text_printf(out, "        sums in registers: %d of 16 outputs x %d %s\n", group->tile.panels,
                     group->tile.columns, group->batched ? "rows" : "columns");
+    if (group->block)
+        text_printf(out,
+                    "        by blocks of %" PRId64 " of %" PRId64 ", in which %" PRId64 " rows take their turns\n",
+                    group->block, group->summed, group->together);
+    if (first->node->op == OP_SCATTER)
+        text_printf(
+            out, "        all %" PRId64 " rows are cleared before, and updated behind: rows that were not read, too\n",
+            first->node->dims[first->node->turned]);
     const Node *gradient = gradient_of(l->plan, group);
     const LowerItem *item = gradient ? l->plan->items[gradient->id] : NULL;
     if (item && item->buffer)
