@@ -94,6 +94,40 @@ def every_mode(build):
         expect('"us_per_step"' in outcome.out, f"--bench gives {first_line(outcome.out)}")
 
 
+HUNDRED = """bpc 1
+data wave { generate x = linspace(-2, 2, 24); input x; target y = sin(2 * x) }
+block Residual(x) {
+    fc1 = dense(x, 2, tanh)
+    fc2 = dense(fc1, 2)
+    return x + 0.1 * fc2
+}
+model Deep(x) {
+    stem = dense(x, 2)
+    body = repeat 100 Residual(stem)
+    head = dense(body, 1)
+    return head
+}
+train Deep on wave { loss mse; optimizer adam(lr = 3e-3); epochs 60; batch_size 8 }
+save Deep to "deep.safetensors"
+"""
+
+
+def hundred_blocks(build):
+    """A network of 202 layers learns, the same on three threads, and its derivatives are those of finite differences."""
+    needs_llvm(build)
+    with tempfile.TemporaryDirectory(prefix="bpc-deep-") as folder:
+        place = pathlib.Path(folder)
+        (place / "deep.bp").write_text(HUNDRED)
+        home, saved, run = {"XDG_CACHE_HOME": folder}, [], [build.bpc, "run", "deep.bp", "--"]
+        build.succeed([*run, "--check-grad", "--quiet"], cwd=place, environment=home)
+        for threads in (1, 3):
+            said = build.succeed([*run, "--threads", threads], cwd=place, environment=home).out
+            losses = [float(loss) for loss in re.findall(r"^epoch .*?loss ([\d.]+)", said, re.MULTILINE)]
+            expect(len(losses) == 60 and losses[-1] < 0.6 * losses[0], f"the loss goes from {losses[0]} to {losses[-1]}")
+            saved.append((place / "deep.safetensors").read_bytes())
+        expect(saved[0] == saved[1], "three threads give other weights")
+
+
 def interrupted(build, place, command):
     """Ctrl-C once an epoch is done: ends after the step, with 130. What it printed."""
     environment = dict(os.environ, XDG_CACHE_HOME=str(place), ASAN_OPTIONS="intercept_tls_get_addr=0")
@@ -261,5 +295,5 @@ def tests(build):
         golden = golden[::9]
     for folder, source, earlier in [*programs(), *golden]:
         yield f"{folder.name}-{source.stem}", functools.partial(agrees, build, folder, source, earlier)
-    for test in (script, every_mode, interrupt, damaged_cache, shared_cache, shown_time, debugger, image, object_file):
+    for test in (script, every_mode, hundred_blocks, interrupt, damaged_cache, shared_cache, shown_time, debugger, image, object_file):
         yield test.__name__.replace("_", "-"), functools.partial(test, build)
