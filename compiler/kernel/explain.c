@@ -34,9 +34,8 @@ static void explain_group(Lowering *l, const LowerGroup *group, Text *out) {
         text_printf(out, "        sums in registers: %d of 16 outputs x %d %s\n", group->tile.panels,
                     group->tile.columns, group->batched ? "rows" : "columns");
     if (group->block)
-        text_printf(out,
-                    "        by blocks of %" PRId64 " of %" PRId64 ", in which %" PRId64 " rows take their turns\n",
-                    group->block, group->summed, group->together);
+        text_printf(out, "        by blocks of %" PRId64 " of %" PRId64 "%s\n", group->block, group->summed,
+                    group->batched ? "" : " rows");
     if (first->node->op == OP_SCATTER)
         text_printf(
             out, "        all %" PRId64 " rows are cleared before, and updated behind: rows that were not read, too\n",

@@ -40,10 +40,10 @@ typedef struct LowerGroup {
     bool prologue; /* depends on no row of the batch */
     int axis;      /* in a kernel over panels: the axis of the domain that is shared out */
     Tile tile;     /* 1 x 1 where it has no product */
-    int64_t summed; /* elements of the axis that a product of rows sums over */
+    int64_t summed; /* elements of the axis that its product sums over, or rows */
     int64_t block;  /* after so many of them, sums wait in `partial`; 0: never */
-    int64_t together; /* rows that take their turn at all blocks before the next ones do */
-    Buffer *partial;  /* BUFFER_SCRATCH, [the round's elements][together] */
+    int64_t together; /* batched: rows that take their turn at all blocks before the next ones do */
+    Buffer *partial;  /* BUFFER_SCRATCH: [the round's elements][together], or those of the weights that are the round's */
     double work;   /* elementary steps for a whole batch */
     LIST(LowerItem *) items;
 } LowerGroup;
@@ -107,6 +107,7 @@ typedef struct Lowering {
     Builder b;
     Scalar real;
     Value *round; /* the first panel of the round in hand, where a round is some panels */
+    const struct Part *part; /* of the rows that a weight gradient sums over, where they are taken in parts */
     int stops;    /* guards that a trace has so far */
 } Lowering;
 

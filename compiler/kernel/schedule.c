@@ -474,32 +474,43 @@ static void cut_rounds(Schedule *s, LowerKernel *kernel) {
 
 /* Where a tile's panels are more than the first cache holds, the sums go over them in blocks that it does hold, and wait
    in between: Goto & van de Geijn, Anatomy of high-performance matrix multiplication, 2008, section 4. */
-static void cut_blocks(const Schedule *s, LowerKernel *kernel) {
-    int64_t capacity = s->plan->function->capacity;
-    for (int i = 0; i < kernel->groups.count && kernel->partition == PARTITION_PANELS; i++) {
-        LowerGroup *group = &s->plan->groups.at[kernel->groups.at[i]];
-        const Node *product = group->vector && group->batched ? product_of(group) : NULL;
-        if (!product || s->plan->most_sums < SUMS_OF_STEP)
-            continue;
-        group->summed = product->args[0]->dims[1];
-        int64_t most = s->machine->l1 * 2 / 3 / (group->tile.panels * LANES * 4) / LANES, all = group->summed / LANES;
-        if (all <= most || most < 4 || capacity < 4 * group->tile.columns)
-            continue;
-        int64_t blocks = (all + most - 1) / most;
-        group->block = (all + blocks - 1) / blocks * LANES;
+static void cut_block(const Schedule *s, LowerKernel *kernel, LowerGroup *group, const Node *product) {
+    int64_t capacity = s->plan->function->capacity, step = kernel->step * LANES;
+    int64_t panels = group->tile.panels + !group->batched; /* of a gradient, one of columns goes along */
+    group->summed = group->batched ? product->args[0]->dims[1] : capacity;
+    int64_t most = s->machine->l1 * 2 / 3 / (panels * LANES * 4) / LANES, all = group->summed / LANES;
+    if (all <= most || most < 4 || (group->batched && capacity < 4 * group->tile.columns))
+        return;
+    int64_t blocks = (all + most - 1) / most;
+    group->block = (all + blocks - 1) / blocks * LANES;
+    Buffer *partial = arena_new_of(s->plan->arena, Buffer);
+    partial->name = partial->shown = name_of("partial");
+    partial->role = BUFFER_SCRATCH;
+    partial->scalar = SCALAR_F32;
+    partial->rank = 2;
+    partial->dims[0] = group->axis == 0 ? step : group->dims[0];
+    partial->dims[1] = group->axis == 0 ? group->dims[1] : step;
+    if (group->batched) {
         int64_t tiles = (capacity + group->tile.columns - 1) / group->tile.columns;
         int64_t at_once = MOST_TOGETHER / group->tile.columns;
         group->together = (tiles < at_once ? tiles : at_once) * group->tile.columns;
-        Buffer *partial = arena_new_of(s->plan->arena, Buffer);
-        partial->name = partial->shown = name_of("partial");
-        partial->role = BUFFER_SCRATCH;
-        partial->scalar = SCALAR_F32;
-        partial->rank = 2;
-        partial->dims[0] = kernel->step * LANES;
         partial->dims[1] = group->together;
-        partial->span = product->span;
-        lower_layout(s->plan->function, partial, capacity);
-        group->partial = partial;
+    }
+    partial->span = product->span;
+    lower_layout(s->plan->function, partial, capacity);
+    group->partial = partial;
+}
+
+static void cut_blocks(const Schedule *s, LowerKernel *kernel) {
+    if (kernel->partition != PARTITION_PANELS || s->plan->most_sums < SUMS_OF_STEP)
+        return;
+    for (int i = 0; i < kernel->groups.count; i++) {
+        LowerGroup *group = &s->plan->groups.at[kernel->groups.at[i]];
+        int products = 0;
+        for (int j = 0; j < group->items.count; j++)
+            products += lower_behind(group->items.at[j]->node)->op == OP_CONTRACT;
+        if (group->vector && products == 1)
+            cut_block(s, kernel, group, product_of(group));
     }
 }
 

@@ -262,15 +262,22 @@ typedef struct Sums {
     Point points[MOST_SUMS];
 } Sums;
 
-/* A product's sums over a part of its axis: panels of columns [from, to) of x. The first part begins with zeros, the others
-   with what waited in the buffer. */
+/* A product's sums over a part of its axis: panels of columns [from, to) of x, or for a gradient rows [first, end). The
+   first part begins with zeros, the others with what waited in the buffer. */
 typedef struct Part {
     Value *from, *to;
     Value *first, *end; /* rows */
     Buffer *partial;
+    bool columns; /* of a gradient: its columns are shared out */
 } Part;
 
 static Value *partial_index(Lowering *l, const Part *part, const Point *point) {
+    if (!point->row) { /* of weights: the round's, along the axis that is shared out */
+        Value *panel = part->columns ? point->panel : lower_panel(l, part->partial, point->panel);
+        Value *first = part->columns ? lower_times(l, l->round, LANES) : NULL;
+        Value *column = first ? value_op(&l->b, OP_INTEGER_SUBTRACT, point->at[1], first, NULL) : point->at[1];
+        return lower_times(l, lower_add(l, lower_times(l, panel, part->partial->dims[1]), column), LANES);
+    }
     Value *panel = lower_times(l, lower_panel(l, part->partial, point->panel), part->partial->dims[1]);
     Value *row = value_op(&l->b, OP_INTEGER_SUBTRACT, point->row, part->first, NULL);
     return lower_times(l, lower_add(l, panel, row), LANES);
@@ -278,7 +285,8 @@ static Value *partial_index(Lowering *l, const Part *part, const Point *point) {
 
 static void resume_sums(Lowering *l, Sums *sums, const Part *part) {
     Buffer *partial = lower_use(l, part->partial);
-    Block *later = build_if(&l->b, value_op(&l->b, OP_INTEGER_LESS, lower_integer(l, 0), part->from, NULL));
+    Value *from = part->from ? part->from : part->first;
+    Block *later = build_if(&l->b, value_op(&l->b, OP_INTEGER_LESS, lower_integer(l, 0), from, NULL));
     for (int i = 0; i < sums->panels * sums->columns; i++)
         build_set(&l->b, sums->at[i], value_load(&l->b, partial, partial_index(l, part, &sums->points[i]), LANES));
     build_end(&l->b, later);
@@ -431,6 +439,7 @@ static void batched_rows(Lowering *l, const LowerGroup *group, int index, Value 
 
 /* Some rows at a time: all parts of their sums, one after the other. */
 static Block *open_parts(Lowering *l, const LowerGroup *group, Part *part) {
+    *part = (Part){0};
     Value *rows = value_context(&l->b, CONTEXT_ROWS);
     part->first = lower_integer(l, 0);
     part->end = rows;
@@ -506,7 +515,9 @@ static void gradient_sums(Lowering *l, Node *node, Sums *sums, Value *column_pan
     Value *row, *factors[MOST_SUMS];
     Value *base = build_let(&l->b, "base", lower_add(l, lower_times(l, column_panel, xs->stride * LANES), lane));
     start_sums(l, sums);
-    Block *loop = lower_rows(l, &row);
+    if (l->part)
+        resume_sums(l, sums, l->part);
+    Block *loop = l->part ? build_loop(&l->b, "b", l->part->first, l->part->end, 1, false, &row) : lower_rows(l, &row);
     for (int p = 0; p < sums->panels; p++) {
         Point at_row = lower_point(l, &sums->points[p * sums->columns]);
         at_row.row = row;
@@ -516,7 +527,8 @@ static void gradient_sums(Lowering *l, Node *node, Sums *sums, Value *column_pan
     for (int j = 0; j < sums->columns; j++)
         add_products(l, sums, j, factors, value_load(&l->b, xs, lower_add(l, at, lower_integer(l, j)), 1));
     build_end(&l->b, loop);
-    end_sums(l, sums, node);
+    if (!l->part)
+        end_sums(l, sums, node);
 }
 
 /* Columns 16 * column_panel + lane and after, of some panels. */
@@ -536,12 +548,27 @@ static void weight_tile(Lowering *l, const LowerGroup *group, int index, Value *
                 p ? sums->points[j].at[1] : lower_named(l, "column", lower_add(l, first, lower_integer(l, j)));
         }
     }
+    Value *rows = value_context(&l->b, CONTEXT_ROWS);
+    Block *last = l->part ? build_if(&l->b, value_op(&l->b, OP_INTEGER_EQUAL, l->part->end, rows, NULL)) : NULL;
     fetch_updated(l, group, sums);
+    if (last)
+        build_end(&l->b, last);
+    Node *product = NULL;
     for (int i = 0; i < group->items.count; i++)
         if (is_product(group->items.at[i]))
-            gradient_sums(l, group->items.at[i]->node, sums, column_panel, lane);
+            gradient_sums(l, product = group->items.at[i]->node, sums, column_panel, lane);
+    if (l->part) {
+        last = build_if(&l->b, value_op(&l->b, OP_INTEGER_EQUAL, l->part->end, rows, NULL));
+        end_sums(l, sums, product);
+    }
     for (int i = 0; i < panels * columns; i++)
         finish_point(l, group, &sums->points[i]);
+    if (!l->part)
+        return;
+    build_end(&l->b, last);
+    Block *others = build_if(&l->b, value_op(&l->b, OP_INTEGER_LESS, l->part->end, rows, NULL));
+    suspend_sums(l, sums, l->part);
+    build_end(&l->b, others);
 }
 
 /* `count` columns of one panel of columns, a tile's at a time. */
@@ -761,6 +788,30 @@ static void lower_numbers(Lowering *l, const LowerGroup *group, int index, const
     build_end(&l->b, loop);
 }
 
+static void lower_weights(Lowering *l, const LowerGroup *group, int index, const Round *round) {
+    int64_t panels = panels_of(group->dims[0]);
+    bool shared = round->partition == PARTITION_PANELS && group->axis == 0;
+    if (round->partition == PARTITION_PANELS && group->axis == 1)
+        weights_by_columns(l, group, index, round);
+    else if (shared && round->step > group->tile.panels && has_product(group) && panels % group->tile.panels == 0)
+        weights_of_round(l, group, index, round);
+    else
+        panels_in(l, group, index, round, panels, group->tile.panels, weight_panels);
+}
+
+/* Some rows of the batch after others: those of a tile's factors stay in the first cache from one tile to the next. */
+static void weights_in_parts(Lowering *l, const LowerGroup *group, int index, const Round *round) {
+    Value *rows = value_context(&l->b, CONTEXT_ROWS);
+    Part part = {.partial = group->partial, .columns = group->axis == 1};
+    Block *outer = build_loop(&l->b, "rows_from", lower_integer(l, 0), rows, group->block, false, &part.first);
+    Value *next = lower_add(l, part.first, lower_integer(l, group->block));
+    part.end = lower_named(l, "rows_end", value_op(&l->b, OP_INTEGER_MINIMUM, next, rows, NULL));
+    l->part = &part;
+    lower_weights(l, group, index, round);
+    l->part = NULL;
+    build_end(&l->b, outer);
+}
+
 void lower_vectors(Lowering *l, LowerGroup *group, int index, const Round *round) {
     int64_t panels = group->rank ? panels_of(group->dims[0]) : 1;
     bool shared = round->partition == PARTITION_PANELS && group->axis == 0;
@@ -769,13 +820,12 @@ void lower_vectors(Lowering *l, LowerGroup *group, int index, const Round *round
         lower_numbers(l, group, index, round);
     else if (group->items.at[0]->node->op == OP_TRANSPOSE)
         panels_in(l, group, index, round, panels, 1, transposed_panel);
-    else if (group->rank == 2 && round->partition == PARTITION_PANELS && group->axis == 1)
-        weights_by_columns(l, group, index, round);
-    else if (several && panels % group->tile.panels == 0)
-        (group->batched ? batched_round : weights_of_round)(l, group, index, round);
+    else if (group->rank == 2 && group->block)
+        weights_in_parts(l, group, index, round);
+    else if (group->rank == 2)
+        lower_weights(l, group, index, round);
+    else if (several && group->batched && panels % group->tile.panels == 0)
+        batched_round(l, group, index, round);
     else
-        panels_in(l, group, index, round, panels, group->tile.panels,
-                  group->batched     ? batched_panels
-                  : group->rank == 1 ? plain_panels
-                                     : weight_panels);
+        panels_in(l, group, index, round, panels, group->tile.panels, group->batched ? batched_panels : plain_panels);
 }
