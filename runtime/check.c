@@ -61,7 +61,7 @@ static double check_loss(struct check_run *run) {
 
 /* |gradient - difference| relative to the greater of the two. Rounding leaves about 1e-10 of the loss in a difference
    with steps of 1e-6, so what is smaller than 1e-4 of the loss's size is compared with that instead. At a kink (relu at
-   0) the two one-sided slopes differ, and any slope between them is right. */
+   0) the two one-sided slopes differ, be it by one unit of one row, and any slope between them is right. */
 static double check_coordinate(struct check_run *run, double *parameter, double gradient) {
     double kept = *parameter, step = 1e-6 * fmax(1, fabs(kept));
     *parameter = kept + step;
@@ -74,7 +74,7 @@ static double check_coordinate(struct check_run *run, double *parameter, double 
     double least = fmin(left, right), most = fmax(left, right);
     if (!isfinite(difference) || !isfinite(gradient))
         return INFINITY;
-    if (most - least > 1e-3 * fmax(fabs(left), fabs(right)) + floor * 1e-4)
+    if (most - least > check_tolerance * fmax(fmax(fabs(left), fabs(right)), floor))
         difference = fmin(fmax(gradient, least), most);
     return fabs(gradient - difference) / fmax(fmax(fabs(gradient), fabs(difference)), floor);
 }
