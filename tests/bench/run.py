@@ -98,7 +98,8 @@ class Bench:
                     row = [f"{numbers.gauss(0, 1):.4f}" for _ in range(workload.widths[0] + targets)]
                     if workload.name in CATEGORIES:
                         row[:workload.widths[0]] = [str(numbers.randrange(CATEGORIES[workload.name])) for _ in range(workload.widths[0])]
-                    file.write(",".join(row if targets else [*row, str(numbers.randrange(workload.widths[-1]))]) + "\n")
+                    row += [str(numbers.randrange(workload.widths[-1]))] if workload.loss == "cross_entropy" else []
+                    file.write(",".join(row) + "\n")
         return path
 
 
