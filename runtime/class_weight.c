@@ -11,8 +11,8 @@ static const struct bp_slot *class_weight_slot(const struct bp_data *data, int32
 
 void bp_class_weights_set(struct bp_instance *instance, const struct bp_train *train, const int64_t *rows,
                           int64_t row_count) {
-    const struct bp_data *data = &instance->program->data[train->data];
     for (int32_t i = 0; i < train->class_weight_count; i++) {
+        const struct bp_data *data = &instance->program->data[train->data]; /* a phase without data has no weights */
         const struct bp_class_weights *weights = &train->class_weights[i];
         const int32_t classes = data->columns[weights->column].category_count;
         double *out = (double *)(void *)(instance->memory + weights->offset);
