@@ -91,9 +91,8 @@ bool lower_is_gradient(const LowerPlan *plan, const Node *node);
 /* What the columns of a tile are: rows in blocks of 16 (which a tile's divide, unless there are fewer), all rows of the
    batch, or columns of weights, sixteen by sixteen. */
 typedef enum TileColumns { TILE_BLOCK_ROWS, TILE_ALL_ROWS, TILE_WEIGHTS } TileColumns;
-/* The tile for a product with this many panels and columns and sums over `summed`, at most as large as the registers allow
-   and of `most` sums. */
-Tile tile_of_product(const Machine *machine, int64_t panels, int64_t columns, int64_t summed, TileColumns kind, int most);
+/* The tile for a product with this many panels and columns, at most as large as the registers allow and of `most` sums. */
+Tile tile_of_product(const Machine *machine, int64_t panels, int64_t columns, TileColumns kind, int most);
 
 /* ---- point.c */
 #define LANES 16

@@ -205,9 +205,7 @@ static void cut_tile(const Schedule *s, LowerGroup *group, Partition partition, 
         panels = panels_step;
     bool small = group->work < SMALL_PRODUCT && s->plan->most_sums > SUMS_ELSEWHERE;
     TileColumns kind = !group->batched ? TILE_WEIGHTS : partition == PARTITION_ROWS ? TILE_BLOCK_ROWS : TILE_ALL_ROWS;
-    int64_t summed = group->batched ? product->args[0]->dims[1] : s->plan->function->capacity;
-    group->tile =
-        tile_of_product(s->machine, panels, columns, summed, kind, small ? SUMS_ELSEWHERE : s->plan->most_sums);
+    group->tile = tile_of_product(s->machine, panels, columns, kind, small ? SUMS_ELSEWHERE : s->plan->most_sums);
 }
 
 static bool is_transpose(const LowerGroup *group) {

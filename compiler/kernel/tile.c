@@ -7,15 +7,12 @@
 
 enum { WORK_REGISTERS = 3 }; /* a weight, a spread number, one more on the way */
 
-#define HIDDEN_BYTES 80.0 /* from the second cache: those that cost a cycle */
-
-static double step_cycles(const Machine *machine, int panels, int columns, int64_t summed) {
+static double step_cycles(const Machine *machine, int panels, int columns) {
     double vectors = (double)(LANES / machine->lanes), sums = panels * columns * vectors;
     double loads = panels * vectors + columns;
     double cycles = sums / 2 > loads / 2 ? sums / 2 : loads / 2;
     double slack = sums < 12 ? 1.08 : 1; /* few chains leave gaps wherever one of them waits */
-    double bytes = panels * LANES * 4.0, fetched = bytes * (double)summed > (double)machine->l1 / 2 ? bytes : 0;
-    return (cycles > 4 ? cycles : 4) * slack + fetched / HIDDEN_BYTES + 0.25; /* the loop itself */
+    return (cycles > 4 ? cycles : 4) * slack + 0.25; /* the loop itself */
 }
 
 static bool fits(const Machine *machine, int panels, int columns) {
@@ -26,25 +23,21 @@ static bool fits(const Machine *machine, int panels, int columns) {
 
 /* All columns against `panels` panels: whole tiles and what is left, which rows of the batch fill up and columns of
    weights, that go in sixteens, do not. */
-static double columns_cycles(const Machine *machine, int panels, int64_t columns, int64_t summed, int tile,
-                             TileColumns kind) {
-    double whole = step_cycles(machine, panels, tile, summed);
+static double columns_cycles(const Machine *machine, int panels, int64_t columns, int tile, TileColumns kind) {
+    double whole = step_cycles(machine, panels, tile);
     if (kind != TILE_WEIGHTS || columns < LANES)
         return whole * (double)((columns + tile - 1) / tile);
-    double sixteen = LANES / tile * whole + (LANES % tile ? step_cycles(machine, panels, LANES % tile, summed) : 0);
+    double sixteen = LANES / tile * whole + (LANES % tile ? step_cycles(machine, panels, LANES % tile) : 0);
     return sixteen * (double)columns / LANES;
 }
 
-static double product_cycles(const Machine *machine, int64_t panels, int64_t columns, int64_t summed, Tile tile,
-                             TileColumns kind) {
+static double product_cycles(const Machine *machine, int64_t panels, int64_t columns, Tile tile, TileColumns kind) {
     int rest = (int)(panels % tile.panels);
-    double cycles =
-        (double)(panels / tile.panels) * columns_cycles(machine, tile.panels, columns, summed, tile.columns, kind);
-    return cycles + (rest ? columns_cycles(machine, rest, columns, summed, tile.columns, kind) : 0);
+    double cycles = (double)(panels / tile.panels) * columns_cycles(machine, tile.panels, columns, tile.columns, kind);
+    return cycles + (rest ? columns_cycles(machine, rest, columns, tile.columns, kind) : 0);
 }
 
-Tile tile_of_product(const Machine *machine, int64_t panels, int64_t columns, int64_t summed, TileColumns kind,
-                     int most) {
+Tile tile_of_product(const Machine *machine, int64_t panels, int64_t columns, TileColumns kind, int most) {
     Tile best = {1, 1};
     double least = 1e300;
     for (int p = 1; p <= 4 && p <= panels; p++)
@@ -53,7 +46,7 @@ Tile tile_of_product(const Machine *machine, int64_t panels, int64_t columns, in
             Tile tile = {p, c};
             if (!whole || c > columns || p * c > most || (p * c > 1 && !fits(machine, p, c)))
                 continue;
-            double cycles = product_cycles(machine, panels, columns, summed, tile, kind);
+            double cycles = product_cycles(machine, panels, columns, tile, kind);
             if (cycles < least * 0.99) { /* the smaller one where it makes no difference */
                 least = cycles;
                 best = tile;
