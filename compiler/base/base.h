@@ -107,6 +107,8 @@ void text_number(Text *text, double value);
 void text_c_string(Text *text, const char *string);
 /* The same for a comment: `*` + `/`, newlines, backslashes and control bytes cannot end or continue it. */
 void text_c_comment(Text *text, const char *string);
+/* The same for XML, between tags or in double quotes: < > & " as entities, control bytes as `?`. */
+void text_add_xml(Text *text, const char *string);
 
 /* Writes beside, fsyncs, renames: the file is either whole or untouched. "-" is stdout. Returns false and fills `why`. */
 bool file_write_whole(const char *path, const char *bytes, size_t length, char *why, size_t why_size);

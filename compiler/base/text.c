@@ -94,6 +94,26 @@ void text_c_string(Text *text, const char *string) {
     text_add(text, "\"");
 }
 
+void text_add_xml(Text *text, const char *string) {
+    for (const char *at = string; *at; at++)
+        switch (*at) {
+        case '<':
+            text_add(text, "&lt;");
+            break;
+        case '>':
+            text_add(text, "&gt;");
+            break;
+        case '&':
+            text_add(text, "&amp;");
+            break;
+        case '"':
+            text_add(text, "&quot;");
+            break;
+        default:
+            text_add_bytes(text, (unsigned char)*at < 0x20 ? "?" : at, 1);
+        }
+}
+
 void text_c_comment(Text *text, const char *string) {
     for (const char *at = string; *at; at++) {
         unsigned char byte = (unsigned char)*at;

@@ -25,27 +25,6 @@ typedef struct Part {
     uint64_t bytes;
 } Part;
 
-/* Names come from the .bp file, and may hold what XML has a meaning for. */
-static void put_text(Text *out, const char *text) {
-    for (; *text; text++)
-        switch (*text) {
-        case '<':
-            text_add(out, "&lt;");
-            break;
-        case '>':
-            text_add(out, "&gt;");
-            break;
-        case '&':
-            text_add(out, "&amp;");
-            break;
-        case '"':
-            text_add(out, "&quot;");
-            break;
-        default:
-            text_add_bytes(out, text, 1);
-        }
-}
-
 static const char *colour_of(const Buffer *buffer) {
     return buffer->role == BUFFER_FEED ? "#8cc6a3" : buffer->role == BUFFER_OUTPUT ? "#c9a6d8" : "#f3b562";
 }
@@ -99,7 +78,7 @@ static void draw_life(Text *out, const MemoryMap *map, const MemoryLife *life, u
                 "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" fill=\"%s\" stroke=\"#fff\" "
                 "stroke-width=\"%s\"><title>",
                 x, y, width, tall, colour_of(life->buffer), tall < 3 ? "0" : "1");
-    put_text(out, life->buffer->shown);
+    text_add_xml(out, life->buffer->shown);
     text_add(out, " ");
     memory_shape(life->buffer, out);
     text_printf(out, ", %s: %" PRIu64 " bytes at %" PRIu64 ", kernels %d to %d</title></rect>\n",
@@ -107,7 +86,7 @@ static void draw_life(Text *out, const MemoryMap *map, const MemoryLife *life, u
     if (tall < 13 || (double)strlen(life->buffer->shown) * LETTER + 6 > width)
         return;
     text_printf(out, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">", x + width / 2, y + tall / 2 + 4);
-    put_text(out, life->buffer->shown);
+    text_add_xml(out, life->buffer->shown);
     text_add(out, "</text>\n");
 }
 
@@ -118,7 +97,7 @@ static void draw_axis(Text *out, const MemoryMap *map, double y) {
     for (int k = 0; k <= map->kernel_count; k += each < 1 ? 1 : each) {
         text_printf(out, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\" fill=\"#666\">%d<title>",
                     MAP_LEFT + (k + 0.5) * column, y, k);
-        put_text(out, k ? map->kernels[k - 1]->name : "the batch is gathered");
+        text_add_xml(out, k ? map->kernels[k - 1]->name : "the batch is gathered");
         text_add(out, "</title></text>\n");
     }
 }
@@ -177,7 +156,7 @@ void draw_memory(const GraphProgram *program, const Module *module, const Machin
         "font-family=\"Helvetica, Arial, sans-serif\" font-size=\"11\">\n<rect width=\"100%%\" height=\"100%%\" "
         "fill=\"#fff\"/>\n<text x=\"%d\" y=\"30\" font-size=\"17\" font-weight=\"bold\">",
         WIDTH, bottom, WIDTH, bottom, BAR_LEFT);
-    put_text(out, program->program->path);
+    text_add_xml(out, program->program->path);
     text_add(out, ": ");
     put_size(out, use.block + use.scratch + use.kept);
     text_printf(out, "</text>\n<text x=\"%d\" y=\"52\" fill=\"#666\">and the rows of data</text>\n", BAR_LEFT);

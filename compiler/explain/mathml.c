@@ -3,29 +3,9 @@
 
 #include <string.h>
 
-static void escaped(Text *out, const char *text) {
-    for (const char *at = text; *at; at++)
-        switch (*at) {
-        case '<':
-            text_add(out, "&lt;");
-            break;
-        case '>':
-            text_add(out, "&gt;");
-            break;
-        case '&':
-            text_add(out, "&amp;");
-            break;
-        case '"':
-            text_add(out, "&quot;");
-            break;
-        default:
-            text_add_bytes(out, (unsigned char)*at < 0x20 ? "?" : at, 1);
-        }
-}
-
 static void element(Text *out, const char *tag, const char *text) {
     text_printf(out, "<%s>", tag);
-    escaped(out, text);
+    text_add_xml(out, text);
     const char *end = strchr(tag, ' ');
     text_printf(out, "</%.*s>", (int)(end ? end - tag : (ptrdiff_t)strlen(tag)), tag);
 }

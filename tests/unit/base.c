@@ -282,6 +282,12 @@ Test(text, c_comments_cannot_end_nor_continue) {
     ASSERT_TEXT(text, "plain, text: \xC3\xA9 ? / *");
 }
 
+Test(text, xml_has_entities) {
+    Text text = {0};
+    text_add_xml(&text, "a<b>&\"c\"'\x1B\xC3\xA9");
+    ASSERT_TEXT(text, "a&lt;b&gt;&amp;&quot;c&quot;'?\xC3\xA9");
+}
+
 /* ---- Files ------------------------------------------------------------------------------------------------------- */
 
 static char directory[] = "/tmp/bpc-unit-XXXXXX";
