@@ -586,7 +586,7 @@ def resumed_equals_unbroken(build):
 
 def rates_follow_the_plateau(build):
     """reduce_on_plateau: the rate that the last epoch trained with is what its rule makes of the logged validation losses, also in
-    a resumed run and in memory. (That the rule is PyTorch's: unit/runtime_program.)"""
+    a resumed run and in memory. (That the rule is PyTorch's: unit/runtime_plateau.)"""
     with copied(TESTS / "train", IRIS) as place:
         read = lambda: safetensors.read(place / "plateau.safetensors")[0]
         losses = [epoch["val_loss"] for epoch in of_kind(train(build, place, "plateau.bp"), "epoch")]

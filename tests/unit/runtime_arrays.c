@@ -10,26 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static char folder[64];
-
-static void enter(void) {
-    snprintf(folder, sizeof folder, "/tmp/bp-arrays-XXXXXX");
-    cr_assert(mkdtemp(folder) != NULL);
-    cr_assert(chdir(folder) == 0);
-}
-
-static void leave(void) {
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    cr_assert(chdir("/") == 0);
-    cr_assert(system(command) == 0);
-}
-
-static void write_bytes(const char *name, const void *bytes, size_t length) {
-    FILE *file = fopen(name, "wb");
-    cr_assert(file != NULL && fwrite(bytes, 1, length, file) == length);
-    cr_assert(fclose(file) == 0);
-}
+#include "folder.h"
 
 /* ---- idx.c ----------------------------------------------------------------------------------------------------------
  */
