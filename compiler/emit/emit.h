@@ -96,6 +96,7 @@ enum LaneOp {
     LANE_AT,      /* one lane: (a, its number) */
     LANE_NUMBERS, /* 0, 1, 2 … */
     LANE_FINITE,
+    LANE_KEEP,          /* the argument, from here on in a register if gcc can be told */
     LANE_MAXIMUM_FIRST, /* max(a, b) where a is known not to be NaN: one instruction */
     LANE_MINIMUM_FIRST,
     LANE_MAXIMUM_SECOND, /* where b is: one comparison */

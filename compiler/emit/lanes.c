@@ -168,6 +168,8 @@ static const char *lane_op_name(int op) {
         return "lanes";
     case LANE_FINITE:
         return "finite";
+    case LANE_KEEP:
+        return "keep";
     case LANE_MAXIMUM_FIRST:
         return "max_number";
     case LANE_MINIMUM_FIRST:
@@ -345,6 +347,7 @@ static int arguments_of(int op, ValueType to, ValueType from, ValueType argument
     case LANE_TREE_MAXIMUM:
     case LANE_TREE_MINIMUM:
     case LANE_FINITE:
+    case LANE_KEEP:
         return 1;
     case LANE_AT:
         arguments[1] = (ValueType){SCALAR_BOOL, 1};
@@ -751,6 +754,9 @@ static void define_form(Lanes *lanes, Text *out, int op, ValueType to, ValueType
         add_template(lanes, out, finite_text, to, from);
         text_add(out,
                  from.scalar == SCALAR_F64 ? "(bits >> 52 & 0x7FF) != 0x7FF;\n" : "(bits >> 23 & 0xFF) != 0xFF;\n");
+        break;
+    case LANE_KEEP:
+        text_add(out, "    BP_KEEP(a);\n    return a;\n");
         break;
     case OP_MAXIMUM:
     case OP_MINIMUM:

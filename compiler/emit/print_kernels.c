@@ -163,6 +163,27 @@ static void print_comment_line(Printer *p, const char *text) {
     text_add(p->out, " */\n");
 }
 
+/* gcc reads what is loaded once and used often from memory at each use, and of a tile's sums it keeps some in memory when
+   what follows the loop is long: half the speed, either of them. */
+static bool keeps(const Statement *s) {
+    const Value *value = s->value;
+    if (value->type.lanes == 1)
+        return false;
+    return s->kind == STATEMENT_LET ? value->kind == VALUE_LOAD
+                                    : !value->let && value->kind == VALUE_OP && value->op == OP_FMA;
+}
+
+static void print_assigned(Printer *p, Text *line, const Statement *s) {
+    bool kept = keeps(s);
+    if (kept)
+        text_printf(line, "%s(", lane_form(&p->lanes, LANE_KEEP, s->value->type, s->value->type).text);
+    if (s->kind == STATEMENT_LET)
+        print_plain(p, line, s->value, BIND_ANY);
+    else
+        print_value(p, line, s->value, BIND_ANY);
+    text_add(line, kept ? ");" : ";");
+}
+
 static void print_statement(Printer *p, const Statement *s) {
     Text line = {0};
     switch (s->kind) {
@@ -173,8 +194,7 @@ static void print_statement(Printer *p, const Statement *s) {
         if (!set_has(&p->used, s->value))
             break;
         text_printf(&line, "const %s %s = ", lane_type(&p->lanes, s->value->type), let_name(p, s->value));
-        print_plain(p, &line, s->value, BIND_ANY);
-        text_add(&line, ";");
+        print_assigned(p, &line, s);
         print_line(p, &line);
         break;
     case STATEMENT_VAR:
@@ -189,8 +209,7 @@ static void print_statement(Printer *p, const Statement *s) {
         if (!set_has(&p->used, s->target))
             break;
         text_printf(&line, "%s = ", variable_name(p, s->target));
-        print_value(p, &line, s->value, BIND_ANY);
-        text_add(&line, ";");
+        print_assigned(p, &line, s);
         print_line(p, &line);
         break;
     case STATEMENT_STORE:
