@@ -249,6 +249,29 @@ static void lint_body(const Program *program, const Item *item) {
     }
 }
 
+static bool names_value(const Args *names, Name name) {
+    for (int i = 0; i < names->count; i++)
+        if (names->at[i].value->name == name)
+            return true;
+    return false;
+}
+
+static void lint_step(const TrainPlan *plan) {
+    const Body *body = &plan->step->step_body;
+    for (int i = 0; i < plan->model_count; i++)
+        if (!body_reads(body, plan->models[i].item->name))
+            warning_at(plan->models[i].span, "this step never calls '%s': call it, or leave it out here",
+                       plan->models[i].item->name);
+    for (int i = 0; i < body->count; i++) {
+        const Stmt *stmt = body->at[i];
+        bool names = stmt->kind == STMT_BIND || stmt->kind == STMT_DRAW;
+        if (names && stmt->names.count == 1 && !body_reads(body, stmt->names.at[0]) &&
+            !names_value(&plan->log, stmt->names.at[0]))
+            warning_at(stmt->names.spans[0], "nothing reads '%s': take it up in a later line, log it, or leave it out",
+                       stmt->names.at[0]);
+    }
+}
+
 void lint_program(const Program *program) {
     for (int i = 0; i < program->data.count; i++) {
         lint_files(program->data.at[i]);
@@ -259,4 +282,7 @@ void lint_program(const Program *program) {
         if (!definition->prelude && (definition->item->kind == ITEM_MODEL || definition->item->kind == ITEM_BLOCK))
             lint_body(program, definition->item);
     }
+    for (int i = 0; i < program->actions.count; i++)
+        if (program->actions.at[i].train && program->actions.at[i].train->step)
+            lint_step(program->actions.at[i].train);
 }

@@ -162,6 +162,8 @@ void lint_loss(Build *build, const Item *item, Node *y, Node *t, const Node *los
 /* A target outside [0, 1] (share) or below 0. */
 void lint_target(Build *build, const Item *item, const Node *t, bool share, Span span);
 void lint_output(const Term *outputs); /* of a model, in training: dropout that no layer follows */
+/* The same in a step, where another model may follow: `losses` is all that is minimized. */
+void lint_step_outputs(Build *build, const ModelInstance *model, Node *const *losses, int count);
 void lint_rate(Build *build, const Item *optimizer, Name option, const Node *rate, Span span);
 /* A layer that a phase freezes: one that is new and was never trained. */
 void lint_frozen(Build *build, const GraphTrain *train, Name layer, Span span);

@@ -4,6 +4,7 @@
    A warning must hold for the program as it is, so what only the data could tell counts as harmless: a logarithm of a
    column is not doubted, one of a layer's result is. */
 #include "build.h"
+#include "print.h"
 
 #include <math.h>
 #include <string.h>
@@ -130,12 +131,15 @@ void lint_domain(Build *build, Op op, Node *const *args, const Node *result, Spa
     if (result->op != op || result->type != TYPE_REAL || build->measuring || build->guarded || span_in_prelude(span) ||
         span.source < 0 || !domain(op, args[1], &allowed, &open))
         return;
-    Interval range = known_range(args[0], &known) ? known.range : interval_of_weights(build->graph, args[0]);
+    bool of_table = known_range(args[0], &known);
+    Interval range = of_table ? known.range : interval_of_weights(build->graph, args[0]);
     if (range.low > allowed.low || (!open && range.low >= allowed.low))
         return;
     const char *name =
         op == OP_POWER ? "a power with a fraction" : arena_printf(build->arena, "'%s'", op_table[op].name);
-    const char *argument = node_called(build->arena, args[0]);
+    const char *argument = of_table && known.column && !args[0]->label
+                               ? arena_printf(build->arena, "'%s'", known.column->name)
+                               : node_called(build->arena, args[0]);
     if (range.low == allowed.low)
         warning_at(span,
                    "%s of %s, which can be %s: hold it above, %s(max(…, 1e-12)), or take log_softmax, log_sigmoid or "
@@ -151,6 +155,10 @@ void lint_domain(Build *build, Op op, Node *const *args, const Node *result, Spa
 
 /* ---- losses ------------------------------------------------------------------------------------------------------ */
 
+static bool is_number(const Node *node) {
+    return node->type == TYPE_REAL || node->type == TYPE_WIDE;
+}
+
 static const Node *unshaped(const Node *node) {
     while (node->op == OP_RESHAPE)
         node = node->args[0];
@@ -161,6 +169,9 @@ static bool holds_difference(const Node *node, const Node *y, const Node *t, boo
     if (seen[node->id])
         return false;
     seen[node->id] = true;
+    if (node->op == OP_ADD && t->op == OP_CONSTANT && node_is_constant(node->args[1], -t->number) &&
+        unshaped(node->args[0]) == y)
+        return true;
     if (node->op == OP_SUBTRACT) {
         const Node *a = unshaped(node->args[0]), *b = unshaped(node->args[1]);
         if ((a == y && b == t) || (a == t && b == y))
@@ -224,22 +235,23 @@ void lint_loss(Build *build, const Item *item, Node *y, Node *t, const Node *los
         return;
     if (item->link)
         lint_logits(build, item, y, span);
-    else if (t->type == TYPE_REAL && y->op != OP_INPUT && compares(build, loss, y, t))
+    else if (is_number(t) && y->op != OP_INPUT && compares(build, loss, y, t))
         lint_reach(build, y, t, span);
 }
 
 /* `share`, `count`: a target of which the table shows that the loss means nothing for it. */
 void lint_target(Build *build, const Item *item, const Node *t, bool share, Span span) {
     Known known;
-    if (build->measuring || t->type != TYPE_REAL || !known_range(t, &known))
+    if (build->measuring || !is_number(t) || !known_range(t, &known))
         return;
     if (known.range.low >= 0 && (!share || known.range.high <= 1) && !known.standardized)
         return;
     warning_at(span, "'%s' needs a target %s, but the target %s %s: %s", item->name,
                share ? "in [0, 1]" : "that is not negative", target_called(build->arena, t, &known),
                known_words(build->arena, &known),
-               share ? "name its two classes, binary(\"yes\", \"no\"), or bring it there with minmax"
-                     : "leave it in the table's units, or take mse");
+               !known.column ? (share ? "its two classes are 0 and 1" : "take mse")
+               : share       ? "name its two classes, binary(\"yes\", \"no\"), or bring it there with minmax"
+                             : "leave it in the table's units, or take mse");
     if (known.column)
         build_note(build, known.column->span, "the target stands here");
 }
@@ -252,7 +264,7 @@ static bool is_dropout(const Node *node) {
            (node_is_constant(node->args[1], 0) || node_is_constant(node->args[2], 0));
 }
 
-static bool is_number(const Node *node) {
+static bool is_factor(const Node *node) {
     return node->op == OP_CONSTANT || node->type == TYPE_WIDE;
 }
 
@@ -270,22 +282,57 @@ static const Node *last_dropout(const Node *node) {
                 return NULL;
             break;
         default:
-            if (node->arg_count == 2 && is_number(node->args[0]))
+            if (node->arg_count == 2 && is_factor(node->args[0]))
                 next = node->args[1];
-            else if (node->arg_count > 2 || (node->arg_count == 2 && !is_number(node->args[1])))
+            else if (node->arg_count > 2 || (node->arg_count == 2 && !is_factor(node->args[1])))
                 return NULL;
         }
         node = next;
     }
 }
 
+static void warn_of_dropout(const Node *output) {
+    const Node *dropout = last_dropout(output);
+    if (dropout && dropout->span.source >= 0)
+        warning_at(dropout->span, "what is dropped out here is an output itself, no layer makes up for it: put the "
+                                  "dropout before the last layer");
+}
+
 void lint_output(const Term *outputs) {
     for (int i = 0; i < (outputs->kind == TERM_TUPLE ? outputs->count : 1); i++) {
         const Term *output = outputs->kind == TERM_TUPLE ? &outputs->at[i] : outputs;
-        const Node *dropout = output->kind == TERM_NODE ? last_dropout(output->node) : NULL;
-        if (dropout && dropout->span.source >= 0)
-            warning_at(dropout->span, "what is dropped out here is an output itself, no layer makes up for it: put the "
-                                      "dropout before the last layer");
+        if (output->kind == TERM_NODE)
+            warn_of_dropout(output->node);
+    }
+}
+
+/* Whether weights meet what is made of this value, on the way to the roots. */
+static bool meets_weights(Build *build, const Node *value, const bool *needed) {
+    int count = graph_node_count(build->graph);
+    bool *behind = arena_array(build->arena, bool, count), *weights = arena_array(build->arena, bool, count);
+    behind[value->id] = true;
+    for (int id = 0; id < count; id++) {
+        const Node *node = graph_node(build->graph, id);
+        bool met = false;
+        weights[id] = node->op == OP_TENSOR && !node->tensor->state;
+        for (int i = 0; i < node->arg_count; i++) {
+            const Node *arg = node->args[i];
+            behind[id] |= behind[arg->id];
+            weights[id] |= weights[arg->id] && !node->batched;
+            met |= weights[arg->id] && !behind[arg->id];
+        }
+        if (behind[id] && met && needed[id])
+            return true;
+    }
+    return false;
+}
+
+void lint_step_outputs(Build *build, const ModelInstance *model, Node *const *losses, int count) {
+    bool *needed = nodes_needed(build->arena, build->graph, losses, count);
+    for (int i = 0; i < model->results.count; i++) {
+        const Node *output = model->results.at[i].node;
+        if (needed[output->id] && last_dropout(output) && !meets_weights(build, output, needed))
+            warn_of_dropout(output);
     }
 }
 

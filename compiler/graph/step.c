@@ -29,6 +29,7 @@ typedef struct StepBuild {
     LIST(GraphFunction *) parts;
     LIST(StepLoss) losses;
     LIST(Logged) logged;
+    LIST(Tensor *) asked;   /* of the models that updates name */
     LIST(Tensor *) updated; /* so far */
     int draws;
 } StepBuild;
@@ -253,8 +254,10 @@ static bool gradients_of(StepBuild *s, const Stmt *stmt, GraphTrain *own, Node *
     Build *build = s->build;
     int count = own->trainable.count, errors = error_count();
     Node **wrt = arena_array(build->arena, Node *, count), **gradients = arena_array(build->arena, Node *, count);
-    for (int i = 0; i < count; i++)
+    for (int i = 0; i < count; i++) {
         wrt[i] = node_tensor(build->graph, own->trainable.at[i]);
+        *LIST_ADD(build->arena, &s->asked) = own->trainable.at[i];
+    }
     differentiate(build->graph, objective, wrt, count, gradients);
     own->trainable.count = 0;
     for (int i = 0; i < count; i++) {
@@ -268,10 +271,6 @@ static bool gradients_of(StepBuild *s, const Stmt *stmt, GraphTrain *own, Node *
     }
     if (error_count() == errors && own->gradients.count == 0)
         build_error(build, stmt->value->span, "this does not depend on the weights of '%s'", stmt->names.at[0]);
-    for (int i = 0; i < count && error_count() == errors; i++)
-        if (!gradients[i])
-            warning_at(wrt[i]->tensor->span, "what updates '%s' does not depend on '%s': it is not trained there",
-                       own->models.at[0]->name, wrt[i]->tensor->name);
     return error_count() == errors;
 }
 
@@ -599,6 +598,8 @@ static bool frozen_exist(StepBuild *s) {
         ok = build_layer_paths(s->build, s->train, freeze->at[i].value, "", &paths) && ok;
         for (int j = 0; ok && j < paths.count; j++)
             ok = build_layer_exists(s->build, s->train, paths.at[j], " to freeze", freeze->at[i].value->span);
+        for (int j = 0; ok && j < paths.count; j++)
+            lint_frozen(s->build, s->train, paths.at[j], freeze->at[i].value->span);
     }
     return ok;
 }
@@ -653,6 +654,18 @@ static void learn_roles(StepBuild *s, ModelInstance *model) {
             }
 }
 
+/* What one update leaves alone another may train. */
+static void lint_updates(const StepBuild *s) {
+    for (int i = 0; i < s->asked.count; i++) {
+        const Tensor *tensor = s->asked.at[i];
+        if (!was_updated(s, tensor))
+            warning_at(tensor->span,
+                       "no update of '%s' depends on '%s': it is not trained; use its layer on the way to what is "
+                       "minimized, or leave it out",
+                       tensor->owner, tensor->name);
+    }
+}
+
 static bool build_training(Build *build, GraphTrain *train) {
     StepBuild s = {.build = build, .train = train, .training = true};
     bool ok = read_frozen(build, train, &s.frozen);
@@ -678,8 +691,11 @@ static bool build_training(Build *build, GraphTrain *train) {
         for (int i = 0; i < s.losses.count; i++)
             roots[i] = s.losses.at[i].loss;
         build_trace(build, train, roots, s.losses.count);
-        for (int i = 0; i < train->models.count; i++)
+        lint_updates(&s);
+        for (int i = 0; i < train->models.count; i++) {
             learn_roles(&s, train->models.at[i]);
+            lint_step_outputs(build, train->models.at[i], roots, s.losses.count);
+        }
     }
     build->scope = before;
     return ok;
