@@ -135,6 +135,7 @@ static void build_predict(Build *build, ModelInstance *model) {
         model->predict =
             function_new(build, arena_printf(build->arena, "%s_predict", model->name),
                          arena_printf(build->arena, "predictions of %s", model->name), model->span, SWEEP_ROWS);
+        model->predict->is_predict = true;
         const Term *outputs = &forward.outputs.at[0];
         for (int i = 0; i < model->roles.count; i++) {
             const Term *term = outputs->kind == TERM_TUPLE ? &outputs->at[i] : outputs;

@@ -98,6 +98,7 @@ typedef struct GraphFunction {
     Buffer *stops;
     int64_t capacity;
     bool is_first;          /* called before any other: threads would have to start for it */
+    bool is_predict;        /* called with a single row as often as with many */
     bool is_double;         /* for --check-grad: REAL is double, tensors are the check's copies */
     const struct GraphCheck *check; /* whose copies they are */
     struct GraphFunction *next; /* a step's next part: begins when this one is done, and sees the weights that it left; not

@@ -40,6 +40,7 @@ typedef struct LowerGroup {
     bool prologue; /* depends on no row of the batch */
     int axis;      /* in a kernel over panels: the axis of the domain that is shared out */
     Tile tile;     /* 1 x 1 where it has no product */
+    int row_panels; /* panels of a tile for a batch of one row; 0: such a batch is none of its own */
     int64_t summed; /* elements of the axis that its product sums over, or rows */
     int64_t block;  /* after so many of them, sums wait in `partial`; 0: never */
     int64_t together; /* batched: rows that take their turn at all blocks before the next ones do */

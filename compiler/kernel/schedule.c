@@ -446,6 +446,27 @@ static void widen_rounds(const Schedule *s, LowerKernel *kernel) {
         kernel->step *= 2;
 }
 
+/* A row alone fills no tile: panels side by side are its chains, two for each of the four cycles that a sum takes. */
+static void cut_single_rows(const Schedule *s, LowerKernel *kernel) {
+    int vectors = LANES / s->machine->lanes, chains = vectors < 8 ? 8 / vectors : 1;
+    int64_t even = s->threads ? s->machine->cores : 1;
+    if (!s->plan->function->is_predict)
+        return;
+    bool panels = kernel->partition == PARTITION_PANELS;
+    while (panels && kernel->step * 2 <= chains && panels_of(kernel->extent) % (kernel->step * 2 * even) == 0)
+        kernel->step *= 2;
+    for (int i = 0; i < kernel->groups.count; i++) {
+        LowerGroup *group = &s->plan->groups.at[kernel->groups.at[i]];
+        int64_t all = group->rank ? panels_of(group->dims[0]) : 0;
+        if (!group->vector || !group->batched || !product_of(group) || group->tile.columns == 1)
+            continue;
+        group->row_panels = all < chains ? (int)all : chains;
+        bool shared = panels && group->axis == 0;
+        while (shared && (kernel->step % group->row_panels || (group->row_panels > 1 && all % group->row_panels)))
+            group->row_panels--;
+    }
+}
+
 /* Panels a round: as many as the widest tile of a product over this axis. */
 static void cut_rounds(Schedule *s, LowerKernel *kernel) {
     int64_t panels = panels_of(kernel->extent), share = panels;
@@ -468,6 +489,7 @@ static void cut_rounds(Schedule *s, LowerKernel *kernel) {
             group->tile.panels = 1;
     }
     widen_rounds(s, kernel);
+    cut_single_rows(s, kernel);
 }
 
 /* Where a tile's panels are more than the first cache holds, the sums go over them in blocks that it does hold, and wait

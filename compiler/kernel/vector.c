@@ -405,11 +405,11 @@ static void end_part(Lowering *l, const LowerGroup *group, Sums *sums, Node *nod
 }
 
 /* Some rows, from `first` on, against some panels. */
-static void batched_tile(Lowering *l, const LowerGroup *group, int index, Value *panel, int panels, Value *first,
+static void batched_tile(Lowering *l, const LowerGroup *group, int index, Value *panel, Tile tile, Value *first,
                          const Part *part) {
     Sums *sums = arena_new_of(l->b.arena, Sums);
-    sums->panels = panels;
-    sums->columns = group->tile.columns;
+    int panels = sums->panels = tile.panels;
+    sums->columns = tile.columns;
     for (int p = 0; p < panels; p++) {
         Point of_panel = lanes_point(l, index, p ? panel_after(l, panel, p) : panel);
         for (int r = 0; r < sums->columns; r++) {
@@ -433,7 +433,7 @@ static void batched_rows(Lowering *l, const LowerGroup *group, int index, Value 
     Value *first;
     Block *loop = part ? build_loop(&l->b, "b", part->first, part->end, group->tile.columns, false, &first)
                        : open_rows(l, round, group->tile.columns, &first);
-    batched_tile(l, group, index, panel, panels, first, part);
+    batched_tile(l, group, index, panel, (Tile){panels, group->tile.columns}, first, part);
     build_end(&l->b, loop);
 }
 
@@ -487,8 +487,16 @@ static void batched_round(Lowering *l, const LowerGroup *group, int index, const
     }
     Block *loop = open_rows(l, round, group->tile.columns, &first);
     Block *inner = build_loop(&l->b, "q", round->from, round->to, group->tile.panels, false, &panel);
-    batched_tile(l, group, index, panel, group->tile.panels, first, NULL);
+    batched_tile(l, group, index, panel, group->tile, first, NULL);
     build_end(&l->b, inner);
+    build_end(&l->b, loop);
+}
+
+/* The only row, against some panels: a loop, for the verifier compares the indices with those for several rows. */
+static void single_row(Lowering *l, const LowerGroup *group, int index, Value *panel, int panels, const Round *round) {
+    Value *row;
+    Block *loop = open_rows(l, round, 1, &row);
+    batched_tile(l, group, index, panel, (Tile){panels, 1}, row, NULL);
     build_end(&l->b, loop);
 }
 
@@ -812,7 +820,7 @@ static void weights_in_parts(Lowering *l, const LowerGroup *group, int index, co
     build_end(&l->b, outer);
 }
 
-void lower_vectors(Lowering *l, LowerGroup *group, int index, const Round *round) {
+static void lower_vectors_of_all(Lowering *l, LowerGroup *group, int index, const Round *round) {
     int64_t panels = group->rank ? panels_of(group->dims[0]) : 1;
     bool shared = round->partition == PARTITION_PANELS && group->axis == 0;
     bool several = shared && round->step > group->tile.panels && has_product(group);
@@ -828,4 +836,18 @@ void lower_vectors(Lowering *l, LowerGroup *group, int index, const Round *round
         batched_round(l, group, index, round);
     else
         panels_in(l, group, index, round, panels, group->tile.panels, group->batched ? batched_panels : plain_panels);
+}
+
+void lower_vectors(Lowering *l, LowerGroup *group, int index, const Round *round) {
+    if (!group->row_panels) {
+        lower_vectors_of_all(l, group, index, round);
+        return;
+    }
+    Value *one = lower_integer(l, 1), *rows = value_context(&l->b, CONTEXT_ROWS);
+    Block *single = build_if(&l->b, value_op(&l->b, OP_INTEGER_EQUAL, rows, one, NULL));
+    panels_in(l, group, index, round, panels_of(group->dims[0]), group->row_panels, single_row);
+    build_end(&l->b, single);
+    Block *several = build_if(&l->b, value_op(&l->b, OP_INTEGER_LESS, one, rows, NULL));
+    lower_vectors_of_all(l, group, index, round);
+    build_end(&l->b, several);
 }
