@@ -64,13 +64,25 @@ typedef struct Needs {
 
 static void need(Needs *needs, const char *name, bool hot) {
     if (name)
-        *LIST_ADD(needs->arena, needs->wanted) = (LlvmWanted){name, hot};
+        *LIST_ADD(needs->arena, needs->wanted) = (LlvmWanted){name, hot, false};
 }
 
-static void need_measure(Needs *needs, const struct bp_measure *measure, bool hot) {
+static void need_later(Needs *needs, const char *name) {
+    if (name)
+        *LIST_ADD(needs->arena, needs->wanted) = (LlvmWanted){name, false, true};
+}
+
+static void need_training(Needs *needs, const struct bp_measure *training, bool hot) {
+    for (int32_t i = 0; i < training->pass_count; i++)
+        need(needs, training->passes[i].accumulate.name, hot);
+    for (int32_t i = 0; i < training->pass_count; i++)
+        need_later(needs, training->passes[i].finish.name);
+}
+
+static void need_measure(Needs *needs, const struct bp_measure *measure) {
     for (int32_t i = 0; i < measure->pass_count; i++) {
-        need(needs, measure->passes[i].accumulate.name, hot);
-        need(needs, measure->passes[i].finish.name, false);
+        need_later(needs, measure->passes[i].accumulate.name);
+        need_later(needs, measure->passes[i].finish.name);
     }
 }
 
@@ -110,11 +122,11 @@ void functions_wanted(Arena *arena, const struct bp_program *program, int argc, 
             need(&needs, train->prefix.function.name, takes_long(train->prefix.flops_per_row, TABLE_ROWS));
             double rows =
                 train->steps ? (double)train->steps * (double)train->batch_size : TABLE_ROWS * (double)train->epochs;
-            need_measure(&needs, &train->training, measures || takes_long(train->flops_per_row, rows));
+            need_training(&needs, &train->training, measures || takes_long(train->flops_per_row, rows));
         }
         if (!checks && !measures)
-            need_measure(&needs, &train->validation, false);
+            need_measure(&needs, &train->validation);
     }
     for (int32_t i = 0; i < program->evaluate_count && !predicts && !checks && !measures; i++)
-        need_measure(&needs, &program->evaluates[i].measure, false);
+        need_measure(&needs, &program->evaluates[i].measure);
 }

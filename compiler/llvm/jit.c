@@ -1,5 +1,5 @@
-/* Code in memory, through ORC. What a run is sure to need is compiled before it starts, in as many pieces as there are
-   cores; the rest (tracing a value that is not finite, checking gradients, predicting after training) when it is first
+/* Code in memory, through ORC. What a run needs first is compiled before it starts, in as many pieces as there are cores;
+   what it is sure to need later, beside it, by threads of their own; the rest (tracing a value that is not finite, checking gradients, predicting after training) when it is first
    called, through ORC's stubs. Kernels that are the same function are compiled once. */
 #ifndef _XOPEN_SOURCE
 #define _XOPEN_SOURCE 700
@@ -18,11 +18,14 @@
 
 enum { MOST_WORKERS = 16, WORTH_A_WORKER = 300 }; /* IR instructions: some 10 ms */
 
-typedef struct Lazy { /* a function that is compiled when it is called */
+typedef struct
+    Lazy { /* a function that is compiled when it is called; or what is sure to be, by a thread beside the run */
     LlvmCode *code;
-    const Function *function;
+    const char *name;
     Piece piece;
-    bool made;
+    bool later, made;
+    bool started; /* a thread that compiles it */
+    pthread_t thread;
 } Lazy;
 
 /* Cuts the module: what comes first into pieces for the workers, the rest by function. */
@@ -44,7 +47,6 @@ struct LlvmCode {
     LLVMOrcLazyCallThroughManagerRef through;
     LLVMOrcIndirectStubsManagerRef stubs;
     PointerMap addresses; /* interned name of a function -> its code */
-    pthread_mutex_t one;  /* lazy pieces are compiled one at a time */
 };
 
 static double milliseconds(void) {
@@ -180,10 +182,8 @@ static void materialize(void *context, LLVMOrcMaterializationResponsibilityRef r
     LlvmCode *code = lazy->code;
     Work work = {code, &lazy->piece, NULL};
     double since = milliseconds();
-    pthread_mutex_lock(&code->one);
     make_object(&work);
-    pthread_mutex_unlock(&code->one);
-    tell_time(code, lazy->function->name, &since);
+    tell_time(code, lazy->name, &since);
     if (work.object) {
         lazy->made = true;
         LLVMOrcObjectLayerEmit(LLVMOrcLLJITGetObjLinkingLayer(code->jit), responsibility, work.object);
@@ -223,15 +223,17 @@ static LLVMErrorRef define_lazy(LlvmCode *code, Lazy *lazy) {
         pairs[i].Flags = callable();
     LLVMOrcJITDylibRef dylib = LLVMOrcLLJITGetMainJITDylib(code->jit);
     LLVMErrorRef error =
-        LLVMOrcJITDylibDefine(dylib, LLVMOrcCreateCustomMaterializationUnit(lazy->function->name, lazy, pairs, count,
-                                                                            NULL, materialize, discard, destroy));
-    if (error)
-        return error;
-    LLVMOrcCSymbolAliasMapPair alias;
-    alias.Name = LLVMOrcLLJITMangleAndIntern(code->jit, stub_name(code, lazy->function));
-    alias.Entry.Name = LLVMOrcLLJITMangleAndIntern(code->jit, lazy->function->name);
-    alias.Entry.Flags = callable();
-    return LLVMOrcJITDylibDefine(dylib, LLVMOrcLazyReexports(code->through, code->stubs, dylib, &alias, 1));
+        LLVMOrcJITDylibDefine(dylib, LLVMOrcCreateCustomMaterializationUnit(lazy->name, lazy, pairs, count, NULL,
+                                                                            materialize, discard, destroy));
+    for (int i = 0; i < piece->functions.count && !error; i++) {
+        const Function *function = piece->functions.at[i];
+        LLVMOrcCSymbolAliasMapPair alias;
+        alias.Name = LLVMOrcLLJITMangleAndIntern(code->jit, stub_name(code, function));
+        alias.Entry.Name = LLVMOrcLLJITMangleAndIntern(code->jit, function->name);
+        alias.Entry.Flags = callable();
+        error = LLVMOrcJITDylibDefine(dylib, LLVMOrcLazyReexports(code->through, code->stubs, dylib, &alias, 1));
+    }
+    return error;
 }
 
 static bool define_lazies(LlvmCode *code, Lazy *lazies, int count) {
@@ -249,6 +251,31 @@ static bool define_lazies(LlvmCode *code, Lazy *lazies, int count) {
     return !error;
 }
 
+/* ---- What is sure to be called later ------------------------------------------------------------------------------ */
+
+static void *look_up_later(void *argument) {
+    Lazy *lazy = argument;
+    LLVMOrcExecutorAddress address = 0;
+    LLVMErrorRef error = LLVMOrcLLJITLookup(lazy->code->jit, &address, lazy->piece.functions.at[0]->name);
+    if (error) /* has been said; who calls it ends the run */
+        LLVMConsumeError(error);
+    return NULL;
+}
+
+static void start_later(LlvmCode *code) {
+    for (int i = 0; i < code->cut.lazy_count && !code->options.debug; i++) {
+        Lazy *lazy = &code->cut.lazies[i];
+        lazy->started = lazy->later && lazy->piece.functions.count > 0 &&
+                        pthread_create(&lazy->thread, NULL, look_up_later, lazy) == 0;
+    }
+}
+
+static void end_later(LlvmCode *code) {
+    for (int i = 0; i < code->cut.lazy_count; i++)
+        if (code->cut.lazies[i].started)
+            pthread_join(code->cut.lazies[i].thread, NULL);
+}
+
 /* ---- All of it --------------------------------------------------------------------------------------------------- */
 
 static bool find_address(LlvmCode *code, const Function *function, const char *symbol) {
@@ -262,12 +289,31 @@ static bool find_address(LlvmCode *code, const Function *function, const char *s
     return true;
 }
 
-static const LlvmWanted *find_wanted(const Function *function, const LlvmWanted *wanted, int count) {
+static const LlvmWanted *find_wanted(const Function *function, const LlvmWanted *wanted, int count, bool later) {
     const LlvmWanted *found = NULL;
     for (int i = 0; i < count; i++)
-        if (strcmp(function->name, wanted[i].function) == 0 && (!found || wanted[i].hot))
+        if (strcmp(function->name, wanted[i].function) == 0 && wanted[i].later == later && (!found || wanted[i].hot))
             found = &wanted[i];
     return found;
+}
+
+static bool is_wanted(const Function *function, const LlvmWanted *wanted, int count) {
+    return find_wanted(function, wanted, count, false) || find_wanted(function, wanted, count, true);
+}
+
+/* What is not wanted at once but later, in pieces for threads of their own. */
+static void cut_later(LlvmCode *code, const LlvmWanted *wanted, int count, Piece *pieces, PointerMap *done) {
+    const Module *module = code->module;
+    PointerMap weighed = {0};
+    Piece all = {0};
+    for (int pass = 0; pass < 2; pass++)
+        for (int i = 0; i < module->functions.count; i++) {
+            const Function *function = module->functions.at[i];
+            if (find_wanted(function, wanted, count, false) || !find_wanted(function, wanted, count, true))
+                continue;
+            piece_add_function(code->arena, &code->shapes, pass ? pieces : &all,
+                               pass ? worker_count(code, all.weight) : 1, function, pass ? done : &weighed);
+        }
 }
 
 static void cut(LlvmCode *code, const LlvmWanted *wanted, int wanted_count, Cut *cut) {
@@ -275,7 +321,7 @@ static void cut(LlvmCode *code, const LlvmWanted *wanted, int wanted_count, Cut 
     PointerMap done = {0};
     Piece all = {0};
     for (int i = 0; i < module->functions.count; i++) {
-        const LlvmWanted *found = find_wanted(module->functions.at[i], wanted, wanted_count);
+        const LlvmWanted *found = find_wanted(module->functions.at[i], wanted, wanted_count, false);
         if (found && found->hot)
             shapes_heat(&code->shapes, module->functions.at[i]);
         if (found)
@@ -284,16 +330,21 @@ static void cut(LlvmCode *code, const LlvmWanted *wanted, int wanted_count, Cut 
     cut->workers = worker_count(code, all.weight);
     map_clear(&done);
     for (int i = 0; i < module->functions.count; i++)
-        if (find_wanted(module->functions.at[i], wanted, wanted_count))
+        if (find_wanted(module->functions.at[i], wanted, wanted_count, false))
             piece_add_function(code->arena, &code->shapes, cut->pieces, cut->workers, module->functions.at[i], &done);
-    cut->lazies = arena_array(code->arena, Lazy, module->functions.count + 1);
+    cut->lazies = arena_array(code->arena, Lazy, MOST_WORKERS + module->functions.count);
+    Piece later[MOST_WORKERS] = {0};
+    cut_later(code, wanted, wanted_count, later, &done);
+    for (int i = 0; i < MOST_WORKERS; i++)
+        if (later[i].weight > 0)
+            cut->lazies[cut->lazy_count++] = (Lazy){.code = code, .name = "later", .piece = later[i], .later = true};
     for (int i = 0; i < module->functions.count; i++) {
-        if (find_wanted(module->functions.at[i], wanted, wanted_count))
+        const Function *function = module->functions.at[i];
+        if (is_wanted(function, wanted, wanted_count))
             continue;
         Lazy *lazy = &cut->lazies[cut->lazy_count++];
-        lazy->code = code;
-        lazy->function = module->functions.at[i];
-        piece_add_function(code->arena, &code->shapes, &lazy->piece, 1, lazy->function, &done);
+        *lazy = (Lazy){.code = code, .name = function->name};
+        piece_add_function(code->arena, &code->shapes, &lazy->piece, 1, function, &done);
     }
 }
 
@@ -341,9 +392,13 @@ static bool compile_all(LlvmCode *code, const LlvmWanted *wanted, int wanted_cou
                 return false;
         }
     for (int i = 0; i < pieces->lazy_count; i++)
-        if (!find_address(code, pieces->lazies[i].function, stub_name(code, pieces->lazies[i].function)))
-            return false;
+        for (int j = 0; j < pieces->lazies[i].piece.functions.count; j++) {
+            const Function *function = pieces->lazies[i].piece.functions.at[j];
+            if (!find_address(code, function, stub_name(code, function)))
+                return false;
+        }
     tell_time(code, "link", &since);
+    start_later(code);
     return true;
 }
 
@@ -403,7 +458,6 @@ LlvmCode *code_compile(Module *module, const LlvmWanted *wanted, int wanted_coun
     code->arena = arena;
     code->module = module;
     code->options = *options;
-    pthread_mutex_init(&code->one, NULL);
     if (target_start(&code->target, &code->options) && compile_all(code, wanted, wanted_count)) {
         crash_watch(code);
         return code;
@@ -420,6 +474,7 @@ void *code_find(LlvmCode *code, const char *name) {
 }
 
 void code_release(LlvmCode *code) {
+    end_later(code);
     crash_watch_no_more(code);
     if (code->through) /* before the session: it holds names of its pool */
         LLVMOrcDisposeLazyCallThroughManager(code->through);
@@ -431,6 +486,5 @@ void code_release(LlvmCode *code) {
             say_error("LLVM cannot let go of its code", error);
     }
     target_end(&code->target);
-    pthread_mutex_destroy(&code->one);
     arena_free(code->arena);
 }

@@ -12,7 +12,7 @@
 #include "../emit/emit.h"
 #include "../kernel/kernel.h"
 
-enum { LLVM_BACKEND_ABI = 2 };
+enum { LLVM_BACKEND_ABI = 3 };
 #define LLVM_BACKEND_SYMBOL "bpc_llvm_backend"
 
 typedef enum LlvmForm {
@@ -36,7 +36,8 @@ typedef struct LlvmOptions {
  * called. */
 typedef struct LlvmWanted {
     const char *function;
-    bool hot; /* called so often that passes pay which make its loops faster */
+    bool hot;   /* called so often that passes pay which make its loops faster */
+    bool later; /* not before others have run: compiled beside them */
 } LlvmWanted;
 
 typedef struct LlvmCode LlvmCode; /* code in memory */

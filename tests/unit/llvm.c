@@ -147,7 +147,7 @@ static LlvmCode *compile(const LlvmOptions *options, bool hot) {
     LlvmWanted wanted[16];
     int count = 0;
     for (int i = 0; i < module->functions.count; i++)
-        wanted[count++] = (LlvmWanted){module->functions.at[i]->name, hot};
+        wanted[count++] = (LlvmWanted){module->functions.at[i]->name, hot, false};
     kernel_verify(module);
     return llvm->compile(module, wanted, count, options);
 }
@@ -567,7 +567,7 @@ Test(llvm, equal_kernels_and_late_functions) {
     text_free(&text);
     for (int i = 0; i < 8; i++)
         put_element(in, i, i * 0.5 - 2);
-    LlvmCode *code = llvm->compile(module, &(LlvmWanted){"early", false}, 1, &(LlvmOptions){.level = 2});
+    LlvmCode *code = llvm->compile(module, &(LlvmWanted){"early", false, false}, 1, &(LlvmOptions){.level = 2});
     cr_assert(code);
     call(code, "late", 1, 1);
     call(code, "early", 1, 1);
@@ -616,7 +616,7 @@ static void crash(const char *function, char said[512]) {
     if (child == 0) {
         signal(SIGSEGV, SIG_DFL); /* not the test's, nor a sanitizer's */
         dup2(ends[1], STDERR_FILENO);
-        LlvmCode *code = llvm->compile(module, &(LlvmWanted){"early", false}, 1, &(LlvmOptions){.level = 2});
+        LlvmCode *code = llvm->compile(module, &(LlvmWanted){"early", false, false}, 1, &(LlvmOptions){.level = 2});
         struct bp_context nowhere = {.memory = (char *)64, .rows = 1};
         ((bp_code *)(uintptr_t)llvm->find(code, function))(&nowhere, 0, 1);
         _exit(0);
