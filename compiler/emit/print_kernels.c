@@ -165,16 +165,16 @@ static void print_comment_line(Printer *p, const char *text) {
 
 /* gcc reads what is loaded once and used often from memory at each use, and of a tile's sums it keeps some in memory when
    what follows the loop is long: half the speed, either of them. */
-static bool keeps(const Statement *s) {
+static bool keeps(const Printer *p, const Statement *s) {
     const Value *value = s->value;
     if (value->type.lanes == 1)
         return false;
-    return s->kind == STATEMENT_LET ? value->kind == VALUE_LOAD
+    return s->kind == STATEMENT_LET ? value->kind == VALUE_LOAD && set_has(&p->often, value)
                                     : !value->let && value->kind == VALUE_OP && value->op == OP_FMA;
 }
 
 static void print_assigned(Printer *p, Text *line, const Statement *s) {
-    bool kept = keeps(s);
+    bool kept = keeps(p, s);
     if (kept)
         text_printf(line, "%s(", lane_form(&p->lanes, LANE_KEEP, s->value->type, s->value->type).text);
     if (s->kind == STATEMENT_LET)
@@ -245,7 +245,7 @@ static void print_block(Printer *p, const Block *block) {
  * --------------------------------------------------------------------------------------------------------------- */
 
 static void start_body(Printer *p) {
-    p->used = p->stored = (PointerSet){0};
+    p->used = p->often = p->stored = (PointerSet){0};
     memset(p->fields, 0, sizeof p->fields);
 }
 

@@ -46,8 +46,10 @@ void use_buffer(Printer *p, const Buffer *buffer) {
 }
 
 void use_value(Printer *p, const Value *value) {
-    if (value->let && !set_add(p->arena, &p->used, value))
+    if (value->let && !set_add(p->arena, &p->used, value)) {
+        set_add(p->arena, &p->often, value);
         return;
+    }
     if (value->kind == VALUE_REGISTER || value->kind == VALUE_VARIABLE)
         set_add(p->arena, &p->used, value->statement);
     if (value->kind == VALUE_LOAD)

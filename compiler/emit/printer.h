@@ -27,6 +27,7 @@ typedef struct Printer {
     PointerMap uses, first; /* by shape: how many of the kernels that are wanted (as an address), and the first of them */
     /* of the kernel or math function in hand */
     PointerSet used;   /* LETs, VARs and loops that something reads, buffers that are touched */
+    PointerSet often;  /* LETs that are read more than once */
     PointerSet stored; /* buffers */
     bool fields[CONTEXT_THREADS + 1];
     const Kernel *kernel;
