@@ -205,8 +205,35 @@ evaluate Net on all {{ top_k(Net.y, k, k = 2), log_loss(Net.y, k), log_loss(Net.
         expect(abs(found[name] - theirs) <= 1e-6 * max(1, abs(theirs)), f"{name} is {found[name]}, by its definition {theirs}")
 
 
+def metrics_of_numbers_are_right(build):
+    """r2 and rmse, mse and mae, against their definitions in float64: metrics in the file's units, losses in the model's."""
+    draw = __import__("random").Random("numbers")
+    rows = [(x := draw.randrange(-48, 49) / 16, 2 * x + draw.randrange(-64, 65) / 32 + 5) for _ in range(90)]
+    program = f"""bpc 1
+data all {{ columns x, t; rows {", ".join(f"[{x}, {t}]" for x, t in rows)}; input x; target t : standardize }}
+model Net(x) {{ scale = parameter(init = 0.75); return scale * x }}
+train Net on all {{ loss mse; optimizer sgd(lr = 0); epochs 1 }}
+evaluate Net on all {{ r2, rmse, mse, mae }}
+"""
+    n = len(rows)
+    mean = sum(t for _, t in rows) / n
+    deviation = math.sqrt(sum((t - mean) ** 2 for _, t in rows) / n)
+    errors = [0.75 * x * deviation + mean - t for x, t in rows]
+    square = sum(e * e for e in errors) / n
+    truth = {"r2": 1 - square / deviation**2, "rmse": math.sqrt(square), "mse": square / deviation**2,
+             "mae": sum(map(abs, errors)) / n / deviation}
+    with copied() as place:
+        (place / "case.bp").write_text(program)
+        build.compile("case.bp", "case", "-O1", cwd=place)
+        build.succeed(["./case", "--quiet", "--log", "log.jsonl"], cwd=place)
+        found = next(e for e in map(json.loads, (place / "log.jsonl").read_text().splitlines()) if e["event"] == "evaluate")
+    for name, theirs in truth.items():
+        expect(abs(found[name] - theirs) <= 2e-6 * max(1, abs(theirs)), f"{name} is {found[name]}, by its definition {theirs}")
+
+
 def tests(build):
     yield "metrics", functools.partial(metrics_are_right, build)
+    yield "metrics of numbers", functools.partial(metrics_of_numbers_are_right, build)
     for how in INITIALISERS:
         yield f"first values of {how}", functools.partial(first_values_are_right, build, how)
     cases = json.loads((FOLDER / "cases.json").read_text())
