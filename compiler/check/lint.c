@@ -262,6 +262,12 @@ static void lint_step(const TrainPlan *plan) {
         if (!body_reads(body, plan->models[i].item->name))
             warning_at(plan->models[i].span, "this step never calls '%s': call it, or leave it out here",
                        plan->models[i].item->name);
+    for (int i = 0; i < plan->augments.count; i++)
+        for (int j = 0; j < plan->augments.at[i]->args.count; j++) {
+            const Expr *input = plan->augments.at[i]->args.at[j].value;
+            if (!body_reads(body, input->name))
+                warning_at(input->span, "this step never reads '%s': it is augmented for nothing", input->name);
+        }
     for (int i = 0; i < body->count; i++) {
         const Stmt *stmt = body->at[i];
         bool names = stmt->kind == STMT_BIND || stmt->kind == STMT_DRAW;

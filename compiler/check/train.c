@@ -500,8 +500,8 @@ static void read_augments(Checker *checker, TrainPlan *plan, const Settings *set
         Setting *setting = settings->at[i];
         if (strcmp(setting->keyword, "augment") != 0 || !check_shape(setting, true, NULL))
             continue;
-        if (plan->step) {
-            not_there_yet(setting->keyword_span, "augment beside a step");
+        if (!plan->data) {
+            error_at(setting->keyword_span, "augment changes rows of data, which this phase has not");
             continue;
         }
         bool good = setting->args.count > 0 && setting->transforms.count > 0;

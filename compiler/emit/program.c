@@ -313,7 +313,7 @@ static struct bp_train train_of(Describe *d, const GraphTrain *from) {
                                                       .min_delta = plan->min_delta,
                                                       .start_from_epoch = plan->start_from_epoch,
                                                       .best_in_file = from->best_in_file};
-    train.plateau = from->plateau;
+    train.plateau = from->rate.plateau;
     train.checkpoint = plan->checkpoint;
     train.checkpoint_every = plan->checkpoint_every;
     if (plan->class_column >= 0 && plan->class_balanced) {

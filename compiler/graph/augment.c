@@ -268,34 +268,77 @@ static Node *augment_line(Build *build, const Setting *line, Name input, Node *n
     return node_reshape(build->graph, node, rank, dims);
 }
 
-Node *augment_input(Build *build, const DataGroup *group, Name called, Node *node) {
-    const TrainPlan *plan = build->augmenting;
-    int number = 0;
-    for (int i = 0; plan && node && i < plan->augments.count; i++) {
+static Node *augment_named(Build *build, const TrainPlan *plan, Name input, Node *node) {
+    int number = 0, names = 0;
+    for (int i = 0; node && i < plan->augments.count; i++) {
         const Setting *line = plan->augments.at[i];
-        for (int j = 0; j < line->args.count && node; j++) {
-            Name name = line->args.at[j].value->name;
-            if (name != (group->name ? group->name : called))
+        for (int j = 0; j < line->args.count && node; j++, names++) {
+            if (line->args.at[j].value->name != input)
                 continue;
-            build->augmented[i] = true;
+            build->augmented[names] = true;
             if (node->type != TYPE_REAL || node->op == OP_ONE_HOT) {
-                build_error(build, line->args.at[j].value->span, "'%s' is no vector of numbers", name);
+                build_error(build, line->args.at[j].value->span, "'%s' is no vector of numbers", input);
                 return NULL;
             }
-            node = augment_line(build, line, name, node, &number);
+            node = augment_line(build, line, input, node, &number);
         }
     }
     return node;
 }
 
+Node *augment_input(Build *build, const DataGroup *group, Name called, Node *node) {
+    return build->augmenting ? augment_named(build, build->augmenting, group->name ? group->name : called, node) : node;
+}
+
+static bool augment_bound(Build *build, const TrainPlan *plan, Name input, AugmentedInputs *inputs) {
+    const Binding *binding = scope_find(build, input);
+    Node *given = binding->term.node, *node = augment_named(build, plan, input, given);
+    if (!node)
+        return false;
+    if (node != given) {
+        scope_bind(build, input, binding->span, term_node(node, binding->term.span));
+        *LIST_ADD(build->arena, inputs) = (AugmentedInput){given, node};
+    }
+    return true;
+}
+
+bool augment_names(Build *build, const TrainPlan *plan, AugmentedInputs *inputs) {
+    const DataSet *data = plan->data;
+    bool ok = true;
+    augment_start(build, plan);
+    for (int i = 0; i < data->group_count; i++) {
+        const DataGroup *group = &data->groups[i];
+        if (group->target)
+            continue;
+        if (group->name)
+            ok = augment_bound(build, plan, group->name, inputs) && ok;
+        for (int j = 0; j < group->slot_count && !group->name; j++) {
+            const DataSlot *slot = &data->slots[group->first_slot + j];
+            for (int k = 0; k < (slot->category ? 1 : slot->column_count); k++)
+                ok = augment_bound(build, plan, data->columns[slot->columns[k]].name, inputs) && ok;
+        }
+    }
+    return ok && augment_all_used(build, plan);
+}
+
+void augment_start(Build *build, const TrainPlan *plan) {
+    int names = 0;
+    for (int i = 0; i < plan->augments.count; i++)
+        names += plan->augments.at[i]->args.count;
+    build->augmented = arena_array(build->arena, bool, names + 1);
+}
+
 bool augment_all_used(Build *build, const TrainPlan *plan) {
     bool used = true;
-    for (int i = 0; i < plan->augments.count; i++)
-        if (!build->augmented[i]) {
-            const Expr *name = plan->augments.at[i]->args.at[0].value;
-            build_error(build, name->span, "'%s' has no input '%s' of the model to augment", plan->data->name,
-                        name->name);
-            used = false;
-        }
+    for (int i = 0, names = 0; i < plan->augments.count; i++) {
+        const Args *args = &plan->augments.at[i]->args;
+        for (int j = 0; j < args->count; j++, names++)
+            if (!build->augmented[names]) {
+                const Expr *name = args->at[j].value;
+                build_error(build, name->span, "'%s' has no input '%s'%s to augment", plan->data->name, name->name,
+                            plan->step ? "" : " of the model");
+                used = false;
+            }
+    }
     return used;
 }

@@ -108,7 +108,7 @@ struct Build {
     LIST(Ranking) rankings; /* of the metrics in hand */
     LIST(LossUse) losses;
     const TrainPlan *augmenting; /* its inputs are augmented; NULL: as they are */
-    bool *augmented;             /* by its augment lines: an input was met */
+    bool *augmented;             /* by its augment lines: of each name that they give, whether an input has it */
     Node *weighed;               /* while training: a loss of this target counts as `class_weight` says; NULL: none */
     Node *class_weight;
     int guarded;         /* branches of `where`: chosen element by element */
@@ -228,6 +228,13 @@ void target_columns(Build *build, const DataSet *data, const Node *target, Outpu
 /* augment.c: the input as build->augmenting changes it; `called`: the model's parameter, for an input without a name. NULL
    after an error. */
 Node *augment_input(Build *build, const DataGroup *group, Name called, Node *node);
+typedef struct AugmentedInput {
+    const Node *given, *augmented;
+} AugmentedInput;
+typedef LIST(AugmentedInput) AugmentedInputs;
+/* Of a step: what build->scope calls the inputs is augmented from here on. */
+bool augment_names(Build *build, const TrainPlan *plan, AugmentedInputs *inputs);
+void augment_start(Build *build, const TrainPlan *plan); /* before augment_input */
 bool augment_all_used(Build *build, const TrainPlan *plan);
 /* class_weight.c: what build->scope calls the target is weighed by the losses that are built from here on. */
 void weigh_classes(Build *build, const TrainPlan *plan);

@@ -476,8 +476,10 @@ static Term apply_plateau_rate(Build *build, Term *args, int count, BoundOption 
     if (!build->schedules || !build->train)
         return build_error(build, span,
                            "'reduce_on_plateau' is an option of an optimizer: adam(lr = reduce_on_plateau(1e-3))");
-    if (build->train->plan->step)
-        return build_error(build, span, "'reduce_on_plateau' in a step is not there yet");
+    if (build->train->plan->from_host)
+        return build_error(build, span,
+                           "'reduce_on_plateau' watches what epochs measure, and rows from a program in C have none: "
+                           "write a formula of step");
     for (int i = 0; i < 6; i++) {
         Node *node = term_number(build, &args[i]);
         if (!node)
@@ -498,7 +500,6 @@ static Term apply_plateau_rate(Build *build, Term *args, int count, BoundOption 
         return NOTHING;
     if (args[6].kind != TERM_SYMBOL)
         return build_error(build, args[6].span, "'monitor' is what is measured in every epoch: monitor = val_loss");
-    GraphTrain *train = build->train;
     struct bp_plateau plateau = {.start = numbers[0],
                                  .factor = numbers[1],
                                  .patience = (int64_t)numbers[2],
@@ -506,21 +507,18 @@ static Term apply_plateau_rate(Build *build, Term *args, int count, BoundOption 
                                  .cooldown = (int64_t)numbers[4],
                                  .least = numbers[5]};
     int better = mode == 0 ? 0 : mode == 1 ? -1 : 1;
-    struct bp_plateau *there = &train->plateau;
+    PlateauRate *rate = &build->train->rate;
+    const struct bp_plateau *there = &rate->plateau;
     bool same = there->start == plateau.start && there->factor == plateau.factor && there->least == plateau.least &&
                 there->patience == plateau.patience && there->threshold == plateau.threshold &&
-                there->cooldown == plateau.cooldown && train->plateau_monitor == args[6].name &&
-                train->plateau_better == better;
+                there->cooldown == plateau.cooldown && rate->monitor == args[6].name && rate->better == better;
     if (there->start > 0 && !same) {
         build_error(build, span,
                     "a phase has one 'reduce_on_plateau': give all its optimizers the same, times a number");
-        build_note(build, train->plateau_span, "the other stands here");
+        build_note(build, rate->span, "the other stands here");
         return NOTHING;
     }
-    train->plateau = plateau;
-    train->plateau_monitor = args[6].name;
-    train->plateau_better = better;
-    train->plateau_span = build->user;
+    *rate = (PlateauRate){plateau, args[6].name, better, build->user};
     return term_node(node_scalar(build->graph, BP_SCALAR_PLATEAU, name_of("plateau")), span);
 }
 

@@ -212,6 +212,14 @@ typedef struct UnkeptLayer {
                           no more than reading what it gives */
 } UnkeptLayer;
 
+/* reduce_on_plateau */
+typedef struct PlateauRate {
+    struct bp_plateau plateau; /* as the program reads it; start 0: none */
+    Name monitor;
+    int better; /* from mode = max | min; 0: the metric says */
+    Span span;
+} PlateauRate;
+
 typedef struct GraphTrain {
     Name name; /* C identifier */
     TrainPlan *plan;
@@ -228,10 +236,7 @@ typedef struct GraphTrain {
     LIST(Tensor *) frozen;            /* parameters that the phase leaves alone */
     LIST(Sink) gradients;             /* for --emit=gradient: value is the gradient, tensor its parameter */
     Node *objective;                  /* NULL: the phase is a step */
-    struct bp_plateau plateau; /* as the program reads it; start 0: none */
-    Name plateau_monitor;
-    int plateau_better; /* from mode = max | min; 0: the metric says */
-    Span plateau_span;
+    PlateauRate rate;
     int monitor;            /* index of the metric, -1 */
     bool best_in_file;      /* the best weights wait in a file: --max-mem leaves no room for them */
     bool monitor_training;

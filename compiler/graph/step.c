@@ -31,7 +31,7 @@ typedef struct StepBuild {
     LIST(Logged) logged;
     LIST(Tensor *) asked;   /* of the models that updates name */
     LIST(Tensor *) updated; /* so far */
-    int draws;
+    AugmentedInputs inputs;
 } StepBuild;
 
 static const char *step_name(StepBuild *s, const char *what) {
@@ -300,6 +300,7 @@ static void take_over(StepBuild *s, const GraphTrain *own) {
     Arena *arena = s->build->arena;
     for (int i = 0; i < own->states.count; i++)
         *LIST_ADD(arena, &train->states) = own->states.at[i];
+    train->rate = own->rate;
     for (int i = 0; i < own->gradients.count; i++)
         *LIST_ADD(arena, &train->gradients) = own->gradients.at[i];
     for (int i = 0; i < own->trainable.count; i++) {
@@ -347,7 +348,7 @@ static bool build_update(StepBuild *s, const Stmt *stmt) {
     *LIST_ADD(build->arena, &s->losses) = loss;
     if (!s->training)
         return true;
-    GraphTrain own = {.name = s->train->name};
+    GraphTrain own = {.name = s->train->name, .rate = s->train->rate};
     TrainPlan plan = *s->train->plan;
     plan.optimizer = stmt->with;
     plan.span = stmt->span;
@@ -458,7 +459,8 @@ static bool build_statements(StepBuild *s) {
     const TrainPlan *plan = s->train->plan;
     bool ok = true;
     if (plan->data)
-        ok = build_forward(build, NULL, 0, plan->data, s->training, plan->span).ok;
+        ok = build_forward(build, NULL, 0, plan->data, s->training, plan->span).ok &&
+             (!s->training || augment_names(build, plan, &s->inputs));
     build->training = s->training;
     build->application = 1;
     const Body *body = &plan->step->step_body;
@@ -629,6 +631,11 @@ static const Node *unshaped(const Node *node) {
 /* Whether the step calls it with what the data set has as its input, and not with what is drawn or computed. */
 static bool fed_by_data(const StepBuild *s, const ModelInstance *model) {
     const Node *fed = data_for_model(s->build, s->train->plan->data, model);
+    for (int i = 0; fed && i < s->inputs.count; i++)
+        if (unshaped(s->inputs.at[i].given) == unshaped(fed)) {
+            fed = s->inputs.at[i].augmented;
+            break;
+        }
     for (int i = 0; fed && i < model->results.count; i++)
         if (model->results.at[i].input && unshaped(model->results.at[i].input) == unshaped(fed))
             return true;

@@ -419,8 +419,12 @@ static bool find_measured(Build *build, const GraphTrain *train, Name name, cons
     bool validation = !strncmp(name, "val_", 4);
     const GraphMeasure *measure = validation ? &train->validation : &train->training;
     if (validation && !train->validation.passes.count) {
-        build_error(build, span, "'%s' has no validation part: add `validation = 0.1` to its split",
-                    train->plan->data->name);
+        if (train->plan->data)
+            build_error(build, span, "'%s' has no validation part: add `validation = 0.1` to its split",
+                        train->plan->data->name);
+        else
+            build_error(build, span, "'%s' is of a validation part, and this phase has no data: name it without val_",
+                        name);
         return false;
     }
     *metric_index = metric_named(measure, name + (validation ? 4 : 0));
@@ -433,8 +437,9 @@ static bool find_measured(Build *build, const GraphTrain *train, Name name, cons
             *LIST_ADD(build->arena, &names) =
                 name_of(arena_printf(build->arena, "val_%s", train->validation.metrics.at[i].name));
         Name near = nearest_name(name, names.at, names.count);
-        build_error(build, span, "'%s' is not measured: add it to 'metrics'%s%s%s", name,
-                    near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+        build_error(build, span, "'%s' is not measured: %s%s%s%s", name,
+                    train->plan->step ? "log it" : "add it to 'metrics'", near ? "; did you mean '" : "",
+                    near ? near : "", near ? "'?" : "");
         return false;
     }
     const GraphMetric *metric = &measure->metrics.at[*metric_index];
@@ -455,15 +460,16 @@ void find_monitor(Build *build, GraphTrain *train) {
     if (plan->early_stopping)
         find_measured(build, train, plan->monitor, "stop", plan->monitor_span, &train->monitor_better, &train->monitor,
                       &train->monitor_training);
-    if (train->plateau.start == 0)
+    struct bp_plateau *plateau = &train->rate.plateau;
+    if (plateau->start == 0)
         return;
     int metric = 0;
     bool from_training = false;
-    train->plateau.better = train->plateau_better;
-    find_measured(build, train, train->plateau_monitor, "reduce the rate", train->plateau_span, &train->plateau.better,
-                  &metric, &from_training);
-    train->plateau.metric = metric;
-    train->plateau.from_training = from_training;
+    plateau->better = train->rate.better;
+    find_measured(build, train, train->rate.monitor, "reduce the rate", train->rate.span, &plateau->better, &metric,
+                  &from_training);
+    plateau->metric = metric;
+    plateau->from_training = from_training;
 }
 
 /* ---- the statement ----------------------------------------------------------------------------------------------- */
@@ -539,7 +545,7 @@ void build_train(Build *build, TrainPlan *plan) {
     build->frozen = plan->live_statistics ? NULL : &frozen;
     build->statistics.count = 0;
     build->augmenting = plan;
-    build->augmented = arena_array(build->arena, bool, plan->augments.count + 1);
+    augment_start(build, plan);
     Forward forward = build_forward(build, plan->models, plan->model_count, plan->data, true, plan->span);
     build->augmenting = NULL;
     build->frozen = NULL;

@@ -427,6 +427,47 @@ def augmentation_is_what_it_says(build):
         expect(one["loss"] != other["loss"], "another seed draws the same")
 
 
+AUGMENTED_STEP = """bpc 1
+
+data iris {{
+    file   "iris.csv"
+    input  x = sepal_length, sepal_width, petal_length, petal_width : standardize
+    target species : category
+    split  train = 0.8, validation = 0.2, stratify = species
+}}
+
+model Net(x) {{
+    fc1 = dense(x, 12, relu)
+    fc2 = dense(fc1, classes(iris.species))
+    return fc2
+}}
+
+train Net on iris {{
+    {step}
+    {augment}
+    epochs 10
+}}
+
+save Net to "net.safetensors"
+"""
+
+
+def augmented_in_a_step(build):
+    """The inputs of a step are augmented as those of a loss are: the same weights, losses and predictions, to the bit."""
+    loss, step = "loss cross_entropy; optimizer adam(lr = 0.01)", "step { update Net with adam(0.01) minimizing cross_entropy(Net(x), species) }"
+    line = "augment x : noise(std = 0.5), dropout(rate = 0.2); augment x : noise(std = 0.1)"
+    with copied(IRIS) as place:
+        told = {}
+        for name, form, augment in (("loss", loss, line), ("step", step, line), ("plain", step, "")):
+            (place / f"{name}.bp").write_text(AUGMENTED_STEP.format(step=form, augment=augment))
+            epochs = [[epoch["loss"], epoch["val_loss"]] for epoch in of_kind(train(build, place, f"{name}.bp"), "epoch")]
+            build.compile(f"{name}.bp", name, cwd=place)
+            predicted = build.succeed([f"./{name}", "predict", "--weights", "net.safetensors", "iris.csv"], cwd=place).out
+            told[name] = (epochs, predicted, safetensors.read(place / "net.safetensors")[0])
+        expect(told["step"] == told["loss"], f"the losses are {told['step'][0]}, not {told['loss'][0]}, or weights or predictions differ")
+        expect(told["plain"][0] != told["step"][0], "without the augment line it learns the same")
+
+
 # ---- Predictions ----------------------------------------------------------------------------------------------------
 
 
@@ -584,12 +625,12 @@ def resumed_equals_unbroken(build):
         expect((place / "resumed.safetensors").read_bytes() == unbroken, "a resumed run differs from one never stopped")
 
 
-def rates_follow_the_plateau(build):
+def rates_follow_the_plateau(build, source, watched, rate_name):
     """reduce_on_plateau: the rate that the last epoch trained with is what its rule makes of the logged validation losses, also in
     a resumed run and in memory. (That the rule is PyTorch's: unit/runtime_plateau.)"""
     with copied(TESTS / "train", IRIS) as place:
         read = lambda: safetensors.read(place / "plateau.safetensors")[0]
-        losses = [epoch["val_loss"] for epoch in of_kind(train(build, place, "plateau.bp"), "epoch")]
+        losses = [epoch[watched] for epoch in of_kind(train(build, place, source), "epoch")]
         unbroken = read()
         rate, best, bad, cooling, rates = 0.2, math.inf, 0, 0, []
         for loss in losses:
@@ -600,13 +641,14 @@ def rates_follow_the_plateau(build):
             if bad > 1:
                 rate, cooling, bad = max(rate * 0.7, 0.002), 1, 0
         expect(len(losses) == 40 and len(set(rates)) > 5, f"the rates are {rates}: the test says little")
-        expect(unbroken["rate"][1] == [struct.unpack("f", struct.pack("f", rates[-1]))[0]], f"the last rate is {unbroken['rate'][1]}, not {rates[-1]}")
-        train(build, place, "plateau.bp", "--epochs", 17)
+        last = unbroken[rate_name][1]
+        expect(last == [struct.unpack("f", struct.pack("f", rates[-1]))[0]], f"the last rate is {last}, not {rates[-1]}")
+        train(build, place, source, "--epochs", 17)
         expect(read() != unbroken, "17 epochs are as good as 40")
-        train(build, place, "plateau.bp", "--resume", "run.state", "--epochs", 40)
+        train(build, place, source, "--resume", "run.state", "--epochs", 40)
         expect(read() == unbroken, "a resumed run differs from one never stopped")
         (place / "plateau.safetensors").unlink()
-        build.succeed([build.bpc, "run", "plateau.bp", "--", "--quiet"], cwd=place)
+        build.succeed([build.bpc, "run", source, "--", "--quiet"], cwd=place)
         expect(read() == unbroken, "bpc run differs")
 
 
@@ -798,9 +840,10 @@ def tests(build):
     for name, function in (
         ("iris", iris_learns), ("finetune", finetune_learns), ("frozen", frozen_layer_stays),
         ("frozen-once", frozen_is_computed_once), ("frozen-lookups", frozen_lookups), ("frozen-statistics", frozen_statistics), ("frozen-explained", frozen_is_explained), ("tutorial", tutorial_learns),
-        ("xor", xor_learns), ("penguins", penguins_learn), ("digits", digits_learn), ("folds", folds_add_up), ("augment", augmentation_is_what_it_says), ("areas", areas_are_the_predictions), ("predictions", predictions_are_the_checkpoints),
+        ("xor", xor_learns), ("penguins", penguins_learn), ("digits", digits_learn), ("folds", folds_add_up), ("augment", augmentation_is_what_it_says), ("augment-step", augmented_in_a_step), ("areas", areas_are_the_predictions), ("predictions", predictions_are_the_checkpoints),
         ("one-row-as-many", one_row_as_many), ("anywhere", runs_anywhere), ("seeds", seeds_differ_in_weights_alone),
-        ("resume", resumed_equals_unbroken), ("plateau", rates_follow_the_plateau), ("wrong-grad", wrong_grad_clauses_are_told), ("bench", bench_says_json), ("describe", described_table_compiles), ("describe-arrays", described_arrays_compile), ("texts", texts_are_counted_by_hand),
+        ("resume", resumed_equals_unbroken), ("plateau", functools.partial(rates_follow_the_plateau, source="plateau.bp", watched="val_loss", rate_name="rate")),
+        ("plateau-step", functools.partial(rates_follow_the_plateau, source="plateau-step.bp", watched="val_wanted", rate_name="Rate.rate")), ("wrong-grad", wrong_grad_clauses_are_told), ("bench", bench_says_json), ("describe", described_table_compiles), ("describe-arrays", described_arrays_compile), ("texts", texts_are_counted_by_hand),
         ("stages", stages_print), ("fusion", fusion_is_explained), ("tune", tuned_is_the_same), ("tiles", tiles_change_nothing), ("widths", widths_fit), ("piped-rows", predicts_what_is_piped), ("odd-categories", tables_keep_their_form),
     ):
         yield name, functools.partial(function, build)
