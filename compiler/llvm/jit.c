@@ -18,14 +18,21 @@
 
 enum { MOST_WORKERS = 16, WORTH_A_WORKER = 300 }; /* IR instructions: some 10 ms */
 
-typedef struct
-    Lazy { /* a function that is compiled when it is called; or what is sure to be, by a thread beside the run */
+typedef struct Work {
+    LlvmCode *code;
+    const Piece *piece;
+    LLVMMemoryBufferRef object; /* NULL: it failed, and why is said */
+} Work;
+
+/* A function that is compiled when it is called; or what is sure to be called, by a thread beside the run. */
+typedef struct Lazy {
     LlvmCode *code;
     const char *name;
     Piece piece;
     bool later, made;
-    bool started; /* a thread that compiles it */
+    bool started; /* a thread that makes its object */
     pthread_t thread;
+    Work work;
 } Lazy;
 
 /* Cuts the module: what comes first into pieces for the workers, the rest by function. */
@@ -63,12 +70,6 @@ static void tell_time(const LlvmCode *code, const char *what, double *since) {
 }
 
 /* ---- Pieces to objects, each by a thread of its own -------------------------------------------------------------- */
-
-typedef struct Work {
-    LlvmCode *code;
-    const Piece *piece;
-    LLVMMemoryBufferRef object; /* NULL: it failed, and why is said */
-} Work;
 
 static void *make_object(void *argument) {
     Work *work = argument;
@@ -180,13 +181,16 @@ static bool add_object(LlvmCode *code, LLVMMemoryBufferRef object) {
 static void materialize(void *context, LLVMOrcMaterializationResponsibilityRef responsibility) {
     Lazy *lazy = context;
     LlvmCode *code = lazy->code;
-    Work work = {code, &lazy->piece, NULL};
     double since = milliseconds();
-    make_object(&work);
+    if (lazy->started)
+        pthread_join(lazy->thread, NULL);
+    else
+        make_object(&lazy->work);
+    lazy->started = false;
     tell_time(code, lazy->name, &since);
-    if (work.object) {
+    if (lazy->work.object) {
         lazy->made = true;
-        LLVMOrcObjectLayerEmit(LLVMOrcLLJITGetObjLinkingLayer(code->jit), responsibility, work.object);
+        LLVMOrcObjectLayerEmit(LLVMOrcLLJITGetObjLinkingLayer(code->jit), responsibility, lazy->work.object);
     } else {
         LLVMOrcMaterializationResponsibilityFailMaterialization(responsibility);
         LLVMOrcDisposeMaterializationResponsibility(responsibility);
@@ -253,27 +257,23 @@ static bool define_lazies(LlvmCode *code, Lazy *lazies, int count) {
 
 /* ---- What is sure to be called later ------------------------------------------------------------------------------ */
 
-static void *look_up_later(void *argument) {
-    Lazy *lazy = argument;
-    LLVMOrcExecutorAddress address = 0;
-    LLVMErrorRef error = LLVMOrcLLJITLookup(lazy->code->jit, &address, lazy->piece.functions.at[0]->name);
-    if (error) /* has been said; who calls it ends the run */
-        LLVMConsumeError(error);
-    return NULL;
-}
-
+/* Beside the run there are objects made and nothing else: who calls the code links it. */
 static void start_later(LlvmCode *code) {
     for (int i = 0; i < code->cut.lazy_count && !code->options.debug; i++) {
         Lazy *lazy = &code->cut.lazies[i];
-        lazy->started = lazy->later && lazy->piece.functions.count > 0 &&
-                        pthread_create(&lazy->thread, NULL, look_up_later, lazy) == 0;
+        lazy->started = lazy->later && pthread_create(&lazy->thread, NULL, make_object, &lazy->work) == 0;
     }
 }
 
 static void end_later(LlvmCode *code) {
-    for (int i = 0; i < code->cut.lazy_count; i++)
-        if (code->cut.lazies[i].started)
-            pthread_join(code->cut.lazies[i].thread, NULL);
+    for (int i = 0; i < code->cut.lazy_count; i++) {
+        Lazy *lazy = &code->cut.lazies[i];
+        if (!lazy->started)
+            continue;
+        pthread_join(lazy->thread, NULL);
+        if (lazy->work.object)
+            LLVMDisposeMemoryBuffer(lazy->work.object);
+    }
 }
 
 /* ---- All of it --------------------------------------------------------------------------------------------------- */
@@ -346,6 +346,8 @@ static void cut(LlvmCode *code, const LlvmWanted *wanted, int wanted_count, Cut 
         *lazy = (Lazy){.code = code, .name = function->name};
         piece_add_function(code->arena, &code->shapes, &lazy->piece, 1, function, &done);
     }
+    for (int i = 0; i < cut->lazy_count; i++)
+        cut->lazies[i].work = (Work){code, &cut->lazies[i].piece, NULL};
 }
 
 /* The first pieces become objects while the session is set up. */
