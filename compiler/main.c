@@ -23,7 +23,7 @@ static const char help[] =
     "\n"
     "  -o FILE           where to write\n"
     "  -D NAME=VALUE     override a const of the file\n"
-    "  -O0 … -O3, -g     passed to the C compiler (default -O3); CC says which\n"
+    "  -O0 … -O3, -g     passed to the C compiler (default -O2); CC says which\n"
     "  --march=CPU       kernels are cut for it; passed to the C compiler, or to LLVM (default native)\n"
     "  --backend=llvm    with -o: LLVM makes the code, the C compiler only links\n"
     "  --backend=c       with -c: the C compiler makes the code\n"

@@ -55,7 +55,7 @@ typedef struct NativeOptions {
     bool is_object;    /* what is given is no C but an object file: the compiler only links */
     bool to_object;    /* the output is an object file: nothing is linked */
 } NativeOptions;
-#define NATIVE_DEFAULT ((NativeOptions){.level = 3})
+#define NATIVE_DEFAULT ((NativeOptions){.level = 2})
 
 /* Compiles a C_LINKED text with the system's compiler ($CC, else cc, gcc, clang) and writes the executable beside
    `output` before renaming it. Says what is wrong on stderr and returns false; nothing is left behind then. */
