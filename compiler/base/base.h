@@ -53,6 +53,17 @@ Name name_of(const char *text);
 Name name_slice(const char *text, size_t length);
 Name name_identifier(const char *text); /* letters and digits as they are, all else `_`: fc1.weight -> fc1_weight */
 
+/* ---- From addresses to addresses: open addressing; asked, never listed ------------------------------------------- */
+typedef struct PointerMap {
+    const void **keys;
+    void **values;
+    uint32_t size, count;
+} PointerMap;
+
+void *map_find(const PointerMap *map, const void *key); /* NULL where it is not */
+void map_put(Arena *arena, PointerMap *map, const void *key, void *value);
+void map_clear(PointerMap *map);
+
 /* ---- Sources and spans: where a thing was written ---------------------------------------------------------------- */
 typedef struct Span {
     int32_t source;     /* index of the source; -1: nowhere (made by the compiler) */

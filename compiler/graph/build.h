@@ -63,7 +63,8 @@ typedef struct Binding {
 
 typedef struct Scope {
     struct Scope *parent;
-    LIST(Binding) bindings;
+    LIST(Binding) bindings; /* each name once */
+    PointerMap places;      /* name -> its number among them, from 1 */
 } Scope;
 
 /* A loss that was applied: which output it reads, which target, and how a prediction is made of the output. */

@@ -153,23 +153,26 @@ Scope *scope_open(Build *build, Scope *parent) {
     return before;
 }
 
+static Binding *bound_here(const Scope *scope, Name name) {
+    uintptr_t place = (uintptr_t)map_find(&scope->places, name);
+    return place ? &scope->bindings.at[place - 1] : NULL;
+}
+
 void scope_bind(Build *build, Name name, Span span, Term term) {
     Scope *scope = build->scope;
-    for (int i = 0; i < scope->bindings.count; i++)
-        if (scope->bindings.at[i].name == name) {
-            scope->bindings.at[i].term = term;
-            scope->bindings.at[i].span = span;
-            return;
-        }
-    *LIST_ADD(build->arena, &scope->bindings) = (Binding){name, span, term};
+    Binding *binding = bound_here(scope, name);
+    if (!binding) {
+        binding = LIST_ADD(build->arena, &scope->bindings);
+        map_put(build->arena, &scope->places, name, (void *)(uintptr_t)scope->bindings.count);
+    }
+    *binding = (Binding){name, span, term};
 }
 
 const Binding *scope_find(const Build *build, Name name) {
-    for (const Scope *scope = build->scope; scope; scope = scope->parent)
-        for (int i = scope->bindings.count - 1; i >= 0; i--)
-            if (scope->bindings.at[i].name == name)
-                return &scope->bindings.at[i];
-    return NULL;
+    const Binding *binding = NULL;
+    for (const Scope *scope = build->scope; scope && !binding; scope = scope->parent)
+        binding = bound_here(scope, name);
+    return binding;
 }
 
 uint32_t hash_text(const char *text) {

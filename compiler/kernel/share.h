@@ -4,17 +4,6 @@
 
 #include "kernel.h"
 
-/* ---- From addresses to addresses: open addressing; asked, never listed ------------------------------------------- */
-typedef struct PointerMap {
-    const void **keys;
-    void **values;
-    uint32_t size, count;
-} PointerMap;
-
-void *map_find(const PointerMap *map, const void *key); /* NULL where it is not */
-void map_put(Arena *arena, PointerMap *map, const void *key, void *value);
-void map_clear(PointerMap *map);
-
 /* ---- Shapes ------------------------------------------------------------------------------------------------------ */
 /* One function of the program: what several kernels do that differ in nothing but where their buffers lie. */
 typedef struct Shape {
