@@ -39,6 +39,12 @@ void span_text(Span span, Text *out) {
     text_printf(out, ":%d", place.line);
 }
 
+/* fc1.weight, or Net.fc1.weight */
+static const char *tensor_shown(const Sheet *sheet, const Tensor *tensor) {
+    const Tensor *parameter = tensor->of ? tensor->of : tensor;
+    return sheet && sheet->several ? arena_printf(sheet->arena, "%s.%s", parameter->owner, tensor->name) : tensor->name;
+}
+
 static void pad(Text *out, size_t line_start, size_t column) {
     text_add(out, " ");
     while (out->length - line_start < column)
@@ -234,7 +240,7 @@ static void write_leaf(Formula f, const Node *node, int binds) {
         break;
     case OP_TENSOR:
         text_printf(out, "%s(", node->tensor && node->tensor->state ? "state" : "parameter");
-        add_name(out, node->tensor ? node->tensor->name : "?");
+        add_name(out, node->tensor ? tensor_shown(f.sheet, node->tensor) : "?");
         text_add(out, ")");
         break;
     case OP_SCALAR:
@@ -427,15 +433,33 @@ static bool is_plain(const Node *node) {
            node->op == OP_IOTA;
 }
 
+typedef struct Labelled {
+    const char *label;
+    int id;
+} Labelled;
+
 static int compare_labels(const void *x, const void *y) {
-    const Node *a = *(Node *const *)x, *b = *(Node *const *)y;
+    const Labelled *a = x, *b = y;
     int order = strcmp(a->label, b->label);
     return order ? order : a->id - b->id;
 }
 
+static bool has_several_models(const Graph *graph) {
+    Name owner = NULL;
+    for (int id = 0; id < graph_node_count(graph); id++) {
+        const Node *node = graph_node(graph, id);
+        if (node->op != OP_TENSOR || !node->tensor || node->tensor->state)
+            continue;
+        if (owner && owner != node->tensor->owner)
+            return true;
+        owner = node->tensor->owner;
+    }
+    return false;
+}
+
 /* A label that two nodes have names neither, but for a CUSTOM and its value: there it names the CUSTOM. */
 static void choose_names(Sheet *sheet) {
-    Node **labelled = arena_array(sheet->arena, Node *, sheet->count + 1);
+    Labelled *labelled = arena_array(sheet->arena, Labelled, sheet->count + 1);
     bool *beside = arena_array(sheet->arena, bool, sheet->count + 1);
     int count = 0;
     for (int id = sheet->count - 1; id >= 0; id--) {
@@ -446,21 +470,32 @@ static void choose_names(Sheet *sheet) {
             beside[node->args[0]->id] = true;
         sheet->names[id] = arena_printf(sheet->arena, "%%%d", id);
         if (node->label && !is_plain(node) && !beside[id])
-            labelled[count++] = node;
+            labelled[count++] = (Labelled){node->op == OP_TENSOR ? tensor_shown(sheet, node->tensor) : node->label, id};
     }
     if (count)
         qsort(labelled, (size_t)count, sizeof *labelled, compare_labels);
     for (int i = 0; i < count; i++) {
-        bool before = i > 0 && !strcmp(labelled[i - 1]->label, labelled[i]->label);
-        bool after = i + 1 < count && !strcmp(labelled[i + 1]->label, labelled[i]->label);
+        bool before = i > 0 && !strcmp(labelled[i - 1].label, labelled[i].label);
+        bool after = i + 1 < count && !strcmp(labelled[i + 1].label, labelled[i].label);
         if (!before && !after)
-            sheet->names[labelled[i]->id] = labelled[i]->label;
+            sheet->names[labelled[i].id] = labelled[i].label;
+    }
+}
+
+/* d_fc1.weight becomes d_Net.fc1.weight. */
+static void name_gradients(Sheet *sheet, const GraphTrain *train) {
+    for (int i = 0; i < train->gradients.count && sheet->several; i++) {
+        const Sink *gradient = &train->gradients.at[i];
+        const char **name = &sheet->names[gradient->value->id];
+        if (*name && !strncmp(*name, "d_", 2) && !strcmp(*name + 2, gradient->tensor->name))
+            *name = arena_printf(sheet->arena, "d_%s", tensor_shown(sheet, gradient->tensor));
     }
 }
 
 Sheet sheet_of(Arena *arena, const Graph *graph, Node *const *roots, int root_count, bool every_node) {
     int count = graph_node_count(graph);
     Sheet sheet = {.arena = arena, .graph = graph, .count = count, .every_node = every_node};
+    sheet.several = has_several_models(graph);
     sheet.needed = arena_array(arena, bool, count + 1);
     sheet.own_line = arena_array(arena, bool, count + 1);
     sheet.names = arena_array(arena, const char *, count + 1);
@@ -529,10 +564,20 @@ static void print_value(const Sheet *sheet, const Node *node, Text *out) {
         sheet_formula(sheet, node, out);
 }
 
-static void print_sink(const Sheet *sheet, const Sink *sink, Text *out) {
+static const char *sink_shown(const Sheet *sheet, const GraphFunction *function, const Sink *sink) {
+    if (sink->tensor)
+        return tensor_shown(sheet, sink->tensor);
+    const GraphCheck *check = function->check;
+    for (int i = 0; check && sink->buffer && i < check->gradients.count; i++)
+        if (check->gradients.at[i] == sink->buffer)
+            return arena_printf(sheet->arena, "d_%s", tensor_shown(sheet, check->tensors.at[i]));
+    return sink->buffer ? sink->buffer->shown : sink->value->label;
+}
+
+static void print_sink(const Sheet *sheet, const GraphFunction *function, const Sink *sink, Text *out) {
     size_t start = out->length;
     text_add(out, "    ");
-    add_name(out, sink->tensor ? sink->tensor->name : sink->buffer ? sink->buffer->shown : sink->value->label);
+    add_name(out, sink_shown(sheet, function, sink));
     if (!sink->tensor && node_elements(sink->value) == 1 && sink->buffer && sink->buffer->elements > 1 &&
         !sink->value->batched)
         text_printf(out, "[%lld]", (long long)sink->first);
@@ -559,12 +604,14 @@ static void print_function(const GraphProgram *program, const GraphFunction *fun
     if (function->guard)
         roots[count++] = function->guard;
     Sheet sheet = sheet_of(arena, program->graph, roots, count, true);
+    for (int i = 0; i < program->trains.count; i++)
+        name_gradients(&sheet, program->trains.at[i]);
     for (int id = 0; id < sheet.count; id++)
         if (sheet.own_line[id])
             print_line(&sheet, graph_node(program->graph, id), true, out);
     text_add(out, "  gives\n");
     for (int i = 0; i < function->sinks.count; i++)
-        print_sink(&sheet, &function->sinks.at[i], out);
+        print_sink(&sheet, function, &function->sinks.at[i], out);
     if (function->guard) {
         text_add(out, "  where ");
         print_value(&sheet, function->guard, out);
@@ -620,6 +667,7 @@ PhaseSheet phase_sheet(Arena *arena, const Graph *graph, const GraphTrain *train
         roots[i + 1] = train->gradients.at[i].value;
     PhaseSheet phase;
     phase.sheet = sheet_of(arena, graph, roots, train->gradients.count + 1, false);
+    name_gradients(&phase.sheet, train);
     phase.forward = nodes_needed(arena, graph, roots, 1);
     return phase;
 }
@@ -629,7 +677,7 @@ static bool is_gradient_line(const GraphTrain *train, const Sheet *sheet, const 
     for (int i = 0; i < train->gradients.count; i++) {
         const char *name = sheet->names[node->id];
         if (train->gradients.at[i].value == node && !strncmp(name, "d_", 2) &&
-            !strcmp(name + 2, train->gradients.at[i].tensor->name))
+            !strcmp(name + 2, tensor_shown(sheet, train->gradients.at[i].tensor)))
             return true;
     }
     return false;
@@ -638,12 +686,13 @@ static bool is_gradient_line(const GraphTrain *train, const Sheet *sheet, const 
 static void print_gradient(const GraphTrain *train, const Sheet *sheet, const Sink *gradient, Text *out) {
     const Node *node = gradient->value;
     size_t start = out->length;
-    if (is_gradient_line(train, sheet, node) && !strcmp(sheet->names[node->id] + 2, gradient->tensor->name)) {
+    const char *shown = tensor_shown(sheet, gradient->tensor);
+    if (is_gradient_line(train, sheet, node) && !strcmp(sheet->names[node->id] + 2, shown)) {
         print_line(sheet, node, false, out);
         return;
     }
     text_add(out, "    d_");
-    add_name(out, gradient->tensor->name);
+    add_name(out, shown);
     pad(out, start, NAME_COLUMN);
     text_add(out, "= ");
     print_value(sheet, node, out);
@@ -678,7 +727,7 @@ static void print_phase(const GraphProgram *program, const GraphTrain *train, Te
         text_add(out, "  frozen: ");
         for (int i = 0; i < train->frozen.count; i++) {
             text_add(out, i ? ", " : "");
-            add_name(out, train->frozen.at[i]->name);
+            add_name(out, tensor_shown(sheet, train->frozen.at[i]));
         }
         text_add(out, " (no gradient)\n");
     }

@@ -10,6 +10,7 @@ typedef struct Sheet {
     const Graph *graph;
     int count;          /* of nodes; all arrays are by id */
     bool every_node;    /* each node but a constant has its line; else what is used once is written where it is used */
+    bool several;       /* models have weights in the graph: a parameter's name begins with its model's */
     bool *needed;       /* by the roots */
     bool *own_line;     /* else written where it is used */
     const char **names; /* a label that is unique on the sheet, or %12 */

@@ -836,6 +836,23 @@ def stages_print(build):
             expect(out == again, f"--emit={stage} prints something else the second time")
 
 
+def models_are_told_apart(build):
+    """Where a program has several models the prints of the graph call parameters as its checkpoint does."""
+    with copied(ROOT / "examples" / "gan") as place:
+        said = {stage: build.succeed([build.bpc, f"--emit={stage}", "ring.bp"], cwd=place).out for stage in ("graph", "gradient", "dot", "mermaid")}
+        train(build, place, "ring.bp", "--steps", 1)
+        names = set(safetensors.read(next(place.glob("*.safetensors")))[0])
+        alike = {name for name in names if name.startswith("G.") and "D." + name[2:] in names}
+        expect(len(alike) >= 2, f"the models of ring.bp have no names in common: {names}")
+        for stage, text in said.items():
+            for name in names:
+                told = f"d_{name} " if stage == "gradient" else name
+                expect(told in text, f"--emit={stage} does not say {told}")
+        for stage in ("graph", "gradient"):
+            told = set(re.findall(r"parameter\(([^)]*)\)", said[stage])) | set(re.findall(r"^ +(?:%\d+ +)?(?:d_)?(\S+\.(?:weight|bias)) ", said[stage], re.MULTILINE))
+            expect(told == names, f"--emit={stage} says {told ^ names}")
+
+
 def tests(build):
     for name, function in (
         ("iris", iris_learns), ("finetune", finetune_learns), ("frozen", frozen_layer_stays),
@@ -844,7 +861,7 @@ def tests(build):
         ("one-row-as-many", one_row_as_many), ("anywhere", runs_anywhere), ("seeds", seeds_differ_in_weights_alone),
         ("resume", resumed_equals_unbroken), ("plateau", functools.partial(rates_follow_the_plateau, source="plateau.bp", watched="val_loss", rate_name="rate")),
         ("plateau-step", functools.partial(rates_follow_the_plateau, source="plateau-step.bp", watched="val_wanted", rate_name="Rate.rate")), ("wrong-grad", wrong_grad_clauses_are_told), ("bench", bench_says_json), ("describe", described_table_compiles), ("describe-arrays", described_arrays_compile), ("texts", texts_are_counted_by_hand),
-        ("stages", stages_print), ("fusion", fusion_is_explained), ("tune", tuned_is_the_same), ("tiles", tiles_change_nothing), ("widths", widths_fit), ("piped-rows", predicts_what_is_piped), ("odd-categories", tables_keep_their_form),
+        ("stages", stages_print), ("stages-models", models_are_told_apart), ("fusion", fusion_is_explained), ("tune", tuned_is_the_same), ("tiles", tiles_change_nothing), ("widths", widths_fit), ("piped-rows", predicts_what_is_piped), ("odd-categories", tables_keep_their_form),
     ):
         yield name, functools.partial(function, build)
     for folder in [*examples(), TESTS / "agree"]:
