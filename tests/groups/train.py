@@ -92,6 +92,28 @@ def frozen_layer_stays(build):
         expect("d_fc1.weight" in both[0], "fc1 is trained in 'all', and has no gradient")
 
 
+def one_layer_from_a_file(build):
+    """A table made elsewhere, a file of one tensor and no metadata, is where one layer starts; the other is fresh."""
+    table = [[(7 * row - 3 * column) / 8 for column in range(4)] for row in range(3)]
+    program = """bpc 1
+data words { columns word, value; rows ["a", 1], ["b", 2], ["c", 4], ["a", 0], ["c", 3]; input word : category("a", "b", "c"); target value }
+model Base(word) { table = embedding(word, 4); y = dense(table, 1); return y }
+model Net = Base from "table.safetensors" { replace y = dense(table, 1) }
+finetune Net on words { loss mse; freeze table; optimizer sgd(lr = 0.01); epochs 5 }
+save Net to "net.safetensors"
+"""
+    with copied() as place:
+        (place / "case.bp").write_text(program)
+        head = json.dumps({"table.weight": {"dtype": "F32", "shape": [3, 4], "data_offsets": [0, 48]}}).encode()
+        (place / "table.safetensors").write_bytes(
+            struct.pack("<Q", len(head)) + head + struct.pack("<12f", *(value for row in table for value in row)))
+        train(build, place, "case.bp")
+        saved, _ = safetensors.read(place / "net.safetensors")
+        expect(saved["table.weight"][0] == [3, 4], f"the table has the shape {saved['table.weight'][0]}")
+        expect(list(saved["table.weight"][1]) == [value for row in table for value in row], "the table is not the file's")
+        expect(any(saved["y.weight"][1]), "the other layer is not fresh")
+
+
 TRUNK = """bpc 1
 data iris {{
     file    "iris.csv"
@@ -855,7 +877,7 @@ def models_are_told_apart(build):
 
 def tests(build):
     for name, function in (
-        ("iris", iris_learns), ("finetune", finetune_learns), ("frozen", frozen_layer_stays),
+        ("iris", iris_learns), ("finetune", finetune_learns), ("one-layer-from-a-file", one_layer_from_a_file), ("frozen", frozen_layer_stays),
         ("frozen-once", frozen_is_computed_once), ("frozen-lookups", frozen_lookups), ("frozen-statistics", frozen_statistics), ("frozen-explained", frozen_is_explained), ("tutorial", tutorial_learns),
         ("xor", xor_learns), ("penguins", penguins_learn), ("digits", digits_learn), ("folds", folds_add_up), ("augment", augmentation_is_what_it_says), ("augment-step", augmented_in_a_step), ("areas", areas_are_the_predictions), ("predictions", predictions_are_the_checkpoints),
         ("one-row-as-many", one_row_as_many), ("anywhere", runs_anywhere), ("seeds", seeds_differ_in_weights_alone),
