@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define BP_ABI      7
+#define BP_ABI      8
 #define BP_MAX_RANK 4
 
 enum bp_type { BP_F32, BP_F64, BP_I32 };
@@ -62,6 +62,7 @@ enum bp_scalar {
 /* A batch of one slot, gathered before the call: [capacity][slot width] at `offset`. Of the batch's rows every element is
    written before every call, and zeros beyond the width of panels; beyond those rows nothing is.
    A slot from the data set's slot_count on is a kept value of the phase (struct bp_prefix).
+   Row b is the batch's row b, or of a `partner` the row after it; after the last row comes the first.
    `type` may be BP_F64 for a slot of BP_F32: then the runtime converts. */
 struct bp_feed {
     int32_t slot; /* index among the data set's slots, or of a kept value */
@@ -70,6 +71,7 @@ struct bp_feed {
     enum bp_layout layout; /* BP_PANELS: only where `type` is BP_F32 */
     int64_t stride;        /* BP_PANELS: rows from one panel to the next, at least the function's capacity */
     int32_t own;           /* each thread gathers all rows for itself, scratch_bytes further on than the thread before */
+    int32_t partner;       /* the rows that the batch's are mixed with */
 };
 
 struct bp_function {

@@ -97,6 +97,32 @@ static void sweep_unpack(const struct sweep_source *source, const struct bp_feed
     }
 }
 
+/* Rows [low, high) of the source, if any, as the feed has them. */
+static void sweep_rows(const struct bp_sweep *sweep, const struct bp_feed *feed, const struct sweep_source *source,
+                       int64_t low, int64_t high, void *to) {
+    if (low >= high)
+        return;
+    if (source->starts)
+        sweep_unpack(source, feed, sweep->table->data->slots[feed->slot].form, low, high, to);
+    else if (feed->layout == BP_PANELS)
+        bp_feed_panels(feed, source->from, source->width, source->order, low, high, to);
+    else if (feed->type == BP_F64)
+        sweep_widen(source->order, source->from, to, source->width, low, high);
+    else
+        sweep_copy(source->ascending_by_one, source->order, source->from, to, source->width, low, high);
+}
+
+/* The same of each row's partner: the row after it, and of the batch's last the first. */
+static void sweep_partners(const struct bp_sweep *sweep, const struct bp_feed *feed, const struct sweep_source *source,
+                           int64_t rows, int64_t low, int64_t high, char *to) {
+    struct sweep_source next = *source;
+    int64_t place = (feed->layout == BP_PANELS ? BP_PANEL_LANES : source->width) * (rows - 1);
+    next.order++;
+    sweep_rows(sweep, feed, &next, low, high < rows ? high : rows - 1, to);
+    if (low < high && high == rows)
+        sweep_rows(sweep, feed, source, 0, 1, to + place * (feed->type == BP_F64 ? 8 : 4));
+}
+
 /* This thread's share of the batch's rows, into the feeds; all of them where a feed is its own. */
 static void sweep_gather(const struct sweep_run *run, const struct bp_function *function, int32_t thread,
                          int32_t threads) {
@@ -111,23 +137,17 @@ static void sweep_gather(const struct sweep_run *run, const struct bp_function *
     for (int32_t i = 0; i < function->feed_count; i++) {
         const struct bp_feed *feed = &function->feeds[i];
         struct sweep_source source = sweep_source(run, feed);
-        void *to = sweep->memory + feed->offset;
+        char *to = sweep->memory + feed->offset;
         int64_t low = first, high = last;
         if (feed->own) {
             to = sweep->memory + feed->offset + (uint64_t)thread * sweep->instance->program->scratch_bytes;
             low = 0;
             high = rows;
         }
-        if (low == high)
-            continue;
-        if (source.starts)
-            sweep_unpack(&source, feed, sweep->table->data->slots[feed->slot].form, low, high, to);
-        else if (feed->layout == BP_PANELS)
-            bp_feed_panels(feed, source.from, source.width, source.order, low, high, to);
-        else if (feed->type == BP_F64)
-            sweep_widen(source.order, source.from, to, source.width, low, high);
+        if (feed->partner)
+            sweep_partners(sweep, feed, &source, rows, low, high, to);
         else
-            sweep_copy(source.ascending_by_one, source.order, source.from, to, source.width, low, high);
+            sweep_rows(sweep, feed, &source, low, high, to);
     }
 }
 

@@ -144,6 +144,8 @@ typedef struct TrainPlan {
     double min_delta;
     int better; /* from mode = max | min; 0: the metric says */
     LIST(Setting *) augments; /* augment image : shift(pixels = 2); each names inputs */
+    double mixup;             /* alpha of `augment mixup(alpha = 0.2)`; 0: rows are not mixed */
+    Span mixup_span;
     int class_column; /* of the data set: the target whose classes are weighed; -1: none */
     bool class_balanced;
     double *class_weights; /* [categories], unless balanced */

@@ -495,6 +495,38 @@ static void read_step(Checker *checker, TrainPlan *plan, Setting *const *found) 
     (void)checker;
 }
 
+/* `augment mixup(alpha = 0.2)`: of no input, so without a colon */
+static bool is_mixup(const Setting *setting) {
+    const Expr *value = setting->args.count == 1 && !setting->has_transforms ? setting->args.at[0].value : NULL;
+    const Expr *name = value && value->kind == EXPR_CALL ? value->call.callee : value;
+    return name && name->kind == EXPR_NAME && strcmp(name->name, "mixup") == 0;
+}
+
+static void read_mixup(Checker *checker, TrainPlan *plan, const Setting *setting) {
+    static const char *const options[] = {"alpha", NULL};
+    const Expr *value = setting->args.at[0].value;
+    const Args *args = value->kind == EXPR_CALL ? &value->call.args : NULL;
+    const Arg *alpha = args && args->count == 1 ? option_named(args, "alpha") : NULL;
+    if (plan->mixup > 0) {
+        error_at(setting->span, "'mixup' is given twice");
+        note_at(plan->mixup_span, "first given here");
+        return;
+    }
+    if (args && !check_options(checker->arena, args, "mixup", options))
+        return;
+    if (!alpha) {
+        error_at(value->span, "say how much is mixed: mixup(alpha = 0.2)");
+        return;
+    }
+    plan->mixup_span = setting->span;
+    if (!check_number(checker->program, alpha->value, "alpha", &plan->mixup))
+        return;
+    if (!(plan->mixup >= 0.001 && plan->mixup <= 1000)) {
+        error_at(alpha->value->span, "'alpha' of 'mixup' is from 0.001 to 1000: the smaller, the less is mixed");
+        plan->mixup = 0;
+    }
+}
+
 static void read_augments(Checker *checker, TrainPlan *plan, const Settings *settings) {
     for (int i = 0; i < settings->count; i++) {
         Setting *setting = settings->at[i];
@@ -502,6 +534,13 @@ static void read_augments(Checker *checker, TrainPlan *plan, const Settings *set
             continue;
         if (!plan->data) {
             error_at(setting->keyword_span, "augment changes rows of data, which this phase has not");
+            continue;
+        }
+        if (is_mixup(setting)) {
+            if (plan->step)
+                not_there_yet(setting->keyword_span, "mixup beside a step");
+            else
+                read_mixup(checker, plan, setting);
             continue;
         }
         bool good = setting->args.count > 0 && setting->transforms.count > 0;
@@ -512,8 +551,10 @@ static void read_augments(Checker *checker, TrainPlan *plan, const Settings *set
         if (good)
             *LIST_ADD(checker->arena, &plan->augments) = setting;
         else
-            error_at(setting->span,
-                     "augment names an input, and what is done to it: augment image : shift(pixels = 2)");
+            error_at(
+                setting->span,
+                "augment names an input, and what is done to it: augment image : shift(pixels = 2); or mixes rows: "
+                "augment mixup(alpha = 0.2)");
     }
 }
 

@@ -239,6 +239,7 @@ static void write_feed(Writer *w, const struct bp_feed *feed) {
     put_layout(w, feed->layout);
     put_integer(w, "stride", feed->stride);
     put_integer(w, "own", feed->own);
+    put_integer(w, "partner", feed->partner);
     close_brace(w);
 }
 

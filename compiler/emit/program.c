@@ -48,7 +48,8 @@ static struct bp_function function_of(Describe *d, const GraphFunction *graph) {
                                                         .offset = buffer->offset,
                                                         .layout = buffer->panels ? BP_PANELS : BP_ROWS,
                                                         .stride = buffer->panels ? buffer->stride : 0,
-                                                        .own = buffer->own};
+                                                        .own = buffer->own,
+                                                        .partner = buffer->partner};
     }
     function.feeds = feeds;
     return function;

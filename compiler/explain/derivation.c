@@ -12,34 +12,37 @@ Equation *add_equation(Deriver *d, EquationPart part, const Symbol *left, Node *
     return equation;
 }
 
+static const char *input_note(Deriver *d, const Node *node) {
+    const DataSlot *slot = &node->data->slots[node->integer];
+    const DataColumn *column = &node->data->columns[slot->columns[0]];
+    if (slot->form == BP_SLOT_WORDS)
+        return arena_printf(d->arena, "%s",
+                            node->type == TYPE_INDEX ? "words of the text" : "how often each stands there");
+    if (node->type == TYPE_INDEX) {
+        const char *note = arena_printf(d->arena, "one of %d classes", node->classes);
+        if (strcmp(naming_of(d, node)->letter, column->name) != 0)
+            note = arena_printf(d->arena, "%s, %s", column->name, note);
+        for (int i = 0; i < column->category_count && column->category_count <= 4; i++)
+            note = arena_printf(d->arena, "%s%s %s", note, i ? "," : ":", column->categories[i]);
+        return note;
+    }
+    if (slot->column_count == 1)
+        return column->name;
+    if (slot->column_count > 4)
+        return arena_printf(d->arena, "%s, …, %s", column->name,
+                            node->data->columns[slot->columns[slot->column_count - 1]].name);
+    const char *names = column->name;
+    for (int i = 1; i < slot->column_count; i++)
+        names = arena_printf(d->arena, "%s, %s", names, node->data->columns[slot->columns[i]].name);
+    return names;
+}
+
 const char *given_note(Deriver *d, const Node *node) {
     if (node->arg_count && is_given(d, node))
         return "the input, changed at random by the augment line";
     switch (node->op) {
-    case OP_INPUT: {
-        const DataSlot *slot = &node->data->slots[node->integer];
-        const DataColumn *column = &node->data->columns[slot->columns[0]];
-        if (slot->form == BP_SLOT_WORDS)
-            return arena_printf(d->arena, "%s",
-                                node->type == TYPE_INDEX ? "words of the text" : "how often each stands there");
-        if (node->type == TYPE_INDEX) {
-            const char *note = arena_printf(d->arena, "one of %d classes", node->classes);
-            if (strcmp(naming_of(d, node)->letter, column->name) != 0)
-                note = arena_printf(d->arena, "%s, %s", column->name, note);
-            for (int i = 0; i < column->category_count && column->category_count <= 4; i++)
-                note = arena_printf(d->arena, "%s%s %s", note, i ? "," : ":", column->categories[i]);
-            return note;
-        }
-        if (slot->column_count == 1)
-            return column->name;
-        if (slot->column_count > 4)
-            return arena_printf(d->arena, "%s, …, %s", column->name,
-                                node->data->columns[slot->columns[slot->column_count - 1]].name);
-        const char *names = column->name;
-        for (int i = 1; i < slot->column_count; i++)
-            names = arena_printf(d->arena, "%s, %s", names, node->data->columns[slot->columns[i]].name);
-        return names;
-    }
+    case OP_INPUT:
+        return arena_printf(d->arena, "%s%s", input_note(d, node), node->partner ? "; of the next row" : "");
     case OP_SCALAR: {
         static const char *const notes[] = {"updates so far", "epochs so far", "updates in all", "updates in an epoch",
                                             "rows in the batch"};

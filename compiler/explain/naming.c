@@ -171,18 +171,18 @@ bool *reached_nodes(Deriver *d, Node *const *roots, int root_count) {
     return needed;
 }
 
-/* The last of image_shift, image_rotate … */
+/* The last of image_shift, image_rotate …; of the row's partner, the last of partner_image_shift … */
 void find_augmented(Deriver *d) {
     const TrainPlan *plan = d->train->plan;
     Node *roots[1] = {d->objective};
     d->count = graph_node_count(d->graph);
     bool *needed = reached_nodes(d, roots, 1);
     bool *augmented = arena_array(d->arena, bool, d->count);
-    for (int i = 0; plan->data && plan->augments.count && i < plan->data->group_count; i++) {
-        const DataGroup *group = &plan->data->groups[i];
+    for (int i = 0; plan->data && plan->augments.count && i < 2 * plan->data->group_count; i++) {
+        const DataGroup *group = &plan->data->groups[i / 2];
         const char *name =
             group->name ? group->name : plan->data->columns[plan->data->slots[group->first_slot].columns[0]].name;
-        const char *prefix = arena_printf(d->arena, "%s_", name);
+        const char *prefix = arena_printf(d->arena, "%s%s_", i % 2 ? "partner_" : "", name);
         Node *last = NULL;
         for (int id = 0; id < d->count && !group->target; id++) {
             Node *node = graph_node(d->graph, id);
@@ -235,7 +235,9 @@ void find_adjoints(Deriver *d) {
 
 static const char *data_name(const Node *node) {
     const DataSlot *slot = &node->data->slots[node->integer];
-    return node->label ? node->label : slot->name ? slot->name : node->data->columns[slot->columns[0]].name;
+    return node->label && !node->partner ? node->label
+           : slot->name                  ? slot->name
+                                         : node->data->columns[slot->columns[0]].name;
 }
 
 /* Of the only parameter of the only model that it is fed to. */
@@ -268,7 +270,23 @@ static int target_count(const DataSet *data) {
     return targets;
 }
 
+/* The same input of the row itself. */
+static const Node *own_input(const Deriver *d, const Node *partner) {
+    for (int id = 0; id < partner->id; id++) {
+        const Node *node = graph_node(d->graph, id);
+        if (node->op == OP_INPUT && !node->partner && node->data == partner->data && node->integer == partner->integer)
+            return node;
+    }
+    return NULL;
+}
+
 void name_input(Deriver *d, const Node *node) {
+    const Node *own = node->partner ? own_input(d, node) : NULL;
+    const Symbol *symbol = own ? naming_of(d, own) : NULL;
+    if (symbol) { /* with a prime */
+        naming_set(d, node, naming_symbol(d, symbol->letter, symbol->index));
+        return;
+    }
     const DataSet *data = node->data;
     bool target = node->integer < data->slot_count && data->slots[node->integer].target;
     const char *name = data_name(node), *letter, *digits;
@@ -319,10 +337,10 @@ void name_leaves(Deriver *d) {
             else if (node->op == OP_RANDOM)
                 naming_set(d, node, naming_symbol(d, node->normal ? "ε" : "u", node->label));
         }
-    for (int id = 0; id < d->count; id++) { /* the target, one-hot */
-        const Node *node = graph_node(d->graph, id);
-        if (d->needed[id] && node->op == OP_ONE_HOT && node->arg_count == 1 && node->args[0]->op == OP_INPUT &&
-            node->args[0]->data->slots[node->args[0]->integer].target)
+    for (int at = 0; at < 2 * d->count; at++) { /* the target, one-hot: the row's own comes first to its letter */
+        const Node *node = graph_node(d->graph, at % d->count);
+        if (d->needed[node->id] && node->op == OP_ONE_HOT && node->arg_count == 1 && node->args[0]->op == OP_INPUT &&
+            node->args[0]->partner == (at >= d->count) && node->args[0]->data->slots[node->args[0]->integer].target)
             naming_set(d, node,
                        naming_symbol(d, "y", target_count(node->args[0]->data) > 1 ? data_name(node->args[0]) : NULL));
     }

@@ -107,6 +107,7 @@ static Filled *slot_of(Example *example, const DataSet *data, int slot) {
 static void fill(void *context, const Node *node, Evaluation *value) {
     Example *example = context;
     int64_t count = value->rows * value->elements;
+    int64_t first = node->partner ? value->elements : 0; /* what the row after the first has */
     const double *from = NULL;
     if (node->op == OP_TENSOR)
         from = held(example, node->tensor)->values;
@@ -114,7 +115,7 @@ static void fill(void *context, const Node *node, Evaluation *value) {
         from = slot_of(example, node->data, (int)node->integer)->values;
     for (int64_t i = 0; i < count; i++) {
         if (from)
-            value->values[i] = from[i];
+            value->values[i] = from[(first + i) % count];
         else if (node->op == OP_SCALAR)
             value->values[i] = scalar_value(example, node);
         else if (node->op == OP_RANDOM)

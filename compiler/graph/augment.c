@@ -36,8 +36,8 @@ static Node *times(Augment *a, Node *x, double value) {
 
 /* Uniform in [0, 1), or normal: one for each row, or one for each element of like. */
 static Node *draw(Augment *a, bool normal, const Node *like) {
-    uint32_t stream =
-        hash_text(arena_printf(a->build->arena, "augment %s, %d, draw %d", a->input, a->number, a->draws++));
+    uint32_t stream = hash_text(arena_printf(a->build->arena, "augment %s, %d, draw %d%s", a->input, a->number,
+                                             a->draws++, a->build->partner ? ", partner" : ""));
     return node_random(a->graph, normal, stream, true, like ? like->rank : 0, like ? like->dims : NULL);
 }
 
@@ -263,7 +263,8 @@ static Node *augment_line(Build *build, const Setting *line, Name input, Node *n
         if (!node)
             return NULL;
         node = node_reshape(build->graph, node, 1, &width);
-        node_label(node, name_of(arena_printf(build->arena, "%s_%s", input, a.name)));
+        node_label(node,
+                   name_of(arena_printf(build->arena, "%s%s_%s", build->partner ? "partner_" : "", input, a.name)));
     }
     return node_reshape(build->graph, node, rank, dims);
 }
@@ -286,8 +287,28 @@ static Node *augment_named(Build *build, const TrainPlan *plan, Name input, Node
     return node;
 }
 
-Node *augment_input(Build *build, const DataGroup *group, Name called, Node *node) {
-    return build->augmenting ? augment_named(build, build->augmenting, group->name ? group->name : called, node) : node;
+Node *augment_input(Build *build, const DataSet *data, const DataGroup *group, Name called) {
+    const TrainPlan *plan = build->augmenting;
+    Name input = group->name ? group->name : called;
+    Node *own = data_group_node(build, data, group);
+    if (!plan)
+        return own;
+    own = augment_named(build, plan, input, own);
+    if (!own || plan->mixup == 0)
+        return own;
+    if (own->type != TYPE_REAL || own->op == OP_ONE_HOT) {
+        build_error(build, plan->mixup_span, "mixup mixes numbers, but the input '%s' is a %s", input,
+                    data->slots[group->first_slot].form == BP_SLOT_WORDS ? "text" : "category");
+        build_note(build, group->span, "it stands here");
+        return NULL;
+    }
+    build->partner = true;
+    Node *partner = augment_named(build, plan, input, data_group_node(build, data, group));
+    build->partner = false;
+    Node *node = partner ? mixup(build, plan, own, partner) : NULL;
+    if (node)
+        node_label(node, name_of(arena_printf(build->arena, "mixed_%s", input)));
+    return node;
 }
 
 static bool augment_bound(Build *build, const TrainPlan *plan, Name input, AugmentedInputs *inputs) {

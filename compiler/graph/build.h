@@ -110,6 +110,7 @@ struct Build {
     LIST(LossUse) losses;
     const TrainPlan *augmenting; /* its inputs are augmented; NULL: as they are */
     bool *augmented;             /* by its augment lines: of each name that they give, whether an input has it */
+    bool partner;                /* the data's values are those of the row that this one is mixed with */
     Node *weighed;               /* while training: a loss of this target counts as `class_weight` says; NULL: none */
     Node *class_weight;
     int guarded;         /* branches of `where`: chosen element by element */
@@ -226,9 +227,11 @@ Node *build_file_units(Build *build, const DataSet *data, int first_column, int 
 Node *build_prediction(Build *build, const OutputRole *role, Node *output, bool stop_at_log, Span span);
 /* Which columns a target node stands for. */
 void target_columns(Build *build, const DataSet *data, const Node *target, OutputRole *role);
+/* What the data set names, as values of a row, in build->scope. */
+void bind_row(Build *build, const DataSet *data);
 /* augment.c: the input as build->augmenting changes it; `called`: the model's parameter, for an input without a name. NULL
    after an error. */
-Node *augment_input(Build *build, const DataGroup *group, Name called, Node *node);
+Node *augment_input(Build *build, const DataSet *data, const DataGroup *group, Name called);
 typedef struct AugmentedInput {
     const Node *given, *augmented;
 } AugmentedInput;
@@ -237,6 +240,8 @@ typedef LIST(AugmentedInput) AugmentedInputs;
 bool augment_names(Build *build, const TrainPlan *plan, AugmentedInputs *inputs);
 void augment_start(Build *build, const TrainPlan *plan); /* before augment_input */
 bool augment_all_used(Build *build, const TrainPlan *plan);
+/* mixup.c: of a value and the same of the row's partner. NULL after an error. */
+Node *mixup(Build *build, const TrainPlan *plan, Node *own, Node *partner);
 /* class_weight.c: what build->scope calls the target is weighed by the losses that are built from here on. */
 void weigh_classes(Build *build, const TrainPlan *plan);
 int scalar_of_class_weight(const Program *program, const TrainPlan *plan); /* the first of them, where balanced */

@@ -18,22 +18,25 @@ int scalar_of_fitted(const Program *program, const DataSet *data, int fitted) {
 
 /* ---- inputs and targets ------------------------------------------------------------------------------------------ */
 
+/* Of the row, or of the row that it is mixed with. */
+static Name data_label(Build *build, Name label) {
+    return build->partner ? name_of(arena_printf(build->arena, "partner_%s", label)) : label;
+}
+
+static Node *data_input(Build *build, Node *input, Name label) {
+    input = build->partner ? node_partner(build->graph, input) : input;
+    node_label(input, data_label(build, label));
+    return input;
+}
+
 static Node *slot_node(Build *build, const DataSet *data, int slot) {
     const DataSlot *from = &data->slots[slot];
-    Node *node;
-    if (from->category) {
-        const DataColumn *column = &data->columns[from->columns[0]];
-        node = node_input(build->graph, data, slot, 0, column->category_count);
-        node_label(node, column->name);
-    } else {
-        node = node_input(build->graph, data, slot, from->width, 0);
-        node_label(node, from->name ? from->name : data->columns[from->columns[0]].name);
-    }
-    if (from->form == BP_SLOT_ARRAY) {
-        const DataColumn *column = &data->columns[from->columns[0]];
-        node = node_reshape(build->graph, node, column->rank, column->dims);
-    }
-    return node;
+    const DataColumn *column = &data->columns[from->columns[0]];
+    if (from->category)
+        return data_input(build, node_input(build->graph, data, slot, 0, column->category_count), column->name);
+    Node *node =
+        data_input(build, node_input(build->graph, data, slot, from->width, 0), from->name ? from->name : column->name);
+    return from->form == BP_SLOT_ARRAY ? node_reshape(build->graph, node, column->rank, column->dims) : node;
 }
 
 /* As a part of a longer vector. */
@@ -46,12 +49,12 @@ static Node *flat_node(Build *build, Node *node) {
 static Node *text_node(Build *build, const DataSet *data, const DataGroup *group) {
     const DataSlot *slot = &data->slots[group->first_slot];
     const DataColumn *column = &data->columns[slot->columns[0]];
-    Node *words = node_input_words(build->graph, data, group->first_slot, slot->width, column->width);
-    Node *counts = node_input(build->graph, data, group->first_slot + 1, slot->width, 0);
-    node_label(words, name_of(arena_printf(build->arena, "%s.words", group->name)));
-    node_label(counts, name_of(arena_printf(build->arena, "%s.counts", group->name)));
+    Node *words = data_input(build, node_input_words(build->graph, data, group->first_slot, slot->width, column->width),
+                             name_of(arena_printf(build->arena, "%s.words", group->name)));
+    Node *counts = data_input(build, node_input(build->graph, data, group->first_slot + 1, slot->width, 0),
+                              name_of(arena_printf(build->arena, "%s.counts", group->name)));
     Node *node = node_bag(build->graph, words, counts, column->width);
-    node_label(node, group->name);
+    node_label(node, data_label(build, group->name));
     return node;
 }
 
@@ -77,11 +80,11 @@ Node *data_group_node(Build *build, const DataSet *data, const DataGroup *group)
         node = node_reshape(build->graph, node, 0, NULL);
     graph_set_span(build->graph, before);
     if (group->target && node->op == OP_RESHAPE && !group->name)
-        node_label(node, data->columns[data->slots[group->first_slot].columns[0]].name);
+        node_label(node, data_label(build, data->columns[data->slots[group->first_slot].columns[0]].name));
     if (group->name)
-        node_label(node, group->name);
+        node_label(node, data_label(build, group->name));
     else if (!group->target)
-        node_label(node, data->name);
+        node_label(node, data_label(build, data->name));
     return node;
 }
 
@@ -152,12 +155,24 @@ static bool model_arguments(Build *build, ModelInstance *model, DataSet *data, T
             build_note(build, params->at[i].span, "the model's input");
             return false;
         }
-        Node *node = augment_input(build, group, params->at[i].name, data_group_node(build, data, group));
+        Node *node = augment_input(build, data, group, params->at[i].name);
         if (!node)
             return false;
         args[i] = term_node(node, group->span);
     }
     return true;
+}
+
+void bind_row(Build *build, const DataSet *data) {
+    for (int i = 0; i < data->group_count; i++) {
+        const DataGroup *group = &data->groups[i];
+        Span outside = graph_set_span(build->graph, group->target ? SPAN_NONE : group->span);
+        if (group->target || !group->name)
+            bind_columns(build, data, group);
+        graph_set_span(build->graph, outside);
+        if (group->name)
+            scope_bind(build, group->name, group->span, term_node(data_group_node(build, data, group), group->span));
+    }
 }
 
 static void bind_outputs(Build *build, const ModelInstance *model, const Term *result) {
@@ -172,15 +187,7 @@ Forward build_forward(Build *build, ModelUse *models, int count, DataSet *data, 
     Forward forward = {.ok = true};
     bool before = build->training;
     build->training = training;
-    for (int i = 0; i < data->group_count; i++) {
-        const DataGroup *group = &data->groups[i];
-        Span outside = graph_set_span(build->graph, group->target ? SPAN_NONE : group->span);
-        if (group->target || !group->name)
-            bind_columns(build, data, group);
-        graph_set_span(build->graph, outside);
-        if (group->name)
-            scope_bind(build, group->name, group->span, term_node(data_group_node(build, data, group), group->span));
-    }
+    bind_row(build, data);
     for (int i = 0; i < count; i++) {
         ModelInstance *model = model_instance(build, models[i].item, models[i].span);
         Term args[64] = {0}, result = NOTHING;

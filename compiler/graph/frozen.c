@@ -43,6 +43,8 @@ static bool is_updated(const Frozen *f, const Tensor *tensor) {
 
 static bool changes_itself(const Frozen *f, const Node *node) {
     switch (node->op) {
+    case OP_INPUT: /* another row in every epoch */
+        return node->partner;
     case OP_TENSOR:
         return is_updated(f, node->tensor);
     case OP_SCALAR: /* params and fitted values stay */

@@ -51,6 +51,7 @@ struct Node {
     bool normal;        /* RANDOM: normal, else uniform */
     bool turned;        /* SCATTER: [n, k], its transpose */
     const DataSet *data; /* INPUT */
+    bool partner;        /* INPUT: of the row that this one is mixed with */
     Tensor *tensor;     /* TENSOR */
     Buffer *buffer;     /* TOTAL: the pass's totals */
     ContractSpec contract;
@@ -284,6 +285,7 @@ Span graph_set_span(Graph *graph, Span span); /* for nodes made from here on; re
 Node *node_constant(Graph *graph, double number);
 Node *node_input(Graph *graph, const DataSet *data, int slot, int64_t width, int classes); /* width 0: an index */
 Node *node_input_words(Graph *graph, const DataSet *data, int slot, int64_t width, int classes); /* [width] indices */
+Node *node_partner(Graph *graph, Node *input); /* the same of the row that this one is mixed with */
 Node *node_tensor(Graph *graph, Tensor *tensor);
 Node *node_scalar(Graph *graph, int index, Name label);
 Node *node_total(Graph *graph, Buffer *totals, int64_t first, int rank, const int64_t *dims);

@@ -91,7 +91,7 @@ static bool node_equal(const Node *a, const Node *b) {
     if (a->op != b->op || a->type != b->type || a->batched != b->batched || a->rank != b->rank ||
         a->arg_count != b->arg_count || memcmp(&a->number, &b->number, sizeof a->number) != 0 ||
         a->integer != b->integer || a->normal != b->normal || a->turned != b->turned || a->data != b->data ||
-        a->tensor != b->tensor || a->buffer != b->buffer || a->item != b->item ||
+        a->partner != b->partner || a->tensor != b->tensor || a->buffer != b->buffer || a->item != b->item ||
         memcmp(&a->contract, &b->contract, sizeof a->contract) != 0 || memcmp(a->dims, b->dims, sizeof a->dims) != 0)
         return false;
     for (int i = 0; i < a->arg_count; i++)
@@ -218,6 +218,15 @@ Node *node_input_words(Graph *graph, const DataSet *data, int slot, int64_t widt
     draft.integer = slot;
     draft.data = data;
     draft.classes = classes;
+    return intern(graph, draft, NULL, 0);
+}
+
+Node *node_partner(Graph *graph, Node *input) {
+    Node draft = draft_of(OP_INPUT, input->type, true, input->rank, input->dims);
+    draft.integer = input->integer;
+    draft.data = input->data;
+    draft.classes = input->classes;
+    draft.partner = true;
     return intern(graph, draft, NULL, 0);
 }
 

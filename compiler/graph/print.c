@@ -236,7 +236,7 @@ static void write_leaf(Formula f, const Node *node, int binds) {
         }
         text_printf(out, "input(");
         add_name(out, node->data ? node->data->name : "?");
-        text_printf(out, ", slot %lld)", (long long)node->integer);
+        text_printf(out, ", slot %lld%s)", (long long)node->integer, node->partner ? ", of the partner" : "");
         break;
     case OP_TENSOR:
         text_printf(out, "%s(", node->tensor && node->tensor->state ? "state" : "parameter");

@@ -163,6 +163,22 @@ static Node *build_loss(Build *build, const TrainPlan *plan, const Forward *forw
     return node_reshape(build->graph, loss, 0, NULL);
 }
 
+/* The loss of the row's target and that of its partner's, mixed as the inputs are. NULL after an error. */
+static Node *mix_losses(Build *build, const TrainPlan *plan, const Forward *forward, Node *own) {
+    Scope *before = scope_open(build, build->scope);
+    build->partner = true;
+    bind_row(build, plan->data);
+    weigh_classes(build, plan);
+    Node *partner = build_loss(build, plan, forward);
+    build->weighed = NULL;
+    build->partner = false;
+    build->scope = before;
+    Node *loss = partner ? mixup(build, plan, own, partner) : NULL;
+    if (loss)
+        node_label(loss, name_of("mixed_loss"));
+    return loss;
+}
+
 /* ---- what is trained --------------------------------------------------------------------------------------------- */
 
 bool build_layer_paths(Build *build, const GraphTrain *train, const Expr *expr, const char *suffix, Paths *paths) {
@@ -561,6 +577,10 @@ void build_train(Build *build, TrainPlan *plan) {
     ok = loss && choose_trainable(build, train, &frozen);
     if (ok) {
         learn_roles(build, train, &forward);
+        loss = plan->mixup > 0 ? mix_losses(build, plan, &forward, loss) : loss;
+        ok = loss != NULL;
+    }
+    if (ok) {
         Node *penalty = build_penalty(build, train, &ok);
         Node *mean =
             node_op(build->graph, OP_DIVIDE, node_batch_sum(build->graph, loss), node_rows(build->graph), NULL);

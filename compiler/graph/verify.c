@@ -227,6 +227,8 @@ static void verify_leaf(const Node *node) {
     case OP_INPUT:
         want(node->batched && (node->type == TYPE_INDEX || node->rank == 1) && node->rank <= 1, node,
              "an input is a row's vector, index or indices");
+        want(!node->partner || !node->data || node->integer < node->data->slot_count, node,
+             "what is kept is the row's own");
         break;
     case OP_IOTA:
         want(node->rank == 1 && node->dims[0] == node->integer && node->type == TYPE_INDEX, node,

@@ -63,6 +63,7 @@ typedef struct Buffer {
     uint64_t offset;  /* bytes in memory, set by the plan; a multiple of 64 */
     Span span;
     int slot;                /* FEED: of the data set */
+    bool partner;            /* FEED: of the rows that the batch's are mixed with */
     bool own;                /* FEED: each thread has all of it, behind the block: reading what another core has just
                                 written costs more than filling it twice */
     int first_use, last_use; /* its lifetime, set by the plan: steps of the function, barriers not counted; -1: before the first */

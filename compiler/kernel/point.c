@@ -163,7 +163,7 @@ Value *lower_load(Lowering *l, Buffer *buffer, const Node *node, int64_t first, 
 static Buffer *feed_buffer(Lowering *l, const Node *node) {
     for (int i = 0; i < l->target->buffer_count; i++) {
         Buffer *buffer = l->target->buffers[i];
-        if (buffer->role == BUFFER_FEED && buffer->slot == node->integer)
+        if (buffer->role == BUFFER_FEED && buffer->slot == node->integer && buffer->partner == node->partner)
             return buffer;
     }
     Buffer *buffer = arena_new_of(l->b.arena, Buffer);
@@ -172,6 +172,7 @@ static Buffer *feed_buffer(Lowering *l, const Node *node) {
     buffer->shown = name_of(shown);
     buffer->role = BUFFER_FEED;
     buffer->slot = (int)node->integer;
+    buffer->partner = node->partner;
     buffer->scalar = lower_scalar(l->function, node);
     buffer->per_row = true;
     buffer->rank = node->rank;

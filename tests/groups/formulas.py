@@ -177,6 +177,42 @@ save Net to "first.safetensors"
         expect(max(map(abs, values)) <= deviation * math.sqrt(3) * (1 + 1e-6), "some lie beyond the ends")
 
 
+DRAWN = """bpc 1
+
+data d {{ file "rows.csv"; input x; target t }}
+
+{metrics}
+model M(x) {{
+    away = parameter(init = 0)
+    many = x + real(iota(40))
+    y = symmetric_beta(draw(many), draw(many), {alpha}) + away
+    return y
+}}
+
+train M on d {{ loss sum(M.y); optimizer keep; epochs 1; batch_size 1000; metrics {measured} }}
+optimizer keep(w, g) {{ w := w }}
+"""
+
+
+def betas_are_right(build):
+    """Central moments of 200,000 draws, in closed form: E (b - 1/2)^2k is the product of (2i + 1) / (4 (2 alpha + 2i + 1))."""
+    powers = (1, 2, 4, 6)
+    count = 200000
+    with copied() as place:
+        (place / "rows.csv").write_text("x,t\n" + "1,0\n" * (count // 40))
+        for alpha in (0.001, 0.2, 0.5, 1, 3.5, 1000):
+            moment = lambda power: math.prod((2 * i + 1) / (2 * alpha + 2 * i + 1) / 4 for i in range(power // 2)) * (power % 2 == 0)
+            metrics = "".join(f"metric moment{p}(y, t) = batch_mean(mean((y - 0.5)^{p}))\n" for p in powers)
+            program = DRAWN.format(metrics=metrics, alpha=alpha, measured=", ".join(f"moment{p}" for p in powers))
+            (place / "drawn.bp").write_text(program)
+            build.compile("drawn.bp", "drawn", "-O0", cwd=place)
+            build.succeed(["./drawn", "--quiet", "--log", "log.jsonl"], cwd=place)
+            event = next(e for e in map(json.loads, (place / "log.jsonl").read_text().splitlines()) if e["event"] == "epoch")
+            for p in powers:
+                allowed = 5 * ((moment(2 * p) - moment(p) ** 2) / count) ** 0.5 + 1e-6 * moment(2 * p) ** 0.5
+                expect(abs(event[f"moment{p}"] - moment(p)) < allowed, f"alpha {alpha}, moment {p}: {event[f'moment{p}']}, not {moment(p)} +- {allowed:.1e}")
+
+
 def metrics_are_right(build):
     """top_k and log_loss of softmax, and log_loss of sigmoid, against their definitions in float64."""
     draw = __import__("random").Random("metrics")
@@ -234,6 +270,7 @@ evaluate Net on all {{ r2, rmse, mse, mae }}
 def tests(build):
     yield "metrics", functools.partial(metrics_are_right, build)
     yield "metrics of numbers", functools.partial(metrics_of_numbers_are_right, build)
+    yield "symmetric_beta", functools.partial(betas_are_right, build)
     for how in INITIALISERS:
         yield f"first values of {how}", functools.partial(first_values_are_right, build, how)
     cases = json.loads((FOLDER / "cases.json").read_text())

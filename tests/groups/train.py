@@ -490,6 +490,65 @@ def augmented_in_a_step(build):
         expect(told["plain"][0] != told["step"][0], "without the augment line it learns the same")
 
 
+MIXED = """bpc 1
+
+data d {{
+    file   "rows.csv"
+    file   "other.csv", part = validation
+    input  x
+    target t
+}}
+
+model M(x) {{
+    away = parameter(init = 0.5)
+    y = x + away
+    return y
+}}
+
+train M on d {{ loss mse; optimizer sgd(lr = 1e-9); epochs 4000; batch_size 5; {lines} }}
+"""
+
+
+def central_moment(alpha, power):
+    """Of Beta(alpha, alpha), about 1/2, of an even power."""
+    return math.prod((2 * i + 1) / (2 * alpha + 2 * i + 1) / 4 for i in range(power // 2))
+
+
+def losses_of_mixed_rows(build, place, seed, *lines):
+    (place / "m.bp").write_text(MIXED.format(lines="; ".join(lines)))
+    build.compile("m.bp", "m", "-O0", cwd=place)
+    events = of_kind(train(build, place, "m.bp", "--seed", seed), "epoch")
+    for event in events:
+        expect(abs(event["val_loss"] - 0.25) < 1e-5, f"{lines}: val_loss is {event['val_loss']}: its rows are mixed, too")
+    return [event["loss"] - 0.25 for event in events]
+
+
+def mixup_is_what_it_says(build):
+    """Targets are inputs, and outputs 1/2 away: with the share s of its own, a row's loss is 1/4 + s (1 - s) times the squared
+    distance to its partner, and what is linear cancels over the batch. Moments of s are those of Beta(alpha, alpha)."""
+    values = (1, -1, 2, 0, 4)
+    with copied() as place:
+        for name in ("rows.csv", "other.csv"):
+            (place / name).write_text("x,t\n" + "".join(f"{x},{x}\n" for x in values))
+        along = statistics.mean((a - b) ** 2 for a, b in zip(values, values[1:] + values[:1]))
+        shuffled = [statistics.mean((a - b) ** 2 for a, b in zip(order, order[1:] + order[:1])) for order in itertools.permutations(values)]
+        for alpha in (0.05, 0.2, 1, 8):
+            second, fourth = central_moment(alpha, 2), central_moment(alpha, 4)
+            share, spread = 0.25 - second, fourth - second * second
+            seen = losses_of_mixed_rows(build, place, 3, "shuffle none", f"augment mixup(alpha = {alpha})")
+            expect(min(seen) > -1e-5 and max(seen) < 0.25 * along + 1e-5, f"alpha {alpha}: losses from {min(seen)} to {max(seen)}")
+            error = statistics.mean(seen) / along - share
+            expect(abs(error) < 5 * (spread / len(seen)) ** 0.5, f"alpha {alpha}: the mean of s (1 - s) is {share + error}, not {share}")
+            seen = losses_of_mixed_rows(build, place, 3, f"augment mixup(alpha = {alpha})")
+            mean = share * statistics.mean(shuffled)
+            deviation = ((share * share + spread) * statistics.mean(d * d for d in shuffled) - mean * mean) ** 0.5
+            expect(abs(statistics.mean(seen) - mean) < 5 * deviation / len(seen) ** 0.5, f"alpha {alpha}, shuffled: {statistics.mean(seen)}, not {mean}")
+        one, other = (losses_of_mixed_rows(build, place, seed, "shuffle none", "augment mixup(alpha = 1)") for seed in (1, 2))
+        expect(one != other, "another seed draws the same")
+        alike = losses_of_mixed_rows(build, place, 1, "shuffle none", "augment mixup(alpha = 1)", "augment x : noise(std = 0)")
+        expect(alike == one, "beside an augment line that changes nothing other rows are mixed")
+
+
 # ---- Predictions ----------------------------------------------------------------------------------------------------
 
 
@@ -879,7 +938,7 @@ def tests(build):
     for name, function in (
         ("iris", iris_learns), ("finetune", finetune_learns), ("one-layer-from-a-file", one_layer_from_a_file), ("frozen", frozen_layer_stays),
         ("frozen-once", frozen_is_computed_once), ("frozen-lookups", frozen_lookups), ("frozen-statistics", frozen_statistics), ("frozen-explained", frozen_is_explained), ("tutorial", tutorial_learns),
-        ("xor", xor_learns), ("penguins", penguins_learn), ("digits", digits_learn), ("folds", folds_add_up), ("augment", augmentation_is_what_it_says), ("augment-step", augmented_in_a_step), ("areas", areas_are_the_predictions), ("predictions", predictions_are_the_checkpoints),
+        ("xor", xor_learns), ("penguins", penguins_learn), ("digits", digits_learn), ("folds", folds_add_up), ("augment", augmentation_is_what_it_says), ("augment-step", augmented_in_a_step), ("mixup", mixup_is_what_it_says), ("areas", areas_are_the_predictions), ("predictions", predictions_are_the_checkpoints),
         ("one-row-as-many", one_row_as_many), ("anywhere", runs_anywhere), ("seeds", seeds_differ_in_weights_alone),
         ("resume", resumed_equals_unbroken), ("plateau", functools.partial(rates_follow_the_plateau, source="plateau.bp", watched="val_loss", rate_name="rate")),
         ("plateau-step", functools.partial(rates_follow_the_plateau, source="plateau-step.bp", watched="val_wanted", rate_name="Rate.rate")), ("wrong-grad", wrong_grad_clauses_are_told), ("bench", bench_says_json), ("describe", described_table_compiles), ("describe-arrays", described_arrays_compile), ("texts", texts_are_counted_by_hand),

@@ -158,6 +158,16 @@ class Case:
     def epochs(self):
         return STEPS // self.per_epoch()
 
+    def output(self, weights, h):
+        depth = len(self.widths) - 1
+        for i in range(1, depth + 1):
+            h = torch.nn.functional.linear(h, weights[f"fc{i}.weight"], weights[f"fc{i}.bias"])
+            h = ACTIVATIONS[self.activation](h) if i < depth else h
+        return h
+
+    def loss_of(self, step, rows, weights, x, t):
+        return LOSSES[self.loss](self.output(weights, x[rows]), t[rows])
+
     def run(self, dtype, order=None):
         """The losses of 200 steps, each taken before its update, and the weights after the last."""
         weights = {name: value.to(dtype).clone().requires_grad_(name.split(".")[0] not in self.frozen)
@@ -177,11 +187,7 @@ class Case:
         for step, rows in enumerate(self.batches()):
             if order:
                 order.shuffle(rows)
-            h, depth = x[rows], len(self.widths) - 1
-            for i in range(1, depth + 1):
-                h = torch.nn.functional.linear(h, weights[f"fc{i}.weight"], weights[f"fc{i}.bias"])
-                h = ACTIVATIONS[self.activation](h) if i < depth else h
-            loss = LOSSES[self.loss](h, t[rows])
+            loss = self.loss_of(step, rows, weights, x, t)
             for name, weight in weights.items():
                 if name.endswith("weight") and weight.requires_grad:
                     loss = loss + self.l1 * weight.abs().sum() + self.l2 * weight.square().sum()

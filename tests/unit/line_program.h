@@ -186,8 +186,9 @@ static const struct bp_tensor line_tensors[4] = {{"fc.weight", 9, 2, {1, 2}, AT_
                                                  {"fc.bias", 9, 1, {1}, AT_B, BP_ROWS},
                                                  {"fc.weight:v", 14, 2, {1, 2}, AT_VW, BP_ROWS},
                                                  {"fc.bias:v", 14, 1, {1}, AT_VB, BP_ROWS}};
-static const struct bp_feed line_feeds[2] = {{0, BP_F32, AT_X, BP_ROWS, 0, 0}, {1, BP_F32, AT_Y, BP_ROWS, 0, 0}};
-static const struct bp_feed line_check_feeds[2] = {{0, BP_F64, CHECK_X, BP_ROWS, 0, 0}, {1, BP_F64, CHECK_Y, BP_ROWS, 0, 0}};
+static const struct bp_feed line_feeds[2] = {{0, BP_F32, AT_X, BP_ROWS, 0, 0, 0}, {1, BP_F32, AT_Y, BP_ROWS, 0, 0, 0}};
+static const struct bp_feed line_check_feeds[2] = {{0, BP_F64, CHECK_X, BP_ROWS, 0, 0, 0},
+                                                   {1, BP_F64, CHECK_Y, BP_ROWS, 0, 0, 0}};
 static const struct bp_output line_output = {"y", BP_OUTPUT_NUMBER, 1, AT_P, NULL, NULL};
 static const struct bp_metric line_metrics[2] = {{"loss", 1, 1, AT_METRICS, NULL, -1},
                                                  {"mae", 1, 1, AT_METRICS + 8, NULL, -1}};

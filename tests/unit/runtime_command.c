@@ -248,7 +248,7 @@ Test(program, classes_are_told_by_name) {
                            .slots = slots,
                            .slot_count = 2,
                            .stratify = -1};
-    struct bp_feed feeds[2] = {{0, BP_F32, SOFT_X, BP_ROWS, 0, 0}, {1, BP_I32, SOFT_T, BP_ROWS, 0, 0}};
+    struct bp_feed feeds[2] = {{0, BP_F32, SOFT_X, BP_ROWS, 0, 0, 0}, {1, BP_I32, SOFT_T, BP_ROWS, 0, 0, 0}};
     struct bp_output result = {"kind", BP_OUTPUT_CLASS, 3, SOFT_P, soft_classes, NULL};
     struct bp_tensor tensor = {"w", 1, 0, {0}, SOFT_W, BP_ROWS};
     struct bp_model model = {.name = "Zoo",

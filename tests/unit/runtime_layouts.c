@@ -231,7 +231,7 @@ Test(layout_files, doubles_become_panels) {
 }
 
 /* ---- Feeds ------------------------------------------------------------------------------------------------------- */
-enum { FEED_ROWS = 23, FEED_CAPACITY = 10, FEED_AT = 256, FEED_FLOATS = 48 * FEED_CAPACITY };
+enum { FEED_ROWS = 23, FEED_CAPACITY = 11, FEED_AT = 256, FEED_FLOATS = 48 * FEED_CAPACITY };
 
 static struct {
     struct bp_sweep sweep;
@@ -248,10 +248,12 @@ static void look(const struct bp_context *context, int32_t thread, int32_t threa
     if (thread != 0)
         return;
     for (int64_t b = 0; b < context->rows; b++)
-        for (int64_t i = 0; i < padded(fed.width); i++) {
-            int64_t row = fed.sweep.order[context->position + b];
+        for (int64_t i = 0; i < (fed.feed.layout == BP_ROWS ? fed.width : padded(fed.width)); i++) {
+            int64_t at = fed.feed.partner ? (b + 1) % context->rows : b;
+            int64_t row = fed.sweep.order[context->position + at];
             float want = i < fed.width ? table[row * fed.width + i] : 0;
-            float *got = &feed[(i / PANEL * fed.feed.stride + b) * PANEL + i % PANEL];
+            float *got = fed.feed.layout == BP_ROWS ? &feed[b * fed.width + i]
+                                                    : &feed[(i / PANEL * fed.feed.stride + b) * PANEL + i % PANEL];
             fed.wrong += memcmp(got, &want, sizeof want) != 0;
             *got = NAN;
         }
@@ -260,7 +262,8 @@ static void look(const struct bp_context *context, int32_t thread, int32_t threa
     fed.seen += context->rows;
 }
 
-static void feed_width(int64_t width, int64_t stride, int32_t threads, int shuffled) {
+/* stride 0: in rows */
+static void feed_width(int64_t width, int64_t stride, int32_t threads, int shuffled, int partner) {
     float *values = numbers(FEED_ROWS * width);
     void *slots[1] = {values};
     int64_t order[FEED_ROWS];
@@ -275,7 +278,7 @@ static void feed_width(int64_t width, int64_t stride, int32_t threads, int shuff
         order[i] = shuffled ? i * 7 % FEED_ROWS : i;
     memset(&fed, 0, sizeof fed);
     fed.width = width;
-    fed.feed = (struct bp_feed){0, BP_F32, FEED_AT, BP_PANELS, stride, 0};
+    fed.feed = (struct bp_feed){0, BP_F32, FEED_AT, stride ? BP_PANELS : BP_ROWS, stride, 0, partner};
     fed.sweep = (struct bp_sweep){.instance = &instance,
                                   .function = &function,
                                   .memory = (char *)memory,
@@ -283,7 +286,7 @@ static void feed_width(int64_t width, int64_t stride, int32_t threads, int shuff
                                   .order = order,
                                   .ascending_by_one = !shuffled,
                                   .rows = FEED_ROWS,
-                                  .batch = 9, /* 9, 9 and 5 rows */
+                                  .batch = partner ? 11 : 9, /* 9, 9 and 5 rows; 11, 11 and one, its own partner */
                                   .last = 3};
     bp_sweep_run(&fed.sweep);
     cr_assert(fed.sweep.end == BP_SWEEP_DONE && fed.seen == FEED_ROWS);
@@ -297,8 +300,11 @@ Test(layouts, feeds_are_written_for_every_batch) {
     for (int64_t width = 1; width <= 48; width++)
         for (int32_t threads = 1; threads <= 3; threads++)
             for (int shuffled = 0; shuffled <= 1; shuffled++) {
-                feed_width(width, FEED_CAPACITY, threads, shuffled);
-                feed_width(width, 9, threads, shuffled);
+                feed_width(width, FEED_CAPACITY, threads, shuffled, 0);
+                feed_width(width, 9, threads, shuffled, 0);
+                feed_width(width, 0, threads, shuffled, 0);
+                feed_width(width, FEED_CAPACITY, threads, shuffled, 1);
+                feed_width(width, 0, threads, shuffled, 1);
             }
 }
 
