@@ -317,7 +317,14 @@ void name_input(Deriver *d, const Node *node) {
 }
 
 void name_scalar(Deriver *d, const Node *node) {
-    static const char *const letters[] = {"t", "epoch", "T", "steps_per_epoch", "B"};
+    static const char *const letters[BP_SCALAR_COUNT] = {
+        [BP_SCALAR_STEP] = "t",
+        [BP_SCALAR_EPOCH] = "epoch",
+        [BP_SCALAR_STEPS] = "T",
+        [BP_SCALAR_STEPS_PER_EPOCH] = "steps_per_epoch",
+        [BP_SCALAR_ROWS] = "B",
+        [BP_SCALAR_PLATEAU] = "eta",
+    };
     const char *letter = node->integer < BP_SCALAR_COUNT ? letters[node->integer] : node->label ? node->label : "s";
     naming_set(d, node, naming_symbol(d, naming_greek(letter), NULL));
 }

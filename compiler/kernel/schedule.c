@@ -13,6 +13,7 @@ enum {
     MOST_TOGETHER = 600, /* rows whose sums wait: with a block of what they read they fit the second cache */
     MOST_AXES = 2,       /* of a domain that is shared out by panels */
     MOST_GROUPS = 16,    /* in a kernel: C compilers take more than twice as long for twice as much in one function */
+    WIDEST_ROUND = 32,   /* panels: beyond, little is saved, and a machine with more cores finds too few rounds */
     SMALL_WEIGHTS = 1 << 16 /* bytes: read by every thread without regret */
 };
 #define SMALL_PRODUCT  1000.0  /* cycles: a larger tile would win nothing */
@@ -442,7 +443,8 @@ static void widen_rounds(const Schedule *s, LowerKernel *kernel) {
         kept = its_kept > kept ? its_kept : kept;
     }
     int64_t panels = panels_of(kernel->extent), even = 2 * (s->threads ? s->machine->cores : 1);
-    while (through > room / 2 && kept * (double)kernel->step * 2 <= room / 3 && panels % (kernel->step * 2 * even) == 0)
+    while (through > room / 2 && kernel->step < WIDEST_ROUND && kept * (double)kernel->step * 2 <= room / 3 &&
+           panels % (kernel->step * 2 * even) == 0)
         kernel->step *= 2;
 }
 
