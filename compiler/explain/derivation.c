@@ -44,10 +44,8 @@ const char *given_note(Deriver *d, const Node *node) {
     case OP_INPUT:
         return arena_printf(d->arena, "%s%s", input_note(d, node), node->partner ? "; of the next row" : "");
     case OP_SCALAR: {
-        static const char *const notes[] = {"updates so far", "epochs so far", "updates in all", "updates in an epoch",
-                                            "rows in the batch"};
         int64_t param = node->integer - BP_SCALAR_COUNT;
-        return param < 0                                               ? notes[node->integer]
+        return param < 0                                               ? scalar_words[node->integer].note
                : param < d->derivation->program->program->params.count ? "a parameter of the program"
                                                                        : "counted or fitted, from the data";
     }

@@ -50,6 +50,10 @@ void name_backward(Deriver *d);
 void name_others(Deriver *d);
 void name_input(Deriver *d, const Node *node);
 void name_scalar(Deriver *d, const Node *node);
+typedef struct ScalarWords {
+    const char *letter, *note;
+} ScalarWords;
+extern const ScalarWords scalar_words[BP_SCALAR_COUNT];
 
 /* ---- derivation.c ---------------------------------------------------------------------------------------------------------- */
 Equation *add_equation(Deriver *d, EquationPart part, const Symbol *left, Node *node);

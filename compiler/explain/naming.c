@@ -316,16 +316,19 @@ void name_input(Deriver *d, const Node *node) {
         naming_set(d, node, naming_symbol(d, target ? "y" : "x", name));
 }
 
+const ScalarWords scalar_words[BP_SCALAR_COUNT] = {
+    [BP_SCALAR_STEP] = {"t", "updates so far"},
+    [BP_SCALAR_EPOCH] = {"epoch", "epochs so far"},
+    [BP_SCALAR_STEPS] = {"T", "updates in all"},
+    [BP_SCALAR_STEPS_PER_EPOCH] = {"steps_per_epoch", "updates in an epoch"},
+    [BP_SCALAR_ROWS] = {"B", "rows in the batch"},
+    [BP_SCALAR_PLATEAU] = {"eta", "the rate that reduce_on_plateau gives"},
+};
+
 void name_scalar(Deriver *d, const Node *node) {
-    static const char *const letters[BP_SCALAR_COUNT] = {
-        [BP_SCALAR_STEP] = "t",
-        [BP_SCALAR_EPOCH] = "epoch",
-        [BP_SCALAR_STEPS] = "T",
-        [BP_SCALAR_STEPS_PER_EPOCH] = "steps_per_epoch",
-        [BP_SCALAR_ROWS] = "B",
-        [BP_SCALAR_PLATEAU] = "eta",
-    };
-    const char *letter = node->integer < BP_SCALAR_COUNT ? letters[node->integer] : node->label ? node->label : "s";
+    const char *letter = node->integer < BP_SCALAR_COUNT ? scalar_words[node->integer].letter
+                         : node->label                   ? node->label
+                                                         : "s";
     naming_set(d, node, naming_symbol(d, naming_greek(letter), NULL));
 }
 

@@ -74,6 +74,14 @@ static Held *held(Example *example, const Tensor *tensor) {
     return made;
 }
 
+/* What reduce_on_plateau begins with. */
+static double plateau_start(const Example *example) {
+    for (int v = 0; v < example->view_count; v++)
+        if (example->views[v].rate.plateau.start > 0)
+            return example->views[v].rate.plateau.start;
+    BUG("no phase has the rate of reduce_on_plateau");
+}
+
 static double scalar_value(Example *example, const Node *node) {
     const Program *program = example->program->program;
     const TrainPlan *plan = example->view_count ? example->views[0].plan : NULL;
@@ -86,6 +94,8 @@ static double scalar_value(Example *example, const Node *node) {
         return plan && plan->steps ? (double)plan->steps : plan && plan->epochs ? (double)plan->epochs : 1;
     case BP_SCALAR_STEPS_PER_EPOCH:
         return 1;
+    case BP_SCALAR_PLATEAU:
+        return plateau_start(example);
     default:
         if (param < program->params.count)
             return program->params.at[param].value;

@@ -103,6 +103,20 @@ save Net to "first.safetensors"
             expect(abs(a - b) <= 3e-7 * max(abs(b), 0.1), f"{symbol} begins with {a}, the program's {name} with {b}")
 
 
+def plateau_begins_with_its_start(build):
+    """dL/dw = 2 (2 * 0.5 - 3) * 2 = -8, and the first rate is 0.25."""
+    program = """bpc 1
+data one { columns a, y; rows [2, 3]; input a; target y }
+model Net(x) { w = parameter(init = 0.5); return w * x[0] }
+train Net on one { loss mse; optimizer sgd(lr = reduce_on_plateau(0.25, monitor = loss)); epochs 1 }
+"""
+    with copied() as place:
+        (place / "case.bp").write_text(program)
+        page = build.succeed([build.bpc, "explain", "--values", "x=2", "y=3", "case.bp"], cwd=place).out
+    expect(re.search(r"η += 0\.25 +the rate that reduce_on_plateau gives", page), f"the page does not give the rate:\n{page}")
+    expect(re.search(r"= 2\.50000 +after", page), f"the page does not give the weight after the update:\n{page}")
+
+
 def page_is_as_read(build, name, words):
     page = build.succeed([build.bpc, "explain", *words]).out
     golden = (FOLDER / name).read_text()
@@ -175,6 +189,7 @@ def tests(build):
     yield "textbook-trains", functools.partial(textbook_trains, build)
     yield "textbook", functools.partial(worked_example, build)
     yield "first-values", functools.partial(first_values_are_the_programs, build)
+    yield "plateau", functools.partial(plateau_begins_with_its_start, build)
     yield "page-iris", functools.partial(page_is_as_read, build, "iris.txt", [ROOT / "examples/iris/iris.bp"])
     yield "page-textbook", functools.partial(page_is_as_read, build, "textbook.txt", [TEXTBOOK])
     yield "page-textbook-values", functools.partial(page_is_as_read, build, "textbook-values.txt", [*WORKED, TEXTBOOK])
