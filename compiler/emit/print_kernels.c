@@ -164,7 +164,7 @@ static void print_comment_line(Printer *p, const char *text) {
 }
 
 /* gcc reads what is loaded once and used often from memory at each use, and of a tile's sums it keeps some in memory when
-   what follows the loop is long: half the speed, either of them. */
+   what follows the loop is long: either costs up to a third of the speed. */
 static bool keeps(const Printer *p, const Statement *s) {
     const Value *value = s->value;
     if (value->type.lanes == 1)

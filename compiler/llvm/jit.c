@@ -1,6 +1,7 @@
 /* Code in memory, through ORC. What a run needs first is compiled before it starts, in as many pieces as there are cores;
-   what it is sure to need later, beside it, by threads of their own; the rest (tracing a value that is not finite, checking gradients, predicting after training) when it is first
-   called, through ORC's stubs. Kernels that are the same function are compiled once. */
+   what it is sure to need later, beside it, by threads of their own; the rest (tracing a value that is not finite,
+   checking gradients, predicting after training) when it is first called, through ORC's stubs. Kernels that are the same
+   function are compiled once. */
 #ifndef _XOPEN_SOURCE
 #define _XOPEN_SOURCE 700
 #endif
@@ -289,58 +290,53 @@ static bool find_address(LlvmCode *code, const Function *function, const char *s
     return true;
 }
 
-static const LlvmWanted *find_wanted(const Function *function, const LlvmWanted *wanted, int count, bool later) {
+/* How a function is wanted: at once rather than later, hot rather than not. NULL: only when it is called. */
+static const LlvmWanted *find_wanted(const Function *function, const LlvmWanted *wanted, int count) {
     const LlvmWanted *found = NULL;
-    for (int i = 0; i < count; i++)
-        if (strcmp(function->name, wanted[i].function) == 0 && wanted[i].later == later && (!found || wanted[i].hot))
+    for (int i = 0; i < count; i++) {
+        bool before =
+            !found || (found->later && !wanted[i].later) || (found->later == wanted[i].later && wanted[i].hot);
+        if (before && strcmp(function->name, wanted[i].function) == 0)
             found = &wanted[i];
+    }
     return found;
 }
 
-static bool is_wanted(const Function *function, const LlvmWanted *wanted, int count) {
-    return find_wanted(function, wanted, count, false) || find_wanted(function, wanted, count, true);
-}
-
-/* What is not wanted at once but later, in pieces for threads of their own. */
-static void cut_later(LlvmCode *code, const LlvmWanted *wanted, int count, Piece *pieces, PointerMap *done) {
+/* What is wanted at once, or later, in pieces of about equal weight: how many. */
+static int cut_wanted(LlvmCode *code, const LlvmWanted *wanted, int count, bool later, Piece *pieces,
+                      PointerMap *done) {
     const Module *module = code->module;
+    LIST(const Function *) functions = {0};
     PointerMap weighed = {0};
     Piece all = {0};
-    for (int pass = 0; pass < 2; pass++)
-        for (int i = 0; i < module->functions.count; i++) {
-            const Function *function = module->functions.at[i];
-            if (find_wanted(function, wanted, count, false) || !find_wanted(function, wanted, count, true))
-                continue;
-            piece_add_function(code->arena, &code->shapes, pass ? pieces : &all,
-                               pass ? worker_count(code, all.weight) : 1, function, pass ? done : &weighed);
-        }
+    for (int i = 0; i < module->functions.count; i++) {
+        const LlvmWanted *found = find_wanted(module->functions.at[i], wanted, count);
+        if (!found || found->later != later)
+            continue;
+        if (found->hot)
+            shapes_heat(&code->shapes, module->functions.at[i]);
+        piece_add_function(code->arena, &code->shapes, &all, 1, module->functions.at[i], &weighed);
+        *LIST_ADD(code->arena, &functions) = module->functions.at[i];
+    }
+    int workers = worker_count(code, all.weight);
+    for (int i = 0; i < functions.count; i++)
+        piece_add_function(code->arena, &code->shapes, pieces, workers, functions.at[i], done);
+    return workers;
 }
 
-static void cut(LlvmCode *code, const LlvmWanted *wanted, int wanted_count, Cut *cut) {
+static void cut(LlvmCode *code, const LlvmWanted *wanted, int count, Cut *cut) {
     const Module *module = code->module;
     PointerMap done = {0};
-    Piece all = {0};
-    for (int i = 0; i < module->functions.count; i++) {
-        const LlvmWanted *found = find_wanted(module->functions.at[i], wanted, wanted_count, false);
-        if (found && found->hot)
-            shapes_heat(&code->shapes, module->functions.at[i]);
-        if (found)
-            piece_add_function(code->arena, &code->shapes, &all, 1, module->functions.at[i], &done);
-    }
-    cut->workers = worker_count(code, all.weight);
-    map_clear(&done);
-    for (int i = 0; i < module->functions.count; i++)
-        if (find_wanted(module->functions.at[i], wanted, wanted_count, false))
-            piece_add_function(code->arena, &code->shapes, cut->pieces, cut->workers, module->functions.at[i], &done);
-    cut->lazies = arena_array(code->arena, Lazy, MOST_WORKERS + module->functions.count);
     Piece later[MOST_WORKERS] = {0};
-    cut_later(code, wanted, wanted_count, later, &done);
-    for (int i = 0; i < MOST_WORKERS; i++)
+    cut->workers = cut_wanted(code, wanted, count, false, cut->pieces, &done);
+    int later_workers = cut_wanted(code, wanted, count, true, later, &done);
+    cut->lazies = arena_array(code->arena, Lazy, later_workers + module->functions.count);
+    for (int i = 0; i < later_workers; i++)
         if (later[i].weight > 0)
             cut->lazies[cut->lazy_count++] = (Lazy){.code = code, .name = "later", .piece = later[i], .later = true};
     for (int i = 0; i < module->functions.count; i++) {
         const Function *function = module->functions.at[i];
-        if (is_wanted(function, wanted, wanted_count))
+        if (find_wanted(function, wanted, count))
             continue;
         Lazy *lazy = &cut->lazies[cut->lazy_count++];
         *lazy = (Lazy){.code = code, .name = function->name};
