@@ -213,6 +213,17 @@ def betas_are_right(build):
                 expect(abs(event[f"moment{p}"] - moment(p)) < allowed, f"alpha {alpha}, moment {p}: {event[f'moment{p}']}, not {moment(p)} +- {allowed:.1e}")
 
 
+def evaluates_to(build, program, truth, tolerance):
+    """The metrics of the program's only evaluate, by name."""
+    with copied() as place:
+        (place / "case.bp").write_text(program)
+        build.compile("case.bp", "case", "-O1", cwd=place)
+        build.succeed(["./case", "--quiet", "--log", "log.jsonl"], cwd=place)
+        found = next(e for e in map(json.loads, (place / "log.jsonl").read_text().splitlines()) if e["event"] == "evaluate")
+    for name, theirs in truth.items():
+        expect(abs(found[name] - theirs) <= tolerance * max(1, abs(theirs)), f"{name} is {found[name]}, by its definition {theirs}")
+
+
 def metrics_are_right(build):
     """top_k and log_loss of softmax, and log_loss of sigmoid, against their definitions in float64."""
     draw = __import__("random").Random("metrics")
@@ -232,13 +243,7 @@ evaluate Net on all {{ top_k(Net.y, k, k = 2), log_loss(Net.y, k), log_loss(Net.
         "z_max_error": max(abs(1 / (1 + math.exp(-x[0])) - s) for x, _, s in rows),
         "y_accuracy": sum(x.index(max(x)) == k for x, k, _ in rows) / len(rows),
     }
-    with copied() as place:
-        (place / "case.bp").write_text(program)
-        build.compile("case.bp", "case", "-O1", cwd=place)
-        build.succeed(["./case", "--quiet", "--log", "log.jsonl"], cwd=place)
-        found = next(e for e in map(json.loads, (place / "log.jsonl").read_text().splitlines()) if e["event"] == "evaluate")
-    for name, theirs in truth.items():
-        expect(abs(found[name] - theirs) <= 1e-6 * max(1, abs(theirs)), f"{name} is {found[name]}, by its definition {theirs}")
+    evaluates_to(build, program, truth, 1e-6)
 
 
 def metrics_of_numbers_are_right(build):
@@ -258,13 +263,7 @@ evaluate Net on all {{ r2, rmse, mse, mae }}
     square = sum(e * e for e in errors) / n
     truth = {"r2": 1 - square / deviation**2, "rmse": math.sqrt(square), "mse": square / deviation**2,
              "mae": sum(map(abs, errors)) / n / deviation}
-    with copied() as place:
-        (place / "case.bp").write_text(program)
-        build.compile("case.bp", "case", "-O1", cwd=place)
-        build.succeed(["./case", "--quiet", "--log", "log.jsonl"], cwd=place)
-        found = next(e for e in map(json.loads, (place / "log.jsonl").read_text().splitlines()) if e["event"] == "evaluate")
-    for name, theirs in truth.items():
-        expect(abs(found[name] - theirs) <= 2e-6 * max(1, abs(theirs)), f"{name} is {found[name]}, by its definition {theirs}")
+    evaluates_to(build, program, truth, 2e-6)
 
 
 def tests(build):
