@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define BP_ABI      8
+#define BP_ABI      9
 #define BP_MAX_RANK 4
 
 enum bp_type { BP_F32, BP_F64, BP_I32 };
@@ -74,6 +74,8 @@ struct bp_feed {
     int32_t partner;       /* the rows that the batch's are mixed with */
 };
 
+#define BP_SETTLE_AFTER 1024 /* what the compiler makes room for */
+
 struct bp_function {
     const char *name;
     bp_code *code;    /* NULL: there is no such function */
@@ -81,6 +83,12 @@ struct bp_function {
     int32_t capacity; /* most rows a call may have */
     const struct bp_feed *feeds;
     int32_t feed_count;
+    /* Called like `code`, without feeds: does the updates that wait for rows of tables that no batch has read. The runtime
+       calls it after at most `settle_after` calls, and before anything but the function itself sees the weights. NULL:
+       nothing waits */
+    bp_code *settle;
+    const char *settle_name;
+    int32_t settle_after;
 };
 
 /* ---- Data -------------------------------------------------------------------------------------------------------- */

@@ -208,19 +208,32 @@ static const struct bp_function *sweep_before(const struct bp_sweep *sweep) {
     return wanted ? &sweep->kept->prefix->function : NULL;
 }
 
-/* One batch, from its rows to a barrier behind the function. One that is not made for threads is left to the first. */
+/* What is not made for threads is left to the first. */
+static void sweep_code(struct sweep_run *run, bp_code *code, int32_t parallel, int32_t thread, int32_t threads) {
+    if (parallel || threads == 1) {
+        code(&run->context, thread, threads);
+    } else if (thread == 0) {
+        struct bp_context alone = run->context;
+        alone.team = NULL;
+        code(&alone, 0, 1);
+    }
+}
+
+/* One batch, from its rows to a barrier behind the function. */
 static void sweep_call(struct sweep_run *run, const struct bp_function *function, int32_t thread, int32_t threads,
                        struct bp_team *team) {
     sweep_gather(run, function, thread, threads);
     bp_barrier(team, thread);
-    if (function->parallel || threads == 1) {
-        function->code(&run->context, thread, threads);
-    } else if (thread == 0) {
-        struct bp_context alone = run->context;
-        alone.team = NULL;
-        function->code(&alone, 0, 1);
-    }
+    sweep_code(run, function->code, function->parallel, thread, threads);
     bp_barrier(team, thread);
+}
+
+/* What waits is done before anybody else looks, and before there is no room for more of it. */
+static void sweep_settle(struct sweep_run *run, int64_t batch, int32_t thread, int32_t threads) {
+    const struct bp_function *function = run->sweep->function;
+    if (!function->settle || !(run->stop || (batch + 1 - run->sweep->first) % function->settle_after == 0))
+        return;
+    sweep_code(run, function->settle, function->parallel, thread, threads);
 }
 
 static void sweep_task(void *argument, int32_t thread, int32_t threads, struct bp_team *team) {
@@ -238,6 +251,7 @@ static void sweep_task(void *argument, int32_t thread, int32_t threads, struct b
         if (thread == 0)
             run->stop = sweep_finish(run, batch);
         bp_barrier(team, thread);
+        sweep_settle(run, batch, thread, threads);
         if (run->stop)
             return;
     }

@@ -76,6 +76,8 @@ static void need_training(Needs *needs, const struct bp_measure *training, bool 
     for (int32_t i = 0; i < training->pass_count; i++)
         need(needs, training->passes[i].accumulate.name, hot);
     for (int32_t i = 0; i < training->pass_count; i++)
+        need(needs, training->passes[i].accumulate.settle_name, hot);
+    for (int32_t i = 0; i < training->pass_count; i++)
         need_later(needs, training->passes[i].finish.name);
 }
 

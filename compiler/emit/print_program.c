@@ -255,6 +255,12 @@ static void put_function(Writer *w, const char *name, const struct bp_function *
     put_integer(w, "capacity", function->capacity);
     PUT_LIST(w, "feeds", bp_feed, function->feeds, function->feed_count, true, write_feed);
     put_integer(w, "feed_count", function->feed_count);
+    if (function->settle_name) {
+        key = name_of(function->settle_name);
+        put_word(w, "settle", c_name(w->names, key, key, SCOPE_GLOBAL));
+        put_string(w, "settle_name", function->settle_name);
+        put_integer(w, "settle_after", function->settle_after);
+    }
     close_brace(w);
 }
 
@@ -776,6 +782,7 @@ static void visit_name(const Visitor *visitor, const char *name) {
 static void visit_measure(const Visitor *visitor, const struct bp_measure *measure) {
     for (int32_t i = 0; i < measure->pass_count; i++) {
         visit_name(visitor, measure->passes[i].accumulate.name);
+        visit_name(visitor, measure->passes[i].accumulate.settle_name);
         visit_name(visitor, measure->passes[i].finish.name);
     }
 }

@@ -52,6 +52,12 @@ static struct bp_function function_of(Describe *d, const GraphFunction *graph) {
                                                         .partner = buffer->partner};
     }
     function.feeds = feeds;
+    if (graph->settle) {
+        function.settle_name = graph->settle->name;
+        function.settle_after = BP_SETTLE_AFTER;
+        if (d->finder)
+            function.settle = (bp_code *)code_of(d, graph->settle->name);
+    }
     return function;
 }
 

@@ -106,6 +106,7 @@ typedef struct GraphFunction {
                                    in the program's list */
     int64_t every;              /* a part runs in each N-th step alone; 0 and 1: in every one */
     Function *kernels;      /* lower.c's */
+    Function *settle;       /* does the updates that wait behind calls of it, or NULL */
 } GraphFunction;
 
 /* ---- What the statements become ---------------------------------------------------------------------------------- */

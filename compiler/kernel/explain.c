@@ -69,8 +69,31 @@ static void explain_kernel(Lowering *l, const LowerKernel *kernel, Text *out) {
         explain_group(l, &l->plan->groups.at[kernel->groups.at[i]], out);
 }
 
+static void explain_table(const LowerTable *table, Text *out) {
+    text_printf(out, "  a loop over the panels of 16 rows of %s that the batch reads\n", table->tensor->name);
+    text_printf(out,
+                "        its gradient is gathered a panel at a time, %" PRId64
+                " bytes for each thread: %s is never stored\n",
+                table->scatter->dims[1] * LANES * 4, table->scatter->label ? table->scatter->label : "the whole");
+    switch (table->rows) {
+    case TABLE_ALL:
+        text_add(out, "        and of those that it does not read: a batch may read most of them\n");
+        break;
+    case TABLE_READ:
+        text_add(out, "        others are left alone: a gradient of zero changes nothing in them\n");
+        break;
+    case TABLE_WAITS:
+        text_printf(
+            out,
+            "        others wait: their updates are done, to the same bits, when they are read, or else after %d "
+            "steps and at the end\n",
+            STEPS_KEPT);
+        break;
+    }
+}
+
 void lower_explain(Lowering *l, Text *out) {
-    double cycles = 0;
+    double cycles = l->plan->table_work;
     for (int i = 0; i < l->plan->groups.count; i++)
         cycles += l->plan->groups.at[i].work;
     text_printf(out, "%s: %s\n", l->function->name, l->function->about);
@@ -82,5 +105,7 @@ void lower_explain(Lowering *l, Text *out) {
             if (l->plan->kernels.at[i].groups.at[j] == l->plan->guard_group && l->function->guard)
                 text_add(out, "  nothing is changed unless the loss is finite\n");
     }
+    for (int i = 0; i < l->plan->tables.count; i++)
+        explain_table(l->plan->tables.at[i], out);
     text_add(out, "\n");
 }

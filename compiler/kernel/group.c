@@ -390,6 +390,7 @@ LowerPlan *lower_plan(Arena *arena, GraphProgram *program, GraphFunction *functi
     for (int i = 0; i < function->sinks.count; i++)
         count_uses(plan, function->sinks.at[i].value);
     choose_items(plan, program->graph);
+    lower_find_tables(plan, program);
     TensorReaders readers = {0};
     form_groups(plan, program->graph, &readers);
     delay_updates(plan, &readers);

@@ -143,7 +143,7 @@ const char *lower_formula(Lowering *l, const LowerGroup *group) {
     return all;
 }
 
-static Kernel *start_kernel(Lowering *l, const char *label, Span span) {
+Kernel *lower_start_kernel(Lowering *l, const char *label, Span span) {
     Kernel *kernel = arena_new_of(l->b.arena, Kernel);
     const char *wish = arena_printf(l->b.arena, "%s_%s", l->function->name, name_identifier(label));
     int again = 0;
@@ -157,7 +157,7 @@ static Kernel *start_kernel(Lowering *l, const char *label, Span span) {
     return kernel;
 }
 
-static void add_step(Lowering *l, Step step) {
+void lower_add_step(Lowering *l, Step step) {
     Function *function = l->target;
     int count = function->step_count;
     if ((count & (count - 1)) == 0) { /* full at each power of two */
@@ -174,14 +174,14 @@ static void lower_zeros(Lowering *l, const LowerItem *item, bool parallel) {
     Buffer *buffer = lower_use(l, item->buffer);
     int lanes = buffer->panels ? LANES : 1;
     Value *at;
-    Kernel *kernel = start_kernel(l, arena_printf(l->b.arena, "clear_%s", buffer->name), item->node->span);
+    Kernel *kernel = lower_start_kernel(l, arena_printf(l->b.arena, "clear_%s", buffer->name), item->node->span);
     kernel->formula = arena_printf(l->b.arena, "%s = 0", buffer->shown);
     kernel->parallel = parallel;
     Block *outer =
         build_loop(&l->b, "at", lower_integer(l, 0), lower_integer(l, buffer->elements), lanes, parallel, &at);
     build_store(&l->b, buffer, at, lower_number(l, 0, buffer->scalar, lanes));
     build_end(&l->b, outer);
-    add_step(l, (Step){STEP_KERNEL, kernel, NULL, 0});
+    lower_add_step(l, (Step){STEP_KERNEL, kernel, NULL, 0});
 }
 
 /* Each row of the batch in order adds to the rows of the table that it read. */
@@ -258,7 +258,7 @@ static void add_guard(Lowering *l) {
     for (int i = 0; i < l->function->sinks.count; i++) {
         const Sink *sink = &l->function->sinks.at[i];
         if (sink->value == l->function->guard && sink->buffer) {
-            add_step(l, (Step){STEP_GUARD, NULL, sink->buffer, sink->first});
+            lower_add_step(l, (Step){STEP_GUARD, NULL, sink->buffer, sink->first});
             return;
         }
     }
@@ -279,7 +279,7 @@ static void add_stop(Lowering *l, const LowerKernel *plan) {
             }
     }
     if (any)
-        add_step(l, (Step){STEP_GUARD, NULL, lower_use(l, l->function->stops), l->stops++});
+        lower_add_step(l, (Step){STEP_GUARD, NULL, lower_use(l, l->function->stops), l->stops++});
 }
 
 /* Opens the outermost loop: a round is `step` rows or panels. */
@@ -305,7 +305,7 @@ static void lower_kernel(Lowering *l, int number) {
     const Node *leading = leading_node(first);
     if (first->alone && leading->op == OP_SCATTER)
         lower_zeros(l, first->items.at[0], plan->parallel);
-    Kernel *kernel = start_kernel(l, lower_wish(leading), leading->span);
+    Kernel *kernel = lower_start_kernel(l, lower_wish(leading), leading->span);
     Round round = {.partition = PARTITION_NONE};
     Block *outer = NULL;
     if (plan->partition != PARTITION_NONE)
@@ -327,7 +327,7 @@ static void lower_kernel(Lowering *l, int number) {
     if (outer)
         build_end(&l->b, outer);
     kernel->parallel = plan->parallel && (outer || loops);
-    add_step(l, (Step){STEP_KERNEL, kernel, NULL, 0});
+    lower_add_step(l, (Step){STEP_KERNEL, kernel, NULL, 0});
     for (int i = 0; i < plan->groups.count; i++)
         if (plan->groups.at[i] == l->plan->guard_group && l->function->guard)
             add_guard(l);
@@ -340,7 +340,8 @@ static void lower_copies(Lowering *l) {
     for (int i = 0; i < l->plan->copies.count; i++) {
         const Sink *sink = &l->plan->copies.at[i];
         LowerItem *item = l->plan->items[lower_behind(sink->value)->id];
-        Kernel *kernel = start_kernel(l, arena_printf(l->b.arena, "keep_%s", sink->tensor->name), sink->value->span);
+        Kernel *kernel =
+            lower_start_kernel(l, arena_printf(l->b.arena, "keep_%s", sink->tensor->name), sink->value->span);
         kernel->formula = arena_printf(l->b.arena, "%s takes its new value", sink->tensor->name);
         Point point = {.lanes = 1, .group = -1, .memo = arena_new_of(l->b.arena, struct Memo)};
         Block *outer[8];
@@ -350,7 +351,7 @@ static void lower_copies(Lowering *l) {
         build_store(&l->b, to, lower_index(l, to, item->node, &point), lower_converted(l, value, to->scalar));
         while (depth)
             build_end(&l->b, outer[--depth]);
-        add_step(l, (Step){STEP_KERNEL, kernel, NULL, 0});
+        lower_add_step(l, (Step){STEP_KERNEL, kernel, NULL, 0});
     }
 }
 
@@ -377,12 +378,30 @@ static void lower_part(Lowering *l, GraphFunction *part, int most_sums, const Lo
         lower_explain(l, options->explain);
     l->target->parallel |= l->plan->parallel;
     if (part->every > 1)
-        add_step(l, (Step){STEP_WHEN, NULL, NULL, part->every});
+        lower_add_step(l, (Step){STEP_WHEN, NULL, NULL, part->every});
+    lower_tables_first(l);
     for (int i = 0; i < l->plan->kernels.count; i++)
         lower_kernel(l, i);
     lower_copies(l);
+    lower_tables_last(l);
     if (part->every > 1)
-        add_step(l, (Step){STEP_END, NULL, NULL, 0});
+        lower_add_step(l, (Step){STEP_END, NULL, NULL, 0});
+}
+
+/* A function of its own: what waits for rows that were not read. */
+static void lower_settle(Lowering *l) {
+    const Function *step = l->target;
+    Function *settle = arena_new_of(l->b.arena, Function);
+    settle->name = name_of(arena_printf(l->b.arena, "%s_settle", step->name));
+    settle->about = "updates that waited for rows that were not read";
+    settle->span = step->span;
+    settle->capacity = 1;
+    settle->parallel = step->parallel;
+    l->target = settle;
+    lower_use(l, l->program->scalars);
+    lower_tables_settle(l);
+    l->function->settle = settle;
+    *LIST_ADD(l->b.arena, &l->b.module->functions) = settle;
 }
 
 static void lower_function(Arena *arena, GraphProgram *program, Module *module, GraphFunction *function,
@@ -401,6 +420,8 @@ static void lower_function(Arena *arena, GraphProgram *program, Module *module, 
         lower_part(&l, part, sums_worth(program, function, options), options);
     function->kernels = l.target;
     *LIST_ADD(arena, &module->functions) = l.target;
+    if (l.plan->now)
+        lower_settle(&l);
 }
 
 /* void NAME(float *values, int64_t count): their natural logarithms, in place */
@@ -425,13 +446,13 @@ static void lower_log(Arena *arena, Module *module, const DataSet *data) {
     values->elements = INT32_MAX;
     values->span = data->span;
     lower_use(&l, values);
-    Kernel *kernel = start_kernel(&l, "values", data->span);
+    Kernel *kernel = lower_start_kernel(&l, "values", data->span);
     kernel->formula = "log(values)";
     Value *row;
     Block *outer = lower_rows(&l, &row);
     build_store(&l.b, values, row, value_op(&l.b, OP_LOG, value_load(&l.b, values, row, 1), NULL, NULL));
     build_end(&l.b, outer);
-    add_step(&l, (Step){STEP_KERNEL, kernel, NULL, 0});
+    lower_add_step(&l, (Step){STEP_KERNEL, kernel, NULL, 0});
     *LIST_ADD(arena, &module->functions) = function;
 }
 

@@ -57,6 +57,28 @@ typedef struct LowerKernel {
     LIST(int) groups;
 } LowerKernel;
 
+/* Which rows of a table an update has to go through. */
+typedef enum TableRows {
+    TABLE_ALL,  /* all: most are read anyway */
+    TABLE_READ, /* those that the batch read: a gradient of zero changes nothing */
+    TABLE_WAITS /* the same: what happens to the others meanwhile is done when they are read, or at the end */
+} TableRows;
+
+/* A parameter that is looked up, with what changes it: table.c finds it, table_lower.c computes it. */
+typedef struct LowerTable {
+    Node *scatter;        /* its gradient: [n, k] */
+    const Tensor *tensor;
+    LIST(Sink) updates;   /* of the tensor and its state */
+    LIST(Node *) numbers; /* that the updates need; conditions behind what they compare */
+    LIST(Node *) spread;  /* the EXPANDs of some of them */
+    int64_t reads;        /* most rows that a batch reads, each as often as it does */
+    TableRows rows;
+    Buffer *begins, *order; /* I32: by panel p of 16 rows, where the places of what reads it begin (p) and end (p + 1) in
+                               `order`: row b of a batch that reads T of them has places b T to b T + T - 1 */
+    Buffer *done;           /* I32, by panel: updates done since all were; the rest of them wait */
+    Buffer *gradient;       /* BUFFER_SCRATCH: of one panel */
+} LowerTable;
+
 enum { SUMS_OF_STEP = 24, SUMS_ELSEWHERE = 8, SUMS_OF_TRACE = 1 };
 
 typedef struct LowerPlan {
@@ -72,6 +94,11 @@ typedef struct LowerPlan {
     LIST(LowerGroup) groups;
     LIST(LowerKernel) kernels; /* in the order they run */
     int guard_group;           /* the group after which the guard stands, -1: none */
+    LIST(LowerTable *) tables;
+    double table_work; /* as a group's */
+    LIST(Node *) numbers; /* of the tables that wait, in the order in which `history` keeps them */
+    Buffer *now;          /* I32 [1]: updates since all waiting ones were done; NULL: none waits */
+    Buffer *history;      /* F64 [STEPS_KEPT][numbers]: of each of those */
     LIST(Sink) copies; /* tensors whose new value had to go to a buffer first: buffer holds it, value is the node */
 } LowerPlan;
 
@@ -81,6 +108,9 @@ Scalar lower_scalar(const GraphFunction *function, const Node *node);
 Node *lower_behind(Node *node);
 LowerPlan *lower_plan(Arena *arena, GraphProgram *program, GraphFunction *function, int most_sums,
                       const LowerOptions *options);
+
+/* ---- table.c: takes the tables that it finds out of the items */
+void lower_find_tables(LowerPlan *plan, const GraphProgram *program);
 
 /* ---- schedule.c: which groups share a kernel, and in which order kernels run */
 void lower_schedule(LowerPlan *plan, const LowerOptions *options);
@@ -165,8 +195,19 @@ typedef struct Round {
 } Round;
 
 /* ---- lower.c */
+Kernel *lower_start_kernel(Lowering *l, const char *label, Span span);
+void lower_add_step(Lowering *l, Step step);
 /* "fc1 = relu(fc1.weight @ x + fc1.bias)": what a group computes, in the .bp file's words. */
 const char *lower_formula(Lowering *l, const LowerGroup *group);
+
+/* ---- table_lower.c */
+#define STEPS_KEPT BP_SETTLE_AFTER /* updates that may wait */
+/* Before the kernels: what reads which rows, and what waited for those. */
+void lower_tables_first(Lowering *l);
+/* Behind them: the updates. */
+void lower_tables_last(Lowering *l);
+/* Kernels that do all that waits. */
+void lower_tables_settle(Lowering *l);
 
 /* ---- explain.c */
 void lower_explain(Lowering *l, Text *out);

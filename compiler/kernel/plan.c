@@ -215,7 +215,8 @@ static uint64_t place_persistent(GraphProgram *program, Module *module) {
             continue;
         for (int j = 0; j < function->buffer_count; j++) {
             Buffer *buffer = function->buffers[j];
-            bool own = buffer->role == BUFFER_OUTPUT || buffer->role == BUFFER_TOTALS;
+            bool own = buffer->role == BUFFER_OUTPUT || buffer->role == BUFFER_TOTALS ||
+                       buffer->role == BUFFER_STATE; /* no tensor: those have a place */
             if (own && !buffer->taken_at_once && buffer->offset == 0)
                 at = place(buffer, at);
         }

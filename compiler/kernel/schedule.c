@@ -16,10 +16,11 @@ enum {
     WIDEST_ROUND = 32,   /* panels: beyond, little is saved, and a machine with more cores finds too few rounds */
     SMALL_WEIGHTS = 1 << 16 /* bytes: read by every thread without regret */
 };
-#define SMALL_PRODUCT  1000.0  /* cycles: a larger tile would win nothing */
-#define WORTH_THREADS  24000.0 /* cycles in a call: below, one thread is done before others are awake */
-#define WORTH_STARTING 5e6     /* the same where the others have to be started, and may sit on one core at first */
-#define WORTH_A_LOOP   3000.0  /* cycles in a kernel: a barrier costs several hundred */
+#define SMALL_PRODUCT    1000.0  /* cycles: a larger tile would win nothing */
+#define WORTH_THREADS    24000.0 /* cycles in a call: below, one thread is done before others are awake */
+#define WORTH_STARTING   5e6     /* the same where the others have to be started, and may sit on one core at first */
+#define CYCLES_OF_A_READ 40.0    /* for each element of a table's row: its gradient, its updates, and what waited */
+#define WORTH_A_LOOP     3000.0  /* cycles in a kernel: a barrier costs several hundred */
 
 /* ---- what a group reads -------------------------------------------------------------------------------------------------- */
 
@@ -565,6 +566,12 @@ void lower_schedule(LowerPlan *plan, const LowerOptions *options) {
         plan->groups.at[i].work = group_cycles(&s, &plan->groups.at[i]);
         cycles += plan->groups.at[i].work;
     }
+    for (int i = 0; i < plan->tables.count; i++) {
+        const LowerTable *table = plan->tables.at[i];
+        double rows = (double)(table->rows == TABLE_ALL ? table->scatter->dims[0] : table->reads);
+        plan->table_work += rows * (double)table->scatter->dims[1] * CYCLES_OF_A_READ;
+    }
+    cycles += plan->table_work;
     double worth = plan->function->is_first ? WORTH_STARTING : WORTH_THREADS;
     s.threads = s.always || (options->threads == LOWER_THREADS_WHERE_WORTH && cycles >= worth);
     plan->parallel = s.threads && plan->function->sinks.count > 0;

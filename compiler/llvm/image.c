@@ -62,7 +62,9 @@ struct Layout {
 static const Layout bp_feed_layout = {sizeof(struct bp_feed), NULL, 0};
 COUNTED(bp_function, feed_count)
 static const PointerField bp_function_fields[] = {STRING(bp_function, name), CODE(bp_function, code, name),
-                                                  STRUCTS(bp_function, feeds, bp_feed, feed_count)};
+                                                  STRUCTS(bp_function, feeds, bp_feed, feed_count),
+                                                  CODE(bp_function, settle, settle_name),
+                                                  STRING(bp_function, settle_name)};
 LAYOUT(bp_function);
 
 static const PointerField bp_transform_fields[] = {STRING(bp_transform, text)};

@@ -908,6 +908,53 @@ save M to "m.safetensors"
             expect(step.count("weight is stored") == stored, f"with '{clip}' {step.count('weight is stored')} gradients are stored")
 
 
+def waiting_rows_end_alike(build):
+    """Rows of a table whose updates wait end as if nothing had waited, to the bit: as with a limit for the gradient's length
+    that nothing reaches, for which every gradient is stored and every row updated in every step; and as in two epochs of
+    half the rows, after each of which all that waits is done, though not so many steps later as room is for."""
+    program = """bpc 1
+data seen {{ file "{}.csv"; input who : category(400); target score }}
+model Net(who) {{
+    u = embedding(who, 5)
+    h = dense(u, 1)
+    return h
+}}
+train Net on seen {{
+    loss       mse
+    optimizer  {}{}
+    epochs     {}
+    batch_size {}
+    shuffle    none
+}}
+save Net to "net.safetensors"
+"""
+    length = "\n    clip_gradient norm = 1e30"
+    said = {"wait": "others wait: ", "read": "others are left alone: ", "all": "of those that it does not read: ", "dense": "rows are cleared before"}
+    cases = [  # which rows are updated, the program
+        ("wait", ("twice", "adam(lr = 0.01)", "", 1, 1)), ("wait", ("once", "adam(lr = 0.01)", "", 2, 1)),
+        ("dense", ("twice", "adam(lr = 0.01)", length, 1, 1)), ("read", ("twice", "adagrad(lr = 0.1)", "", 1, 2)),
+        ("dense", ("twice", "adagrad(lr = 0.1)", length, 1, 2)), ("all", ("twice", "nadam(lr = 0.01)", "", 1, 52)),
+        ("dense", ("twice", "nadam(lr = 0.01)", length, 1, 52)), ("wait", ("twice", "adam(lr = cosine(start = 0.01))", "\n    accumulate 3", 1, 4)),
+        ("dense", ("twice", "adam(lr = cosine(start = 0.01))", "\n    accumulate 3" + length, 1, 4))]
+    draw = random.Random(1)
+    rows = [f"{int(400 * draw.random() ** 3)},{draw.gauss(0, 1):.3f}\n" for _ in range(1300)]
+    ends = {}
+    with copied(IRIS) as place:
+        for name, times in (("once", 1), ("twice", 2)):
+            (place / f"{name}.csv").write_text("who,score\n" + "".join(rows * times))
+        for kind, case in cases:
+            (place / "m.bp").write_text(program.format(*case))
+            told = build.succeed([build.bpc, "--explain=fusion", "--threads=always", "m.bp"], cwd=place).out
+            for other, words in said.items():
+                expect((words in told) == (other == kind), f"{case}: --explain=fusion says {'no ' if other == kind else ''}'{words}'")
+            for threads in (1, 3):
+                build.succeed([build.bpc, "--threads=always", "-O1", "m.bp", "-o", "m"], cwd=place)
+                build.succeed(["./m", "--quiet", "--threads", threads], cwd=place)
+                ends.setdefault((case[1], case[4]), set()).add(repr(safetensors.read(place / "net.safetensors")[0]))
+    for case, weights in ends.items():
+        expect(len(weights) == 1, f"{case}: weights end in {len(weights)} ways")
+
+
 def stages_print(build):
     with copied(IRIS) as place:
         for stage in ("ast", "graph", "gradient", "kernel", "c", "dot", "mermaid"):
@@ -942,7 +989,7 @@ def tests(build):
         ("one-row-as-many", one_row_as_many), ("anywhere", runs_anywhere), ("seeds", seeds_differ_in_weights_alone),
         ("resume", resumed_equals_unbroken), ("plateau", functools.partial(rates_follow_the_plateau, source="plateau.bp", watched="val_loss", rate_name="rate")),
         ("plateau-step", functools.partial(rates_follow_the_plateau, source="plateau-step.bp", watched="val_wanted", rate_name="Rate.rate")), ("wrong-grad", wrong_grad_clauses_are_told), ("bench", bench_says_json), ("describe", described_table_compiles), ("describe-arrays", described_arrays_compile), ("texts", texts_are_counted_by_hand),
-        ("stages", stages_print), ("stages-models", models_are_told_apart), ("fusion", fusion_is_explained), ("tune", tuned_is_the_same), ("tiles", tiles_change_nothing), ("widths", widths_fit), ("piped-rows", predicts_what_is_piped), ("odd-categories", tables_keep_their_form),
+        ("stages", stages_print), ("stages-models", models_are_told_apart), ("fusion", fusion_is_explained), ("waiting-rows", waiting_rows_end_alike), ("tune", tuned_is_the_same), ("tiles", tiles_change_nothing), ("widths", widths_fit), ("piped-rows", predicts_what_is_piped), ("odd-categories", tables_keep_their_form),
     ):
         yield name, functools.partial(function, build)
     for folder in [*examples(), TESTS / "agree"]:

@@ -17,7 +17,7 @@ WORDS = "the of and one two three four five six seven".split()
 class Lookup(trajectories.Case):
     def __init__(self, name, optimizer, rows, batch):
         self.name, self.optimizer, self.rows, self.batch = name, optimizer, rows, batch
-        self.rate, self.dtype, self.widths = trajectories.RATES[optimizer], "F32", [1]
+        self.rate, self.dtype, self.widths = trajectories.RATES.get(optimizer, 0), "F32", [1]  # others have their own
         draw = random.Random(name)
         self.texts = [[draw.choice(WORDS[: 3 + i % 8]) for _ in range(draw.randrange(1, 9))] for i in range(rows)]
         # a row for each colour but white, which is unknown
@@ -31,7 +31,7 @@ class Lookup(trajectories.Case):
 
     def run(self, dtype, order=None):
         weights = {name: value.to(dtype).clone().requires_grad_() for name, value in self.weights.items()}
-        optimizer = trajectories.OPTIMIZERS[self.optimizer][1](list(weights.values()), self.rate)
+        optimizer = self.torch_optimizer(list(weights.values()))
         inputs, t, losses = self.inputs(dtype), torch.tensor(self.targets, dtype=dtype), []
         for rows in self.batches():
             if order:
@@ -43,11 +43,21 @@ class Lookup(trajectories.Case):
             losses.append(loss.item())
         return losses, {name: weight.detach().to(torch.float64) for name, weight in weights.items()}
 
+    def optimizer_line(self):
+        if self.optimizer in trajectories.MORE_OPTIMIZERS:
+            return trajectories.MORE_OPTIMIZERS[self.optimizer][0]
+        return trajectories.OPTIMIZERS[self.optimizer][0].format(lr=self.rate)
+
+    def torch_optimizer(self, weights):
+        if self.optimizer in trajectories.MORE_OPTIMIZERS:
+            return trajectories.MORE_OPTIMIZERS[self.optimizer][1](weights)
+        return trajectories.OPTIMIZERS[self.optimizer][1](weights, self.rate)
+
     def program(self):
         return "\n".join(
             ["bpc 1", "", "data table {", '    file   "data.csv"', *self.lines(), "    target y", "}", "", *self.model(), "",
              'model Net = Base from "init.safetensors" { }', "", "finetune Net on table {", "    loss       mse",
-             f"    optimizer  {trajectories.OPTIMIZERS[self.optimizer][0].format(lr=self.rate)}",
+             f"    optimizer  {self.optimizer_line()}",
              f"    epochs     {self.epochs()}", f"    batch_size {self.batch}", "    shuffle    none", "}", "",
              'save Net to "final.safetensors"', ""])
 
@@ -70,6 +80,34 @@ class Embeddings(Lookup):
     def lines(self):
         names = ", ".join(f'"{c}"' for c in COLOURS[:4])
         return [f"    input  user = colour : category({names}), unknown = zero", "    input  item = other : category"]
+
+    def model(self):
+        return ["model Base(user, item) {", "    u = embedding(user, 3)", "    v = embedding(item, 3)", "    y = sum(u * v)",
+                "    return y", "}"]
+
+
+class Tables(Lookup):
+    """One table of many more rows than a batch reads, and one of few; most rows are read again only after many steps."""
+    people, things = 100, 20
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        draw = random.Random(self.name + " rows")
+        self.colours = [int(self.people * draw.random() ** 2) for _ in range(self.rows)]
+        self.others = [draw.randrange(self.things) for _ in range(self.rows)]
+
+    def shapes(self):
+        return {"u.weight": (self.people, 3), "v.weight": (self.things, 3)}
+
+    def inputs(self, dtype):
+        return [torch.nn.functional.one_hot(torch.tensor(x), n).to(dtype)
+                for x, n in [(self.colours, self.people), (self.others, self.things)]]
+
+    def forward(self, w, x):
+        return ((x[0] @ w["u.weight"]) * (x[1] @ w["v.weight"])).sum(1)
+
+    def lines(self):
+        return [f"    input  user = colour : category({self.people})", f"    input  item = other : category({self.things})"]
 
     def model(self):
         return ["model Base(user, item) {", "    u = embedding(user, 3)", "    v = embedding(item, 3)", "    y = sum(u * v)",
@@ -121,5 +159,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     Embeddings("lookup-embeddings", "adam", 30, 4).write()
     Category("lookup-category", "momentum", 23, 5).write()
+    for optimizer in ["sgd", "adagrad", "momentum", "adam", "amsgrad", "nadam", "lion"]:
+        Tables(f"lookup-tables-{optimizer}", optimizer, 119, 3).write()
     Text("lookup-text-counts", "adam", 26, 7).write()
     Presence("lookup-text-presence", "sgd", 23, 16).write()

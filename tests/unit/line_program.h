@@ -193,11 +193,11 @@ static const struct bp_output line_output = {"y", BP_OUTPUT_NUMBER, 1, AT_P, NUL
 static const struct bp_metric line_metrics[2] = {{"loss", 1, 1, AT_METRICS, NULL, -1},
                                                  {"mae", 1, 1, AT_METRICS + 8, NULL, -1}};
 #define LINE_FINISH                                                                                                    \
-    { "finish", line_finish, 0, 1, NULL, 0 }
+    { "finish", line_finish, 0, 1, NULL, 0, NULL, NULL, 0 }
 static const struct bp_pass line_training = {
-    {"step", line_step, 1, CAPACITY, line_feeds, 2}, LINE_FINISH, AT_SUMS, AT_TOTALS, 2, NULL, 0};
+    {"step", line_step, 1, CAPACITY, line_feeds, 2, NULL, NULL, 0}, LINE_FINISH, AT_SUMS, AT_TOTALS, 2, NULL, 0};
 static const struct bp_pass line_validation = {
-    {"measure", line_measure, 1, CAPACITY, line_feeds, 2}, LINE_FINISH, AT_SUMS, AT_TOTALS, 2, NULL, 0};
+    {"measure", line_measure, 1, CAPACITY, line_feeds, 2, NULL, NULL, 0}, LINE_FINISH, AT_SUMS, AT_TOTALS, 2, NULL, 0};
 static const struct bp_trace_point line_trace[2] = {{"x", 4, AT_X, BP_ROWS, 0, 2, 0},
                                                     {"fc", 9, AT_P, BP_ROWS, 0, 1, 1}};
 static const int32_t line_checked[2] = {0, 1};
@@ -227,13 +227,13 @@ static inline void line_setup(void) {
     line_model = (struct bp_model){.name = "Line",
                                    .line = 8,
                                    .tensor_count = 2,
-                                   .init = {"init", line_init, 1, 1, NULL, 0},
-                                   .predict = {"predict", line_predict, 1, CAPACITY, line_feeds, 1},
+                                   .init = {"init", line_init, 1, 1, NULL, 0, NULL, NULL, 0},
+                                   .predict = {"predict", line_predict, 1, CAPACITY, line_feeds, 1, NULL, NULL, 0},
                                    .outputs = &line_output,
                                    .output_count = 1};
     line_check = (struct bp_check){NULL,
-                                   {"loss", line_check_loss, 0, CAPACITY, line_check_feeds, 2},
-                                   {"gradient", line_check_gradient, 0, CAPACITY, line_check_feeds, 2},
+                                   {"loss", line_check_loss, 0, CAPACITY, line_check_feeds, 2, NULL, NULL, 0},
+                                   {"gradient", line_check_gradient, 0, CAPACITY, line_check_feeds, 2, NULL, NULL, 0},
                                    640,
                                    CHECK_LOSS,
                                    line_checked,

@@ -253,14 +253,14 @@ Test(program, classes_are_told_by_name) {
     struct bp_tensor tensor = {"w", 1, 0, {0}, SOFT_W, BP_ROWS};
     struct bp_model model = {.name = "Zoo",
                              .tensor_count = 1,
-                             .predict = {"predict", soft_predict, 0, 4, feeds, 1},
+                             .predict = {"predict", soft_predict, 0, 4, feeds, 1, NULL, NULL, 0},
                              .outputs = &result,
                              .output_count = 1};
     struct bp_metric metrics[3] = {{"accuracy", 1, 1, SOFT_METRICS, NULL, 1},
                                    {"recall", 3, 1, SOFT_METRICS + 8, soft_classes, 1},
                                    {"confusion_matrix", 3, 3, SOFT_METRICS + 32, soft_classes, 0}};
-    struct bp_pass pass = {{"measure", soft_measure, 0, 4, feeds, 2},
-                           {"finish", soft_finish, 0, 1, NULL, 0},
+    struct bp_pass pass = {{"measure", soft_measure, 0, 4, feeds, 2, NULL, NULL, 0},
+                           {"finish", soft_finish, 0, 1, NULL, 0, NULL, NULL, 0},
                            SOFT_SUMS,
                            SOFT_TOTALS,
                            9,

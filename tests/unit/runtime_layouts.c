@@ -270,7 +270,7 @@ static void feed_width(int64_t width, int64_t stride, int32_t threads, int shuff
     struct bp_slot slot = {"x", BP_F32, BP_SLOT_COLUMNS, (int32_t)width, NULL, (int32_t)width, 0};
     struct bp_data data = {.name = "d", .slots = &slot, .slot_count = 1};
     struct bp_table table = {.data = &data, .rows = FEED_ROWS, .slots = slots};
-    struct bp_function function = {"look", look, 1, FEED_CAPACITY, &fed.feed, 1};
+    struct bp_function function = {"look", look, 1, FEED_CAPACITY, &fed.feed, 1, NULL, NULL, 0};
     struct bp_instance instance = {.threads = threads};
     float *memory = poisoned(FEED_AT / 4 + FEED_FLOATS);
     memset(memory, 0, FEED_AT);
@@ -574,11 +574,11 @@ static void plane_setup(void) {
     }
     plane.output = (struct bp_output){"y", BP_OUTPUT_NUMBER, OUT, AT_P, NULL, NULL};
     plane.metric = (struct bp_metric){"loss", 1, 1, AT_METRICS, NULL, -1};
-    struct bp_function finish = {"finish", plane_finish, 0, 1, NULL, 0};
-    plane.training =
-        (struct bp_pass){{"step", plane_step, 1, CAPACITY, plane.feeds, 2}, finish, AT_SUMS, AT_TOTALS, 1, NULL, 0};
+    struct bp_function finish = {"finish", plane_finish, 0, 1, NULL, 0, NULL, NULL, 0};
+    plane.training = (struct bp_pass){
+        {"step", plane_step, 1, CAPACITY, plane.feeds, 2, NULL, NULL, 0}, finish, AT_SUMS, AT_TOTALS, 1, NULL, 0};
     plane.validation = (struct bp_pass){
-        {"measure", plane_measure, 1, CAPACITY, plane.feeds, 2}, finish, AT_SUMS, AT_TOTALS, 1, NULL, 0};
+        {"measure", plane_measure, 1, CAPACITY, plane.feeds, 2, NULL, NULL, 0}, finish, AT_SUMS, AT_TOTALS, 1, NULL, 0};
     plane.model = (struct bp_model){.name = "Plane",
                                     .line = 8,
                                     .tensor_count = 2,
@@ -606,15 +606,16 @@ static void plane_setup(void) {
                                     .flops_per_row = 1,
                                     .checks = &plane.check,
                                     .check_count = 1};
-    plane.check = (struct bp_check){NULL,
-                                    {"loss", plane_check_loss, 0, CAPACITY, plane.check_feeds, 2},
-                                    {"gradient", plane_check_gradient, 0, CAPACITY, plane.check_feeds, 2},
-                                    CHECK_BYTES,
-                                    CHECK_LOSS,
-                                    parameters,
-                                    check_parameters,
-                                    check_gradients,
-                                    2};
+    plane.check =
+        (struct bp_check){NULL,
+                          {"loss", plane_check_loss, 0, CAPACITY, plane.check_feeds, 2, NULL, NULL, 0},
+                          {"gradient", plane_check_gradient, 0, CAPACITY, plane.check_feeds, 2, NULL, NULL, 0},
+                          CHECK_BYTES,
+                          CHECK_LOSS,
+                          parameters,
+                          check_parameters,
+                          check_gradients,
+                          2};
     plane.save = (struct bp_save){21, "plane.safetensors", models, 1};
     plane.statements[0] = (struct bp_statement){BP_DO_TRAIN, 0};
     plane.statements[1] = (struct bp_statement){BP_DO_SAVE, 0};

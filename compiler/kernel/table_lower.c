@@ -1,0 +1,414 @@
+/* Before: the tables that table.c found. After: the kernels that bring their rows up to date.
+
+   First, the places of the batch that read a table are sorted by the panel of 16 rows that they read, in the batch's order.
+   What waited for those panels is done next, since the forward pass reads them. Behind the guard each panel gathers its
+   gradient in scratch, from zero in the batch's order, and is updated. At the end the numbers of the step are written down
+   for the panels that now wait. */
+#include "lower.h"
+
+#include "../graph/print.h"
+
+static void know(Lowering *l, Point *point, Node *node, Value *value) {
+    *LIST_ADD(l->b.arena, &point->memo->known) = (struct Known){node, value};
+}
+
+static Point new_point(Lowering *l, int lanes) {
+    return (Point){.lanes = lanes, .group = -1, .memo = arena_new_of(l->b.arena, struct Memo)};
+}
+
+static int64_t panels_of(const LowerTable *table) {
+    return (table->scatter->dims[0] + LANES - 1) / LANES;
+}
+
+/* ---- buffers ----------------------------------------------------------------------------------------------------- */
+
+static Buffer *new_buffer(Lowering *l, const LowerTable *table, const char *what, BufferRole role, Scalar scalar,
+                          int64_t count) {
+    Buffer *buffer = arena_new_of(l->b.arena, Buffer);
+    buffer->shown = name_of(table ? arena_printf(l->b.arena, "%s:%s", table->tensor->name, what) : what);
+    buffer->name = name_identifier(buffer->shown);
+    buffer->role = role;
+    buffer->scalar = scalar;
+    buffer->rank = 1;
+    buffer->dims[0] = count;
+    buffer->span = table ? table->tensor->span : l->function->span;
+    lower_layout(l->function, buffer, 1);
+    return buffer;
+}
+
+static void make_buffers(Lowering *l) {
+    LowerPlan *plan = l->plan;
+    for (int i = 0; i < plan->tables.count; i++) {
+        LowerTable *table = plan->tables.at[i];
+        int64_t panels = panels_of(table), width = table->scatter->dims[1];
+        table->begins = new_buffer(l, table, "begins", BUFFER_TEMPORARY, SCALAR_I32, panels + 2);
+        table->order = new_buffer(l, table, "order", BUFFER_TEMPORARY, SCALAR_I32, table->reads);
+        table->gradient = new_buffer(l, table, "gradient", BUFFER_SCRATCH, SCALAR_F32, width * LANES);
+        if (table->rows != TABLE_WAITS)
+            continue;
+        table->done = new_buffer(l, table, "done", BUFFER_STATE, SCALAR_I32, panels);
+        if (!plan->now)
+            plan->now = new_buffer(l, NULL, "updates_waiting", BUFFER_STATE, SCALAR_I32, 1);
+        for (int j = 0; j < table->numbers.count; j++) {
+            Node *number = table->numbers.at[j];
+            bool there = number->type == TYPE_TRUTH;
+            for (int k = 0; k < plan->numbers.count; k++)
+                there |= plan->numbers.at[k] == number;
+            if (!there)
+                *LIST_ADD(l->b.arena, &plan->numbers) = number;
+        }
+    }
+    if (plan->numbers.count)
+        plan->history = new_buffer(l, NULL, "numbers_of_updates", BUFFER_STATE, SCALAR_F64,
+                                   (int64_t)STEPS_KEPT * plan->numbers.count);
+}
+
+/* ---- whole numbers in memory ------------------------------------------------------------------------------------- */
+
+/* buffer[index], which is 0 to most. */
+static Value *whole_at(Lowering *l, const char *name, Buffer *buffer, Value *index, int64_t most) {
+    Value *loaded = value_load(&l->b, lower_use(l, buffer), index, 1);
+    Value *x = build_let(&l->b, name, value_convert(&l->b, loaded, SCALAR_I64)), *zero = lower_integer(l, 0);
+    Value *below = value_op(&l->b, OP_INTEGER_LESS, x, zero, NULL);
+    Value *positive = build_let(&l->b, name, value_op(&l->b, OP_WHERE, below, zero, x));
+    return build_let(&l->b, name, value_op(&l->b, OP_INTEGER_MINIMUM, positive, lower_integer(l, most), NULL));
+}
+
+static void store_whole(Lowering *l, Buffer *buffer, Value *index, Value *value) {
+    build_store(&l->b, lower_use(l, buffer), index, value_convert(&l->b, value, SCALAR_I32));
+}
+
+static Value *next_of(Lowering *l, Value *value) {
+    return lower_add(l, value, lower_integer(l, 1));
+}
+
+static Value *updates_done(Lowering *l) {
+    return whole_at(l, "now", l->plan->now, lower_integer(l, 0), STEPS_KEPT);
+}
+
+static Kernel *start(Lowering *l, const char *what, const LowerTable *table, const char *formula, bool parallel) {
+    Kernel *kernel =
+        lower_start_kernel(l, arena_printf(l->b.arena, "%s_%s", what, table ? table->tensor->name : "updates"),
+                           table ? table->tensor->span : l->function->span);
+    kernel->formula = formula;
+    kernel->parallel = parallel;
+    return kernel;
+}
+
+static void end(Lowering *l) {
+    lower_add_step(l, (Step){STEP_KERNEL, l->b.kernel, NULL, 0});
+}
+
+static Block *open_panels(Lowering *l, const LowerTable *table, Value **panel) {
+    return build_loop(&l->b, "p", lower_integer(l, 0), lower_integer(l, panels_of(table)), 1, l->b.kernel->parallel,
+                      panel);
+}
+
+/* ---- who reads which panel --------------------------------------------------------------------------------------- */
+
+/* Opens loops over what the batch reads, and a body for the rows that are there. */
+typedef struct Reading {
+    Block *outer[3];
+    Value *row, *at, *place, *index;
+} Reading;
+
+static Reading open_reading(Lowering *l, const LowerTable *table) {
+    Node *indices = table->scatter->args[1];
+    Reading r = {.at = lower_integer(l, 0)};
+    Point here = new_point(l, 1);
+    r.outer[0] = lower_rows(l, &r.row);
+    r.place = r.row;
+    if (indices->rank) {
+        r.outer[1] = build_loop(&l->b, "t", lower_integer(l, 0), lower_integer(l, indices->dims[0]), 1, false, &r.at);
+        r.place = lower_add(l, lower_times(l, r.row, indices->dims[0]), r.at);
+    }
+    here.row = r.row;
+    r.index = lower_index_of(l, indices, &here, r.at);
+    r.outer[2] = lower_if_there(l, r.index);
+    return r;
+}
+
+static void close_reading(Lowering *l, const Reading *r) {
+    build_end(&l->b, r->outer[2]);
+    if (r->outer[1])
+        build_end(&l->b, r->outer[1]);
+    build_end(&l->b, r->outer[0]);
+}
+
+static Value *panel_of_row(Lowering *l, const LowerTable *table, Value *index) {
+    Value *row = lower_row_of(l, index, table->scatter->dims[0]);
+    return build_let(&l->b, "panel", value_op(&l->b, OP_INTEGER_DIVIDE, row, lower_integer(l, LANES), NULL));
+}
+
+/* Sorted by counting: panel p's count goes to p + 2, so that sums make of p + 1 where it begins, and placing, where it
+   ends. */
+static void sort_reads(Lowering *l, const LowerTable *table) {
+    Buffer *begins = table->begins;
+    Value *i;
+    start(l, "sort", table, arena_printf(l->b.arena, "which rows read which panel of %s", table->tensor->name), false);
+    Block *outer = build_loop(&l->b, "i", lower_integer(l, 0), lower_integer(l, begins->dims[0]), 1, false, &i);
+    store_whole(l, begins, i, lower_integer(l, 0));
+    build_end(&l->b, outer);
+
+    Reading r = open_reading(l, table);
+    Value *at = lower_named(l, "at", lower_add(l, panel_of_row(l, table, r.index), lower_integer(l, 2)));
+    store_whole(l, begins, at, next_of(l, whole_at(l, "count", begins, at, table->reads)));
+    close_reading(l, &r);
+
+    Statement *sum = build_var(&l->b, "sum", lower_integer(l, 0));
+    outer = build_loop(&l->b, "i", lower_integer(l, 0), lower_integer(l, begins->dims[0]), 1, false, &i);
+    Value *count = whole_at(l, "count", begins, i, table->reads);
+    build_set(&l->b, sum, lower_add(l, value_read(&l->b, sum), count));
+    store_whole(l, begins, i, value_read(&l->b, sum));
+    build_end(&l->b, outer);
+
+    r = open_reading(l, table);
+    at = lower_named(l, "at", next_of(l, panel_of_row(l, table, r.index)));
+    Value *place = whole_at(l, "place", begins, at, table->reads - 1);
+    store_whole(l, table->order, place, r.place);
+    store_whole(l, begins, at, next_of(l, place));
+    close_reading(l, &r);
+    end(l);
+}
+
+typedef struct Places {
+    Value *from, *to;
+} Places;
+
+static Places places_of(Lowering *l, const LowerTable *table, Value *panel) {
+    Places places = {whole_at(l, "from", table->begins, panel, table->reads), NULL};
+    places.to = whole_at(l, "to", table->begins, next_of(l, panel), table->reads);
+    return places;
+}
+
+/* ---- a panel's updates ------------------------------------------------------------------------------------------- */
+
+/* Sixteen rows of the table, at the column that `point` is opened for. */
+static Block *open_columns(Lowering *l, const LowerTable *table, Value *panel, Point *point) {
+    *point = new_point(l, LANES);
+    point->panel = panel;
+    point->at[0] = lower_named(l, "i", lower_times(l, panel, LANES));
+    return build_loop(&l->b, "k", lower_integer(l, 0), lower_integer(l, table->scatter->dims[1]), 1, false,
+                      &point->at[1]);
+}
+
+static void new_values(Lowering *l, const LowerTable *table, Point *point, Value **values) {
+    for (int i = 0; i < table->updates.count; i++) {
+        Node *value = table->updates.at[i].value;
+        values[i] = lower_converted(l, emit_node(l, value, point), SCALAR_F32);
+        if (!values[i]->let)
+            values[i] = build_let(&l->b, lower_wish(value), values[i]);
+    }
+}
+
+static void store_values(Lowering *l, const LowerTable *table, const Point *point, Value *const *values) {
+    for (int i = 0; i < table->updates.count; i++) {
+        Buffer *buffer = lower_use(l, lower_tensor(l, table->updates.at[i].tensor));
+        build_store(&l->b, buffer, lower_index(l, buffer, table->scatter, point), values[i]);
+    }
+}
+
+/* The numbers of an update that waited. */
+static void know_numbers(Lowering *l, const LowerTable *table, Value *step, Point *point) {
+    const LowerPlan *plan = l->plan;
+    Point scalar = new_point(l, 1);
+    for (int i = 0; i < table->numbers.count; i++) {
+        Node *number = table->numbers.at[i];
+        Value *value = NULL;
+        for (int j = 0; j < plan->numbers.count && !value; j++)
+            if (plan->numbers.at[j] == number) {
+                Value *at = lower_add(l, lower_times(l, step, plan->numbers.count), lower_integer(l, j));
+                value = build_let(&l->b, lower_wish(number), value_load(&l->b, lower_use(l, plan->history), at, 1));
+            }
+        if (value)
+            know(l, &scalar, number, lower_converted(l, value, lower_scalar(l->function, number)));
+        else
+            value = build_let(&l->b, lower_wish(number), emit_node(l, number, &scalar));
+        if (number->type != TYPE_TRUTH)
+            value = lower_converted(l, value, SCALAR_F32);
+        know(l, point, number, build_let(&l->b, lower_wish(number), value_splat(&l->b, value, LANES)));
+    }
+    for (int i = 0; i < table->spread.count; i++) {
+        Node *spread = table->spread.at[i];
+        know(l, point, spread, emit_node(l, spread->args[0], point));
+    }
+}
+
+/* Updates [from, to) with a gradient of zero: those of a column in registers, one after another. */
+static void catch_up(Lowering *l, const LowerTable *table, Value *panel, Value *from, Value *to) {
+    Value **values = arena_array(l->b.arena, Value *, table->updates.count), *step;
+    Statement **registers = arena_array(l->b.arena, Statement *, table->updates.count);
+    Point point;
+    Block *columns = open_columns(l, table, panel, &point);
+    for (int i = 0; i < table->updates.count; i++) {
+        const Tensor *tensor = table->updates.at[i].tensor;
+        registers[i] = build_var(&l->b, name_identifier(tensor->name),
+                                 lower_load(l, lower_tensor(l, tensor), table->scatter, 0, &point));
+    }
+    Block *steps = build_loop(&l->b, "s", from, to, 1, false, &step);
+    Point before = lower_point(l, &point);
+    know(l, &before, table->scatter, lower_number(l, 0, SCALAR_F32, LANES));
+    for (int i = 0; i < table->updates.count; i++)
+        know(l, &before, node_tensor(l->program->graph, (Tensor *)table->updates.at[i].tensor),
+             value_read(&l->b, registers[i]));
+    know_numbers(l, table, step, &before);
+    new_values(l, table, &before, values);
+    for (int i = 0; i < table->updates.count; i++)
+        build_set(&l->b, registers[i], values[i]);
+    build_end(&l->b, steps);
+    for (int i = 0; i < table->updates.count; i++)
+        values[i] = value_read(&l->b, registers[i]);
+    store_values(l, table, &point, values);
+    build_end(&l->b, columns);
+}
+
+static void catch_up_where_late(Lowering *l, const LowerTable *table, Value *panel, Value *now) {
+    Value *since = whole_at(l, "since", table->done, panel, STEPS_KEPT);
+    Block *late = build_if(&l->b, value_op(&l->b, OP_INTEGER_LESS, since, now, NULL));
+    catch_up(l, table, panel, since, now);
+    build_end(&l->b, late);
+}
+
+static void do_what_waits(Lowering *l, const LowerTable *table) {
+    Value *panel;
+    start(l, "catch_up", table,
+          arena_printf(l->b.arena, "what waits for rows of %s that are read", table->tensor->name), l->plan->parallel);
+    Value *now = updates_done(l);
+    Block *panels = open_panels(l, table, &panel);
+    Places places = places_of(l, table, panel);
+    Block *read = build_if(&l->b, value_op(&l->b, OP_INTEGER_LESS, places.from, places.to, NULL));
+    catch_up_where_late(l, table, panel, now);
+    store_whole(l, table->done, panel, now);
+    build_end(&l->b, read);
+    build_end(&l->b, panels);
+    end(l);
+}
+
+/* ---- the update of what was read --------------------------------------------------------------------------------- */
+
+/* In scratch: [column][16 rows]. */
+static void gather_gradient(Lowering *l, const LowerTable *table, const Places *places) {
+    Node *scatter = table->scatter, *indices = scatter->args[1];
+    Buffer *gradient = lower_use(l, table->gradient);
+    Value *j, *i;
+    Block *outer = build_loop(&l->b, "j", lower_integer(l, 0), lower_integer(l, scatter->dims[1]), 1, false, &j);
+    build_store(&l->b, gradient, lower_times(l, j, LANES), lower_number(l, 0, SCALAR_F32, LANES));
+    build_end(&l->b, outer);
+
+    outer = build_loop(&l->b, "i", places->from, places->to, 1, false, &i);
+    Point here = new_point(l, 1);
+    Value *place = whole_at(l, "place", table->order, i, table->reads - 1), *at = lower_integer(l, 0);
+    here.row = place;
+    if (indices->rank) {
+        Value *each = lower_integer(l, indices->dims[0]);
+        here.row = build_let(&l->b, "b", value_op(&l->b, OP_INTEGER_DIVIDE, place, each, NULL));
+        at = build_let(&l->b, "t", value_op(&l->b, OP_INTEGER_REMAINDER, place, each, NULL));
+    }
+    Value *index = lower_index_of(l, indices, &here, at);
+    Block *there = lower_if_there(l, index);
+    Value *row = lower_row_of(l, index, scatter->dims[0]);
+    Value *lane = build_let(&l->b, "lane", value_op(&l->b, OP_INTEGER_REMAINDER, row, lower_integer(l, LANES), NULL));
+    here.at[0] = at;
+    Value *count = scatter->arg_count > 2 ? build_let(&l->b, "count", emit_node(l, scatter->args[2], &here)) : NULL;
+    Block *columns = build_loop(&l->b, "j", lower_integer(l, 0), lower_integer(l, scatter->dims[1]), 1, false, &j);
+    Point from = lower_point(l, &here);
+    from.at[0] = j;
+    Value *piece = lower_converted(l, emit_node(l, scatter->args[0], &from), SCALAR_F32);
+    Value *to = build_let(&l->b, "at", lower_add(l, lower_times(l, j, LANES), lane));
+    Value *before = value_load(&l->b, gradient, to, 1);
+    build_store(&l->b, gradient, to,
+                count ? value_op(&l->b, OP_FMA, lower_converted(l, count, SCALAR_F32), piece, before)
+                      : value_op(&l->b, OP_ADD, before, piece, NULL));
+    build_end(&l->b, columns);
+    build_end(&l->b, there);
+    build_end(&l->b, outer);
+}
+
+static const char *formula_of(Lowering *l, const LowerTable *table) {
+    Text text = {0};
+    for (int i = 0; i < table->updates.count; i++) {
+        text_printf(&text, "%s%s = ", i ? "; " : "", table->updates.at[i].tensor->name);
+        sheet_formula(l->sheet, table->updates.at[i].value, &text);
+    }
+    const char *formula = arena_copy(l->b.arena, text.at, text.length);
+    text_free(&text);
+    return formula;
+}
+
+static void update(Lowering *l, const LowerTable *table) {
+    Value **values = arena_array(l->b.arena, Value *, table->updates.count), *panel;
+    start(l, "update", table, formula_of(l, table), l->plan->parallel);
+    Value *now = table->rows == TABLE_WAITS ? updates_done(l) : NULL;
+    Block *panels = open_panels(l, table, &panel), *read = NULL;
+    Places places = places_of(l, table, panel);
+    if (table->rows != TABLE_ALL)
+        read = build_if(&l->b, value_op(&l->b, OP_INTEGER_LESS, places.from, places.to, NULL));
+    gather_gradient(l, table, &places);
+    Point point;
+    Block *columns = open_columns(l, table, panel, &point);
+    know(l, &point, table->scatter,
+         build_let(&l->b, "g", value_load(&l->b, table->gradient, lower_times(l, point.at[1], LANES), LANES)));
+    new_values(l, table, &point, values);
+    store_values(l, table, &point, values);
+    build_end(&l->b, columns);
+    if (now)
+        store_whole(l, table->done, panel, next_of(l, now));
+    if (read)
+        build_end(&l->b, read);
+    build_end(&l->b, panels);
+    end(l);
+}
+
+/* What the panels that were not read will need of this step. */
+static void keep_numbers(Lowering *l) {
+    LowerPlan *plan = l->plan;
+    Value *zero = lower_integer(l, 0);
+    start(l, "keep", NULL, "what the rows that were not read will need of this update", false);
+    Value *now = whole_at(l, "now", plan->now, zero, STEPS_KEPT - 1);
+    Point point = new_point(l, 1);
+    for (int i = 0; i < plan->numbers.count; i++) {
+        Value *value = lower_converted(l, emit_node(l, plan->numbers.at[i], &point), SCALAR_F64);
+        Value *at = lower_add(l, lower_times(l, now, plan->numbers.count), lower_integer(l, i));
+        build_store(&l->b, lower_use(l, plan->history), at, value);
+    }
+    store_whole(l, plan->now, zero, next_of(l, now));
+    end(l);
+}
+
+/* ---- the whole --------------------------------------------------------------------------------------------------- */
+
+void lower_tables_first(Lowering *l) {
+    make_buffers(l);
+    for (int i = 0; i < l->plan->tables.count; i++)
+        sort_reads(l, l->plan->tables.at[i]);
+    for (int i = 0; i < l->plan->tables.count; i++)
+        if (l->plan->tables.at[i]->rows == TABLE_WAITS)
+            do_what_waits(l, l->plan->tables.at[i]);
+}
+
+void lower_tables_last(Lowering *l) {
+    for (int i = 0; i < l->plan->tables.count; i++)
+        update(l, l->plan->tables.at[i]);
+    if (l->plan->now)
+        keep_numbers(l);
+}
+
+void lower_tables_settle(Lowering *l) {
+    for (int i = 0; i < l->plan->tables.count; i++) {
+        const LowerTable *table = l->plan->tables.at[i];
+        Value *panel;
+        if (table->rows != TABLE_WAITS)
+            continue;
+        start(l, "settle", table, arena_printf(l->b.arena, "all that waits for rows of %s", table->tensor->name),
+              l->target->parallel);
+        Value *now = updates_done(l);
+        Block *panels = open_panels(l, table, &panel);
+        catch_up_where_late(l, table, panel, now);
+        store_whole(l, table->done, panel, lower_integer(l, 0));
+        build_end(&l->b, panels);
+        end(l);
+    }
+    start(l, "settled", NULL, "nothing waits", false);
+    store_whole(l, l->plan->now, lower_integer(l, 0), lower_integer(l, 0));
+    end(l);
+}
