@@ -31,6 +31,7 @@ if [ "${1:-build}" = test ]; then
     need aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
     need_file libc6-dev-arm64-cross /usr/aarch64-linux-gnu/lib/libc.a
     need qemu-aarch64 qemu-user
+    need pdflatex texlive-latex-base
     need_file llvm-19-dev /usr/lib/llvm-19/include/llvm-c/LLJIT.h
 fi
 [ -n "$missing" ] || exit 0
