@@ -122,14 +122,20 @@ static bool build(Compilation *c) {
 static bool make_kernels(Compilation *c) {
     LowerOptions options = c->options->lower;
     options.machine = c->machine = machine_named(c->options->native.march);
-    options.tight = c->options->most_memory > 0;
+    const uint64_t most = c->options->most_memory;
+    options.tight = most > 0;
     options.explain = c->options->explain && !c->options->explain->print ? &c->explained : NULL;
     c->module = lower(c->arena, c->graph, &options);
     plan_memory(c->graph, c->module);
+    if (most && !memory_fits(c->graph, c->module, c->machine, most) && lower_make_again(c->graph)) {
+        text_free(&c->explained);
+        c->module = lower(c->arena, c->graph, &options);
+        plan_memory(c->graph, c->module);
+    }
     if (c->options->verify)
         kernel_verify(c->module);
     finish_stage(c, STAGE_KERNEL);
-    return !c->options->most_memory || memory_limit(c->graph, c->module, c->machine, c->options->most_memory);
+    return !most || memory_limit(c->graph, c->module, c->machine, most);
 }
 
 static void make_c(Compilation *c, CKind kind) {

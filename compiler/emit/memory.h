@@ -45,6 +45,8 @@ void memory_size(uint64_t bytes, Text *out); /* "27.4 MB" */
 void print_memory(const GraphProgram *program, const Module *module, const Machine *machine, Text *out);
 void draw_memory(const GraphProgram *program, const Module *module, const Machine *machine, Text *out); /* SVG */
 
+/* Whether it does with the best weights of early stopping in a file. */
+bool memory_fits(const GraphProgram *program, const Module *module, const Machine *machine, uint64_t most);
 /* --max-mem. Where the plan asks for more than `most`, the best weights of early stopping go to a file; where that is not
    enough, an error says what takes the room and what would help. Returns whether it fits. */
 bool memory_limit(const GraphProgram *program, const Module *module, const Machine *machine, uint64_t most);

@@ -164,6 +164,12 @@ static Span program_span(const GraphProgram *program) {
                                    : SPAN_NONE;
 }
 
+/* With the best weights in a file, if need be. */
+bool memory_fits(const GraphProgram *program, const Module *module, const Machine *machine, uint64_t most) {
+    MemoryUse use = memory_use(program, module, machine);
+    return use.block + use.scratch <= most;
+}
+
 bool memory_limit(const GraphProgram *program, const Module *module, const Machine *machine, uint64_t most) {
     MemoryUse use = memory_use(program, module, machine);
     if (use.block + use.scratch + use.kept <= most)

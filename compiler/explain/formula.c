@@ -242,8 +242,11 @@ static Math *element(const Naming *n, Node *node) {
 }
 
 static Math *elements_sum(const Naming *n, Node *node) {
-    Math *x = math_of(n, node->args[0]);
-    bool whole = node->integer == AXIS_ALL || node->args[0]->rank == 1;
+    Node *summed = node->args[0];
+    bool whole = node->integer == AXIS_ALL || summed->rank == 1;
+    if (whole && summed->op == OP_SUM && !summed->label) /* along one axis, then along the other */
+        summed = summed->args[0];
+    Math *x = math_of(n, summed);
     if (!whole)
         return function(n, "sum", node, &x, 1);
     if (x->kind == MATH_POWER && math_is_number(x->args[1], 2) && x->args[0]->rank > 0)

@@ -34,6 +34,7 @@ typedef struct Tensor Tensor;
 typedef struct ContractSpec {
     int8_t left[4], right[4], out[4];
     bool over_batch;
+    bool again; /* the same product made a second time, since there is no room to keep the first */
 } ContractSpec;
 
 struct Node {
@@ -422,6 +423,9 @@ typedef struct LowerOptions {
     Text *explain;          /* where to say what was fused, or NULL */
 } LowerOptions;
 Module *lower(Arena *arena, GraphProgram *program, const LowerOptions *options);
+/* Where gradients are clipped by the length of all together, none is stored any more: each product is made twice. False: there
+   are none. What was lowered before is to be lowered anew. */
+bool lower_make_again(GraphProgram *program);
 /* Gives every buffer its offset: persistent ones for good, temporaries by lifetime. Sets module->memory_bytes (and each double
    function's own need in its check's bytes). */
 void plan_memory(GraphProgram *program, Module *module);

@@ -272,6 +272,12 @@ static bool clip_by_value(Build *build, const TrainPlan *plan, Node **gradients,
     return limit != NULL;
 }
 
+/* Of a matrix first along its rows, which may be done while its elements are made. */
+static Node *sum_of_squares(Graph *graph, Node *x) {
+    Node *squares = node_op(graph, OP_MULTIPLY, x, x, NULL);
+    return node_sum(graph, x->rank == 2 ? node_sum(graph, squares, 1) : squares, AXIS_ALL);
+}
+
 /* All of them scaled down where the length of all together is above the limit: min(1, limit / (length + 1e-6)).
    Pascanu, Mikolov & Bengio, On the difficulty of training recurrent neural networks, 2013. PyTorch:
    torch.nn.utils.clip_grad_norm_ */
@@ -279,7 +285,7 @@ static bool clip_by_norm(Build *build, const TrainPlan *plan, Node **gradients, 
     Graph *graph = build->graph;
     Node *limit = wide_setting(build, plan->clip_norm, "the greatest length of the gradient"), *squares = NULL;
     for (int i = 0; limit && i < count; i++) {
-        Node *part = node_sum(graph, node_op(graph, OP_MULTIPLY, gradients[i], gradients[i], NULL), AXIS_ALL);
+        Node *part = sum_of_squares(graph, gradients[i]);
         squares = squares ? node_op(graph, OP_ADD, squares, part, NULL) : part;
     }
     if (!squares)

@@ -47,6 +47,11 @@ static void explain_group(Lowering *l, const LowerGroup *group, Text *out) {
                     item->buffer->shown, item->buffer->elements * 4);
     else if (gradient && updates(group))
         text_add(out, "        the update rides on the gradient, which is never stored\n");
+    for (int i = 0; i < group->riders.count; i++)
+        text_printf(out, "        a sum along its columns is added up on the way: %s\n",
+                    lower_item_formula(l, group->riders.at[i]));
+    if (gradient && lower_behind((Node *)gradient)->contract.again)
+        text_add(out, "        made a second time: beside the parameters there is no room to keep the first\n");
     if (first->buffer && first->buffer->role == BUFFER_SCRATCH)
         text_printf(out, "        made a panel at a time, %" PRId64 " bytes for each thread\n",
                     first->buffer->elements * 4);

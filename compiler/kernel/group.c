@@ -8,6 +8,8 @@
 
 #include <string.h>
 
+enum { WORTH_RIDING = 4 }; /* panels of a gradient that may be the only axis that is shared out */
+
 Scalar lower_scalar(const GraphFunction *function, const Node *node) {
     switch (node->type) {
     case TYPE_REAL:
@@ -276,6 +278,52 @@ static int join_group(LowerPlan *plan, LowerItem *item, int least, int beside, s
     return plan->groups.count - 1;
 }
 
+/* ---- sums along the columns of a gradient, added up while its elements are made ----------------------------------- */
+
+static const LowerItem *gradient_in(const LowerPlan *plan, Node *node) {
+    node = lower_behind(node);
+    if (plan->items[node->id])
+        return lower_is_gradient(plan, node) ? plan->items[node->id] : NULL;
+    for (int i = 0; i < node->arg_count && is_element(node); i++) {
+        const LowerItem *item = gradient_in(plan, node->args[i]);
+        if (item)
+            return item;
+    }
+    return NULL;
+}
+
+/* Whether a group knows all that a value is made of, at its own point and before anything else is computed. */
+static bool known_in(const LowerPlan *plan, Node *node, int group) {
+    node = lower_behind(node);
+    const LowerItem *item = plan->items[node->id];
+    if (item)
+        return item->group == group && node->rank == 2;
+    if (is_leaf(node))
+        return node->op == OP_CONSTANT || node->op == OP_SCALAR || node->op == OP_TENSOR;
+    if (!is_element(node) && node->op != OP_EXPAND)
+        return false;
+    for (int i = 0; i < node->arg_count; i++)
+        if (!known_in(plan, node->args[i], group))
+            return false;
+    return true;
+}
+
+bool lower_may_be_ridden(const Node *gradient) {
+    return gradient->dims[0] >= LANES * WORTH_RIDING || gradient->dims[0] >= gradient->dims[1];
+}
+
+/* The group that makes the gradient which a sum along the columns goes through; -1: the sum has a loop of its own. */
+static int ridden_group(const LowerPlan *plan, const LowerItem *item) {
+    const Node *node = item->node;
+    if (!plan->vectors || node->op != OP_SUM || node->rank != 1 || node->batched || node->integer != 1 ||
+        item->sinks.count)
+        return -1;
+    const LowerItem *gradient = gradient_in(plan, node->args[0]);
+    if (!gradient || !plan->groups.at[gradient->group].vector || !lower_may_be_ridden(node->args[0]))
+        return -1;
+    return known_in(plan, node->args[0], gradient->group) ? gradient->group : -1;
+}
+
 static bool changes_tensor(const LowerItem *item) {
     for (int i = 0; i < item->sinks.count; i++)
         if (item->sinks.at[i].tensor)
@@ -304,7 +352,13 @@ static void form_groups(LowerPlan *plan, Graph *graph, TensorReaders *readers) {
                     readers->at[j].group + !readers->at[j].at_point > reading.least)
                     reading.least = readers->at[j].group + !readers->at[j].at_point;
         item->beside = reading.item;
-        item->group = join_group(plan, item, reading.least, reading.beside, memo);
+        item->group = ridden_group(plan, item);
+        if (item->group >= 0) {
+            item->rides = true;
+            *LIST_ADD(plan->arena, &plan->groups.at[item->group].riders) = item;
+        } else {
+            item->group = join_group(plan, item, reading.least, reading.beside, memo);
+        }
         for (int j = first_reader; j < readers->count; j++)
             readers->at[j].group = item->group;
         if (item->node == guard)
@@ -399,7 +453,7 @@ LowerPlan *lower_plan(Arena *arena, GraphProgram *program, GraphFunction *functi
             Reading reading = {plan, plan->items[id], 0, -1, NULL, NULL, NULL};
             for (int i = 0; i < op_args(graph_node(program->graph, id)); i++)
                 mark_read(&reading, graph_node(program->graph, id)->args[i],
-                          is_element(graph_node(program->graph, id)) ||
+                          plan->items[id]->rides || is_element(graph_node(program->graph, id)) ||
                               lower_behind(graph_node(program->graph, id)) != graph_node(program->graph, id));
         }
     name_buffers(plan);

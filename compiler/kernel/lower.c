@@ -114,7 +114,8 @@ static Sheet *formula_sheet(const Lowering *l) {
     return sheet;
 }
 
-static const char *item_formula(const Sheet *sheet, const LowerItem *item) {
+const char *lower_item_formula(Lowering *l, const LowerItem *item) {
+    const Sheet *sheet = l->sheet;
     const Node *node = item->node;
     Text text = {0};
     const char *name = item->buffer ? item->buffer->shown : node->label;
@@ -138,7 +139,7 @@ const char *lower_formula(Lowering *l, const LowerGroup *group) {
             continue; /* on the way to another */
         if (shown == 4 && group->items.count - i > 1)
             return arena_printf(l->b.arena, "%s; and %d more", all, group->items.count - i);
-        all = arena_printf(l->b.arena, "%s%s%s", all, shown++ ? "; " : "", item_formula(l->sheet, item));
+        all = arena_printf(l->b.arena, "%s%s%s", all, shown++ ? "; " : "", lower_item_formula(l, item));
     }
     return all;
 }
@@ -305,6 +306,11 @@ static void lower_kernel(Lowering *l, int number) {
     const Node *leading = leading_node(first);
     if (first->alone && leading->op == OP_SCATTER)
         lower_zeros(l, first->items.at[0], plan->parallel);
+    for (int i = 0; i < plan->groups.count; i++) {
+        const LowerGroup *group = &l->plan->groups.at[plan->groups.at[i]];
+        for (int j = 0; j < group->riders.count; j++)
+            lower_zeros(l, group->riders.at[j], plan->parallel);
+    }
     Kernel *kernel = lower_start_kernel(l, lower_wish(leading), leading->span);
     Round round = {.partition = PARTITION_NONE};
     Block *outer = NULL;

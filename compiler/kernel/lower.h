@@ -13,6 +13,7 @@ typedef struct LowerItem {
     Buffer *buffer;    /* NULL: read only at its own point of its own group */
     LIST(Sink) sinks;  /* where else it goes */
     bool read_outside; /* by another group, or at another point */
+    bool rides;        /* a sum along the columns of its group's domain */
     const struct LowerItem *beside; /* the latest that it reads at its own point; NULL */
 } LowerItem;
 
@@ -47,6 +48,7 @@ typedef struct LowerGroup {
     Buffer *partial;  /* BUFFER_SCRATCH: [the round's elements][together], or those of the weights that are the round's */
     double work;   /* elementary steps for a whole batch */
     LIST(LowerItem *) items;
+    LIST(LowerItem *) riders; /* sums along the columns, added up in their buffers; then axis is 0 */
 } LowerGroup;
 
 /* Groups whose loops stand inside one outermost loop, in order. */
@@ -111,6 +113,10 @@ LowerPlan *lower_plan(Arena *arena, GraphProgram *program, GraphFunction *functi
 
 /* ---- table.c: takes the tables that it finds out of the items */
 void lower_find_tables(LowerPlan *plan, const GraphProgram *program);
+
+/* Whether sums along the columns may be added up while a gradient of this shape is made: it is then shared out by panels of
+   its rows, of which there must be enough for all threads. */
+bool lower_may_be_ridden(const Node *gradient);
 
 /* ---- schedule.c: which groups share a kernel, and in which order kernels run */
 void lower_schedule(LowerPlan *plan, const LowerOptions *options);
@@ -197,6 +203,7 @@ typedef struct Round {
 /* ---- lower.c */
 Kernel *lower_start_kernel(Lowering *l, const char *label, Span span);
 void lower_add_step(Lowering *l, Step step);
+const char *lower_item_formula(Lowering *l, const LowerItem *item);
 /* "fc1 = relu(fc1.weight @ x + fc1.bias)": what a group computes, in the .bp file's words. */
 const char *lower_formula(Lowering *l, const LowerGroup *group);
 

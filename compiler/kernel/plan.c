@@ -290,7 +290,15 @@ static uint64_t place_prefix(Arena *arena, const GraphTrain *train, uint64_t bas
     return used > end ? used : end;
 }
 
+/* An earlier plan may have given them a place. */
+static void forget_places(const Module *module) {
+    for (int i = 0; i < module->functions.count; i++)
+        for (int j = 0; j < module->functions.at[i]->buffer_count; j++)
+            module->functions.at[i]->buffers[j]->offset = 0;
+}
+
 void plan_memory(GraphProgram *program, Module *module) {
+    forget_places(module);
     for (int i = 0; i < module->functions.count; i++)
         find_taken_at_once(module->functions.at[i]);
     uint64_t at = place_persistent(program, module), end;

@@ -327,8 +327,8 @@ static bool joins(const Schedule *s, const LowerKernel *kernel, int number, int 
     int64_t first = panels_of(group->dims[0]), second = group->rank == 2 ? panels_of(group->dims[1]) : 0;
     bool too_few = s->threads && first < s->machine->cores && second > first;    /* the other axis has work for all */
     for (*axis = is_transpose(group) ? 0 : group->rank - 1; *axis >= 0; --*axis) /* columns first, as dX of the layer */
-        if (group->dims[*axis] == kernel->extent && !(*axis == 0 && too_few && !is_transpose(group)) &&
-            reads_within(s, kernel, number, index, *axis))
+        if (group->dims[*axis] == kernel->extent && !(*axis > 0 && group->riders.count) &&
+            !(*axis == 0 && too_few && !is_transpose(group)) && reads_within(s, kernel, number, index, *axis))
             return true;
     return false;
 }
@@ -389,7 +389,7 @@ static void add_group(Schedule *s, LowerKernel *kernel, int number, int index, i
 
 /* A seed of rank 2 is shared out by the axis with more panels, the first where both have enough. */
 static int seed_axis(const Schedule *s, const LowerGroup *group) {
-    if (group->rank < 2 || is_transpose(group))
+    if (group->rank < 2 || is_transpose(group) || group->riders.count)
         return 0;
     int64_t first = panels_of(group->dims[0]), second = panels_of(group->dims[1]);
     return first >= 2 * s->machine->cores || first >= second ? 0 : 1;

@@ -179,6 +179,13 @@ static void finish_point(Lowering *l, const LowerGroup *group, Point *point) {
     }
     for (int i = 0; i < group->items.count; i++)
         store_vector(l, group->items.at[i], values[i], point);
+    for (int i = 0; i < group->riders.count; i++) { /* columns come in order */
+        const LowerItem *sum = group->riders.at[i];
+        Value *index = lower_named(l, "at", lower_index(l, sum->buffer, sum->node, point));
+        Value *before = value_load(&l->b, lower_use(l, sum->buffer), index, LANES);
+        build_store(&l->b, sum->buffer, index,
+                    value_op(&l->b, OP_ADD, before, emit_node(l, sum->node->args[0], point), NULL));
+    }
 }
 
 /* ---- loops over panels and rows ------------------------------------------------------------------------------------------ */

@@ -182,6 +182,28 @@ save Net to "net.safetensors"
 """
 
 
+def clipping_stores_or_repeats(build):
+    """Clipped by their common length, gradients are stored; where --max-mem has no room for them (8 million numbers here), their
+    products are made twice. The weights are the same."""
+    clipped = MIDDLE.replace("epochs     1", "epochs     3\n    clip_gradient norm = 0.001").replace(
+        '    early_stopping val_loss, patience = 9\n    checkpoint "run.state", every = 1\n', "")
+    expect("clip_gradient" in clipped and "early_stopping" not in clipped, "the program is not what was meant")
+    gradients, ends, blocks = 2 * 2000 * 2000 * 4, [], []
+    with copied() as place:
+        (place / "net.bp").write_text(clipped)
+        for limit in ((), ("--max-mem", "120M")):
+            blocks.append(table(build.succeed([build.bpc, "--emit=memory", "--verify", *limit, "net.bp"], cwd=place).out)["the block"])
+            said = build.succeed([build.bpc, "--explain=fusion", *limit, "net.bp"], cwd=place).out
+            expect(said.count("made a second time") == (3 if limit else 0), f"{limit}: {said.count('made a second time')} products are made twice")
+            expect(said.count("added up on the way") == 3, f"{limit}: {said.count('added up on the way')} sums ride on gradients")
+            build.compile("net.bp", "net", *limit, cwd=place)
+            for threads in (1, 2):
+                build.succeed(["./net", "--quiet", "--threads", threads], cwd=place)
+                ends.append((place / "net.safetensors").read_bytes())
+    expect(len(set(ends)) == 1, "weights differ")
+    expect(blocks[0] - blocks[1] > 0.95 * gradients, f"with gradients the block is {blocks[0]}, without {blocks[1]}")
+
+
 def peak_of(command, place):
     """Bytes: the most that the process had."""
     process = subprocess.Popen(command, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -343,4 +365,5 @@ def tests(build):
     yield "first-not-finite", functools.partial(first_that_is_not_finite, build)
     yield "advice", functools.partial(the_advice_is_true, build)
     yield "nothing-written", functools.partial(nothing_is_written, build)
+    yield "clipping", functools.partial(clipping_stores_or_repeats, build)
     yield "best-in-file", functools.partial(best_weights_in_a_file, build)
