@@ -77,6 +77,7 @@ typedef struct LowerTable {
     TableRows rows;
     Buffer *begins, *order; /* I32: by panel p of 16 rows, where the places of what reads it begin (p) and end (p + 1) in
                                `order`: row b of a batch that reads T of them has places b T to b T + T - 1 */
+    Buffer *next;           /* I32, by panel that is read: the next one that is; of the last: some panel */
     Buffer *done;           /* I32, by panel: updates done since all were; the rest of them wait */
     Buffer *gradient;       /* BUFFER_SCRATCH: of one panel */
 } LowerTable;

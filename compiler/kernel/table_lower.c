@@ -43,6 +43,7 @@ static void make_buffers(Lowering *l) {
         int64_t panels = panels_of(table), width = table->scatter->dims[1];
         table->begins = new_buffer(l, table, "begins", BUFFER_TEMPORARY, SCALAR_I32, panels + 2);
         table->order = new_buffer(l, table, "order", BUFFER_TEMPORARY, SCALAR_I32, table->reads);
+        table->next = new_buffer(l, table, "next", BUFFER_TEMPORARY, SCALAR_I32, panels + 2);
         table->gradient = new_buffer(l, table, "gradient", BUFFER_SCRATCH, SCALAR_F32, width * LANES);
         if (table->rows != TABLE_WAITS)
             continue;
@@ -65,13 +66,16 @@ static void make_buffers(Lowering *l) {
 
 /* ---- whole numbers in memory ------------------------------------------------------------------------------------- */
 
-/* buffer[index], which is 0 to most. */
-static Value *whole_at(Lowering *l, const char *name, Buffer *buffer, Value *index, int64_t most) {
-    Value *loaded = value_load(&l->b, lower_use(l, buffer), index, 1);
-    Value *x = build_let(&l->b, name, value_convert(&l->b, loaded, SCALAR_I64)), *zero = lower_integer(l, 0);
-    Value *below = value_op(&l->b, OP_INTEGER_LESS, x, zero, NULL);
+/* x, which is 0 to most: the verifier is told, too. */
+static Value *within(Lowering *l, const char *name, Value *x, int64_t most) {
+    Value *zero = lower_integer(l, 0), *below = value_op(&l->b, OP_INTEGER_LESS, x, zero, NULL);
     Value *positive = build_let(&l->b, name, value_op(&l->b, OP_WHERE, below, zero, x));
     return build_let(&l->b, name, value_op(&l->b, OP_INTEGER_MINIMUM, positive, lower_integer(l, most), NULL));
+}
+
+static Value *whole_at(Lowering *l, const char *name, Buffer *buffer, Value *index, int64_t most) {
+    Value *loaded = value_load(&l->b, lower_use(l, buffer), index, 1);
+    return within(l, name, build_let(&l->b, name, value_convert(&l->b, loaded, SCALAR_I64)), most);
 }
 
 static void store_whole(Lowering *l, Buffer *buffer, Value *index, Value *value) {
@@ -148,6 +152,7 @@ static void sort_reads(Lowering *l, const LowerTable *table) {
     start(l, "sort", table, arena_printf(l->b.arena, "which rows read which panel of %s", table->tensor->name), false);
     Block *outer = build_loop(&l->b, "i", lower_integer(l, 0), lower_integer(l, begins->dims[0]), 1, false, &i);
     store_whole(l, begins, i, lower_integer(l, 0));
+    store_whole(l, table->next, i, lower_integer(l, 0));
     build_end(&l->b, outer);
 
     Reading r = open_reading(l, table);
@@ -155,11 +160,17 @@ static void sort_reads(Lowering *l, const LowerTable *table) {
     store_whole(l, begins, at, next_of(l, whole_at(l, "count", begins, at, table->reads)));
     close_reading(l, &r);
 
-    Statement *sum = build_var(&l->b, "sum", lower_integer(l, 0));
-    outer = build_loop(&l->b, "i", lower_integer(l, 0), lower_integer(l, begins->dims[0]), 1, false, &i);
+    Statement *sum = build_var(&l->b, "sum", lower_integer(l, 0)),
+              *last = build_var(&l->b, "last", lower_integer(l, 0));
+    outer = build_loop(&l->b, "i", lower_integer(l, 2), lower_integer(l, begins->dims[0]), 1, false, &i);
     Value *count = whole_at(l, "count", begins, i, table->reads);
     build_set(&l->b, sum, lower_add(l, value_read(&l->b, sum), count));
     store_whole(l, begins, i, value_read(&l->b, sum));
+    Block *read = build_if(&l->b, value_op(&l->b, OP_INTEGER_LESS, lower_integer(l, 0), count, NULL));
+    Value *panel = lower_named(l, "panel", lower_add(l, i, lower_integer(l, -2)));
+    store_whole(l, table->next, within(l, "before", value_read(&l->b, last), panels_of(table) - 1), panel);
+    build_set(&l->b, last, panel);
+    build_end(&l->b, read);
     build_end(&l->b, outer);
 
     r = open_reading(l, table);
@@ -208,6 +219,16 @@ static void store_values(Lowering *l, const LowerTable *table, const Point *poin
     }
 }
 
+/* The same column of the panel that is next: they lie too far apart for the machine to guess. */
+static void fetch_next(Lowering *l, const LowerTable *table, Value *panel, const Point *point) {
+    Point next = *point;
+    next.panel = whole_at(l, "next", table->next, panel, panels_of(table) - 1);
+    for (int i = 0; i < table->updates.count; i++) {
+        Buffer *buffer = lower_use(l, lower_tensor(l, table->updates.at[i].tensor));
+        build_prefetch(&l->b, buffer, lower_index(l, buffer, table->scatter, &next), true);
+    }
+}
+
 /* The numbers of an update that waited. */
 static void know_numbers(Lowering *l, const LowerTable *table, Value *step, Point *point) {
     const LowerPlan *plan = l->plan;
@@ -235,11 +256,13 @@ static void know_numbers(Lowering *l, const LowerTable *table, Value *step, Poin
 }
 
 /* Updates [from, to) with a gradient of zero: those of a column in registers, one after another. */
-static void catch_up(Lowering *l, const LowerTable *table, Value *panel, Value *from, Value *to) {
+static void catch_up(Lowering *l, const LowerTable *table, Value *panel, Value *from, Value *to, bool fetch) {
     Value **values = arena_array(l->b.arena, Value *, table->updates.count), *step;
     Statement **registers = arena_array(l->b.arena, Statement *, table->updates.count);
     Point point;
     Block *columns = open_columns(l, table, panel, &point);
+    if (fetch)
+        fetch_next(l, table, panel, &point);
     for (int i = 0; i < table->updates.count; i++) {
         const Tensor *tensor = table->updates.at[i].tensor;
         registers[i] = build_var(&l->b, name_identifier(tensor->name),
@@ -262,10 +285,10 @@ static void catch_up(Lowering *l, const LowerTable *table, Value *panel, Value *
     build_end(&l->b, columns);
 }
 
-static void catch_up_where_late(Lowering *l, const LowerTable *table, Value *panel, Value *now) {
+static void catch_up_where_late(Lowering *l, const LowerTable *table, Value *panel, Value *now, bool fetch) {
     Value *since = whole_at(l, "since", table->done, panel, STEPS_KEPT);
     Block *late = build_if(&l->b, value_op(&l->b, OP_INTEGER_LESS, since, now, NULL));
-    catch_up(l, table, panel, since, now);
+    catch_up(l, table, panel, since, now, fetch);
     build_end(&l->b, late);
 }
 
@@ -277,7 +300,7 @@ static void do_what_waits(Lowering *l, const LowerTable *table) {
     Block *panels = open_panels(l, table, &panel);
     Places places = places_of(l, table, panel);
     Block *read = build_if(&l->b, value_op(&l->b, OP_INTEGER_LESS, places.from, places.to, NULL));
-    catch_up_where_late(l, table, panel, now);
+    catch_up_where_late(l, table, panel, now, true);
     store_whole(l, table->done, panel, now);
     build_end(&l->b, read);
     build_end(&l->b, panels);
@@ -346,6 +369,8 @@ static void update(Lowering *l, const LowerTable *table) {
     gather_gradient(l, table, &places);
     Point point;
     Block *columns = open_columns(l, table, panel, &point);
+    if (table->rows != TABLE_ALL)
+        fetch_next(l, table, panel, &point);
     know(l, &point, table->scatter,
          build_let(&l->b, "g", value_load(&l->b, table->gradient, lower_times(l, point.at[1], LANES), LANES)));
     new_values(l, table, &point, values);
@@ -403,7 +428,7 @@ void lower_tables_settle(Lowering *l) {
               l->target->parallel);
         Value *now = updates_done(l);
         Block *panels = open_panels(l, table, &panel);
-        catch_up_where_late(l, table, panel, now);
+        catch_up_where_late(l, table, panel, now, false);
         store_whole(l, table->done, panel, lower_integer(l, 0));
         build_end(&l->b, panels);
         end(l);
