@@ -68,18 +68,19 @@ typedef enum TableRows {
 
 /* A parameter that is looked up, with what changes it: table.c finds it, table_lower.c computes it. */
 typedef struct LowerTable {
-    Node *scatter;        /* its gradient: [n, k] */
+    Node *scatter;        /* its gradient: [n, k]; turned: [k, n] */
     const Tensor *tensor;
     LIST(Sink) updates;   /* of the tensor and its state */
     LIST(Node *) numbers; /* that the updates need; conditions behind what they compare */
     LIST(Node *) spread;  /* the EXPANDs of some of them */
+    int64_t pieces;       /* of 16 rows; turned: of one */
     int64_t reads;        /* most rows that a batch reads, each as often as it does */
     TableRows rows;
-    Buffer *begins, *order; /* I32: by panel p of 16 rows, where the places of what reads it begin (p) and end (p + 1) in
-                               `order`: row b of a batch that reads T of them has places b T to b T + T - 1 */
-    Buffer *next;           /* I32, by panel that is read: the next one that is; of the last: some panel */
-    Buffer *done;           /* I32, by panel: updates done since all were; the rest of them wait */
-    Buffer *gradient;       /* BUFFER_SCRATCH: of one panel */
+    Buffer *begins, *order; /* I32: by piece where the places of what reads it begin (p) and end (p + 1) in `order`: row b of a
+                               batch that reads T of them has places b T to b T + T - 1 */
+    Buffer *next;           /* I32, by piece that is read: the next one that is; of the last: some piece */
+    Buffer *done;           /* I32, by piece: updates done since all were; the rest of them wait */
+    Buffer *gradient;       /* BUFFER_SCRATCH: of one piece */
 } LowerTable;
 
 enum { SUMS_OF_STEP = 24, SUMS_ELSEWHERE = 8, SUMS_OF_TRACE = 1 };

@@ -568,8 +568,8 @@ void lower_schedule(LowerPlan *plan, const LowerOptions *options) {
     }
     for (int i = 0; i < plan->tables.count; i++) {
         const LowerTable *table = plan->tables.at[i];
-        double rows = (double)(table->rows == TABLE_ALL ? table->scatter->dims[0] : table->reads);
-        plan->table_work += rows * (double)table->scatter->dims[1] * CYCLES_OF_A_READ;
+        double rows = (double)(table->rows == TABLE_ALL ? table->scatter->integer : table->reads);
+        plan->table_work += rows * (double)table->scatter->args[0]->dims[0] * CYCLES_OF_A_READ;
     }
     cycles += plan->table_work;
     double worth = plan->function->is_first ? WORTH_STARTING : WORTH_THREADS;

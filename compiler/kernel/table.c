@@ -1,15 +1,18 @@
 /* Before: a step's items. After: the tables among its parameters whose rows are only looked up, taken out of the items with
    everything that changes them.
 
-   A table's gradient is zero but for the rows that the batch read. So it is never stored: each panel of rows gathers what
-   its rows get, and the update rides on that. And where the optimizer's formula, with a gradient of zero, needs nothing but
-   the table, its state and numbers of the step, a panel that was not read need not be touched at all: either nothing would
-   change, or the updates wait until the panel is read, and are then done one after another in registers, from the numbers
-   that each step left. What comes out is the same, to the bit, as if every row had been updated in every step. */
+   A table's gradient is zero but for the rows that the batch read. So it is never stored: each piece of the table gathers
+   what its rows get, and the update rides on that. And where the optimizer's formula, with a gradient of zero, needs nothing
+   but the table, its state and numbers of the step, a piece that was not read need not be touched at all: either nothing
+   would change, or the updates wait until the piece is read, and are then done one after another in registers, from the
+   numbers that each step left. What comes out is the same, to the bit, as if every row had been updated in every step.
+
+   A piece is what lies together in panels: of an embedding 16 rows, of a layer that takes words or a category, whose
+   table is turned, the column of one of them. */
 #include "lower.h"
 
 enum {
-    WORTH_WAITING = 2, /* panels for each row that a batch may read: with fewer, most are read anyway */
+    WORTH_WAITING = 2, /* pieces for each row that a batch may read: with fewer, most are read anyway */
 };
 
 typedef struct Search {
@@ -122,21 +125,31 @@ static bool updates_fit(Search *s) {
     return table->tensor != NULL;
 }
 
+/* What lookups read: a layer that takes categories or words keeps each one's weights as a column. */
+static bool is_table(const Search *s, const Node *node) {
+    if (s->table->scatter->turned) {
+        if (node->op != OP_TRANSPOSE || s->plan->items[node->id])
+            return false;
+        node = node->args[0];
+    }
+    return node->op == OP_TENSOR && node->tensor == s->table->tensor;
+}
+
 /* Whoever else reads the table looks up the rows that the gradient is of; nobody else reads its state or its updates. */
 static bool readers_fit(const Search *s) {
     const Node *scatter = s->table->scatter;
     for (int id = 0; id < s->plan->node_count; id++) {
         const Node *node = graph_node(s->graph, id);
-        if (!s->plan->uses[id] || is_own(s, node))
+        if (!s->plan->uses[id] || is_own(s, node) || (scatter->turned && is_table(s, node)))
             continue;
         if (s->reads[id])
             return false;
         for (int i = 0; i < node->arg_count; i++) {
             const Node *read = node->args[i];
             bool changed = read->op == OP_TENSOR && is_changed(s->table, read->tensor);
-            bool looks_up = changed && node->op == OP_LOOKUP && i == 0 && read->tensor == s->table->tensor &&
-                            node->args[1] == scatter->args[1];
-            if ((changed || is_own(s, read)) && !looks_up)
+            bool is = is_table(s, read);
+            bool looks_up = is && node->op == OP_LOOKUP && i == 0 && node->args[1] == scatter->args[1];
+            if ((changed || is || is_own(s, read)) && !looks_up)
                 return false;
         }
     }
@@ -194,9 +207,7 @@ static bool stays(const Search *s, Node *node, const Tensor *tensor) {
 }
 
 static TableRows rows_of(const Search *s) {
-    const Node *scatter = s->table->scatter;
-    int64_t panels = (scatter->dims[0] + LANES - 1) / LANES;
-    if (panels < WORTH_WAITING * s->table->reads)
+    if (s->table->pieces < WORTH_WAITING * s->table->reads)
         return TABLE_ALL;
     for (int i = 0; i < s->table->updates.count; i++)
         if (!stays(s, s->table->updates.at[i].value, s->table->updates.at[i].tensor))
@@ -241,10 +252,12 @@ void lower_find_tables(LowerPlan *plan, const GraphProgram *program) {
         return;
     for (int id = 0; id < plan->node_count; id++) {
         Node *node = graph_node(program->graph, id);
-        if (node->op != OP_SCATTER || !plan->uses[id] || node->turned)
+        if (node->op != OP_SCATTER || !plan->uses[id] ||
+            (node->turned && !plan->items[lower_behind(node->args[0])->id]))
             continue;
         LowerTable *table = arena_new_of(plan->arena, LowerTable);
         table->scatter = node;
+        table->pieces = node->turned ? node->dims[1] : (node->dims[0] + LANES - 1) / LANES;
         table->reads = plan->function->capacity * (node->args[1]->rank ? node->args[1]->dims[0] : 1);
         Search s = {.plan = plan,
                     .graph = program->graph,

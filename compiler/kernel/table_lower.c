@@ -1,9 +1,9 @@
 /* Before: the tables that table.c found. After: the kernels that bring their rows up to date.
 
-   First, the places of the batch that read a table are sorted by the panel of 16 rows that they read, in the batch's order.
-   What waited for those panels is done next, since the forward pass reads them. Behind the guard each panel gathers its
+   First, the places of the batch that read a table are sorted by the piece that they read, in the batch's order. What
+   waited for those pieces is done next, since the forward pass reads them. Behind the guard each piece gathers its
    gradient in scratch, from zero in the batch's order, and is updated. At the end the numbers of the step are written down
-   for the panels that now wait. */
+   for the pieces that now wait. */
 #include "lower.h"
 
 #include "../graph/print.h"
@@ -16,8 +16,9 @@ static Point new_point(Lowering *l, int lanes) {
     return (Point){.lanes = lanes, .group = -1, .memo = arena_new_of(l->b.arena, struct Memo)};
 }
 
-static int64_t panels_of(const LowerTable *table) {
-    return (table->scatter->dims[0] + LANES - 1) / LANES;
+/* Vectors of 16 numbers that a piece is. */
+static int64_t vectors_of(const LowerTable *table) {
+    return table->scatter->turned ? (table->scatter->dims[0] + LANES - 1) / LANES : table->scatter->dims[1];
 }
 
 /* ---- buffers ----------------------------------------------------------------------------------------------------- */
@@ -40,14 +41,14 @@ static void make_buffers(Lowering *l) {
     LowerPlan *plan = l->plan;
     for (int i = 0; i < plan->tables.count; i++) {
         LowerTable *table = plan->tables.at[i];
-        int64_t panels = panels_of(table), width = table->scatter->dims[1];
-        table->begins = new_buffer(l, table, "begins", BUFFER_TEMPORARY, SCALAR_I32, panels + 2);
+        int64_t pieces = table->pieces;
+        table->begins = new_buffer(l, table, "begins", BUFFER_TEMPORARY, SCALAR_I32, pieces + 2);
         table->order = new_buffer(l, table, "order", BUFFER_TEMPORARY, SCALAR_I32, table->reads);
-        table->next = new_buffer(l, table, "next", BUFFER_TEMPORARY, SCALAR_I32, panels + 2);
-        table->gradient = new_buffer(l, table, "gradient", BUFFER_SCRATCH, SCALAR_F32, width * LANES);
+        table->next = new_buffer(l, table, "next", BUFFER_TEMPORARY, SCALAR_I32, pieces + 2);
+        table->gradient = new_buffer(l, table, "gradient", BUFFER_SCRATCH, SCALAR_F32, vectors_of(table) * LANES);
         if (table->rows != TABLE_WAITS)
             continue;
-        table->done = new_buffer(l, table, "done", BUFFER_STATE, SCALAR_I32, panels);
+        table->done = new_buffer(l, table, "done", BUFFER_STATE, SCALAR_I32, pieces);
         if (!plan->now)
             plan->now = new_buffer(l, NULL, "updates_waiting", BUFFER_STATE, SCALAR_I32, 1);
         for (int j = 0; j < table->numbers.count; j++) {
@@ -103,12 +104,12 @@ static void end(Lowering *l) {
     lower_add_step(l, (Step){STEP_KERNEL, l->b.kernel, NULL, 0});
 }
 
-static Block *open_panels(Lowering *l, const LowerTable *table, Value **panel) {
-    return build_loop(&l->b, "p", lower_integer(l, 0), lower_integer(l, panels_of(table)), 1, l->b.kernel->parallel,
-                      panel);
+static Block *open_pieces(Lowering *l, const LowerTable *table, Value **piece) {
+    return build_loop(&l->b, "p", lower_integer(l, 0), lower_integer(l, table->pieces), 1, l->b.kernel->parallel,
+                      piece);
 }
 
-/* ---- who reads which panel --------------------------------------------------------------------------------------- */
+/* ---- who reads which piece --------------------------------------------------------------------------------------- */
 
 /* Opens loops over what the batch reads, and a body for the rows that are there. */
 typedef struct Reading {
@@ -139,24 +140,26 @@ static void close_reading(Lowering *l, const Reading *r) {
     build_end(&l->b, r->outer[0]);
 }
 
-static Value *panel_of_row(Lowering *l, const LowerTable *table, Value *index) {
-    Value *row = lower_row_of(l, index, table->scatter->dims[0]);
-    return build_let(&l->b, "panel", value_op(&l->b, OP_INTEGER_DIVIDE, row, lower_integer(l, LANES), NULL));
+static Value *piece_of_row(Lowering *l, const LowerTable *table, Value *index) {
+    Value *row = lower_row_of(l, index, table->scatter->integer);
+    if (!table->scatter->turned)
+        row = value_op(&l->b, OP_INTEGER_DIVIDE, row, lower_integer(l, LANES), NULL);
+    return build_let(&l->b, "piece", row);
 }
 
-/* Sorted by counting: panel p's count goes to p + 2, so that sums make of p + 1 where it begins, and placing, where it
+/* Sorted by counting: piece p's count goes to p + 2, so that sums make of p + 1 where it begins, and placing, where it
    ends. */
 static void sort_reads(Lowering *l, const LowerTable *table) {
     Buffer *begins = table->begins;
     Value *i;
-    start(l, "sort", table, arena_printf(l->b.arena, "which rows read which panel of %s", table->tensor->name), false);
+    start(l, "sort", table, arena_printf(l->b.arena, "which rows read which piece of %s", table->tensor->name), false);
     Block *outer = build_loop(&l->b, "i", lower_integer(l, 0), lower_integer(l, begins->dims[0]), 1, false, &i);
     store_whole(l, begins, i, lower_integer(l, 0));
     store_whole(l, table->next, i, lower_integer(l, 0));
     build_end(&l->b, outer);
 
     Reading r = open_reading(l, table);
-    Value *at = lower_named(l, "at", lower_add(l, panel_of_row(l, table, r.index), lower_integer(l, 2)));
+    Value *at = lower_named(l, "at", lower_add(l, piece_of_row(l, table, r.index), lower_integer(l, 2)));
     store_whole(l, begins, at, next_of(l, whole_at(l, "count", begins, at, table->reads)));
     close_reading(l, &r);
 
@@ -167,14 +170,14 @@ static void sort_reads(Lowering *l, const LowerTable *table) {
     build_set(&l->b, sum, lower_add(l, value_read(&l->b, sum), count));
     store_whole(l, begins, i, value_read(&l->b, sum));
     Block *read = build_if(&l->b, value_op(&l->b, OP_INTEGER_LESS, lower_integer(l, 0), count, NULL));
-    Value *panel = lower_named(l, "panel", lower_add(l, i, lower_integer(l, -2)));
-    store_whole(l, table->next, within(l, "before", value_read(&l->b, last), panels_of(table) - 1), panel);
-    build_set(&l->b, last, panel);
+    Value *piece = lower_named(l, "piece", lower_add(l, i, lower_integer(l, -2)));
+    store_whole(l, table->next, within(l, "before", value_read(&l->b, last), table->pieces - 1), piece);
+    build_set(&l->b, last, piece);
     build_end(&l->b, read);
     build_end(&l->b, outer);
 
     r = open_reading(l, table);
-    at = lower_named(l, "at", next_of(l, panel_of_row(l, table, r.index)));
+    at = lower_named(l, "at", next_of(l, piece_of_row(l, table, r.index)));
     Value *place = whole_at(l, "place", begins, at, table->reads - 1);
     store_whole(l, table->order, place, r.place);
     store_whole(l, begins, at, next_of(l, place));
@@ -186,21 +189,26 @@ typedef struct Places {
     Value *from, *to;
 } Places;
 
-static Places places_of(Lowering *l, const LowerTable *table, Value *panel) {
-    Places places = {whole_at(l, "from", table->begins, panel, table->reads), NULL};
-    places.to = whole_at(l, "to", table->begins, next_of(l, panel), table->reads);
+static Places places_of(Lowering *l, const LowerTable *table, Value *piece) {
+    Places places = {whole_at(l, "from", table->begins, piece, table->reads), NULL};
+    places.to = whole_at(l, "to", table->begins, next_of(l, piece), table->reads);
     return places;
 }
 
-/* ---- a panel's updates ------------------------------------------------------------------------------------------- */
+/* ---- a piece's updates ------------------------------------------------------------------------------------------- */
 
-/* Sixteen rows of the table, at the column that `point` is opened for. */
-static Block *open_columns(Lowering *l, const LowerTable *table, Value *panel, Point *point) {
-    *point = new_point(l, LANES);
-    point->panel = panel;
-    point->at[0] = lower_named(l, "i", lower_times(l, panel, LANES));
-    return build_loop(&l->b, "k", lower_integer(l, 0), lower_integer(l, table->scatter->dims[1]), 1, false,
-                      &point->at[1]);
+/* Sixteen numbers of the piece: of 16 rows at the column, or of one at the panel, that `point` is opened for. */
+static Point point_in(Lowering *l, const LowerTable *table, Value *piece, Value *vector) {
+    Point point = new_point(l, LANES);
+    bool turned = table->scatter->turned;
+    point.panel = turned ? vector : piece;
+    point.at[0] = lower_times(l, point.panel, LANES); /* what lies in panels is found by the panel */
+    point.at[1] = turned ? piece : vector;
+    return point;
+}
+
+static Block *open_vectors(Lowering *l, const LowerTable *table, Value **vector) {
+    return build_loop(&l->b, "k", lower_integer(l, 0), lower_integer(l, vectors_of(table)), 1, false, vector);
 }
 
 static void new_values(Lowering *l, const LowerTable *table, Point *point, Value **values) {
@@ -219,10 +227,9 @@ static void store_values(Lowering *l, const LowerTable *table, const Point *poin
     }
 }
 
-/* The same column of the panel that is next: they lie too far apart for the machine to guess. */
-static void fetch_next(Lowering *l, const LowerTable *table, Value *panel, const Point *point) {
-    Point next = *point;
-    next.panel = whole_at(l, "next", table->next, panel, panels_of(table) - 1);
+/* The same of the piece that is next: they lie too far apart for the machine to guess. */
+static void fetch_next(Lowering *l, const LowerTable *table, Value *piece, Value *vector) {
+    Point next = point_in(l, table, whole_at(l, "next", table->next, piece, table->pieces - 1), vector);
     for (int i = 0; i < table->updates.count; i++) {
         Buffer *buffer = lower_use(l, lower_tensor(l, table->updates.at[i].tensor));
         build_prefetch(&l->b, buffer, lower_index(l, buffer, table->scatter, &next), true);
@@ -255,14 +262,14 @@ static void know_numbers(Lowering *l, const LowerTable *table, Value *step, Poin
     }
 }
 
-/* Updates [from, to) with a gradient of zero: those of a column in registers, one after another. */
-static void catch_up(Lowering *l, const LowerTable *table, Value *panel, Value *from, Value *to, bool fetch) {
-    Value **values = arena_array(l->b.arena, Value *, table->updates.count), *step;
+/* Updates [from, to) with a gradient of zero: those of 16 numbers in registers, one after another. */
+static void catch_up(Lowering *l, const LowerTable *table, Value *piece, Value *from, Value *to, bool fetch) {
+    Value **values = arena_array(l->b.arena, Value *, table->updates.count), *step, *vector;
     Statement **registers = arena_array(l->b.arena, Statement *, table->updates.count);
-    Point point;
-    Block *columns = open_columns(l, table, panel, &point);
+    Block *vectors = open_vectors(l, table, &vector);
+    Point point = point_in(l, table, piece, vector);
     if (fetch)
-        fetch_next(l, table, panel, &point);
+        fetch_next(l, table, piece, vector);
     for (int i = 0; i < table->updates.count; i++) {
         const Tensor *tensor = table->updates.at[i].tensor;
         registers[i] = build_var(&l->b, name_identifier(tensor->name),
@@ -282,40 +289,70 @@ static void catch_up(Lowering *l, const LowerTable *table, Value *panel, Value *
     for (int i = 0; i < table->updates.count; i++)
         values[i] = value_read(&l->b, registers[i]);
     store_values(l, table, &point, values);
-    build_end(&l->b, columns);
+    build_end(&l->b, vectors);
 }
 
-static void catch_up_where_late(Lowering *l, const LowerTable *table, Value *panel, Value *now, bool fetch) {
-    Value *since = whole_at(l, "since", table->done, panel, STEPS_KEPT);
+static void catch_up_where_late(Lowering *l, const LowerTable *table, Value *piece, Value *now, bool fetch) {
+    Value *since = whole_at(l, "since", table->done, piece, STEPS_KEPT);
     Block *late = build_if(&l->b, value_op(&l->b, OP_INTEGER_LESS, since, now, NULL));
-    catch_up(l, table, panel, since, now, fetch);
+    catch_up(l, table, piece, since, now, fetch);
     build_end(&l->b, late);
 }
 
 static void do_what_waits(Lowering *l, const LowerTable *table) {
-    Value *panel;
+    Value *piece;
     start(l, "catch_up", table,
           arena_printf(l->b.arena, "what waits for rows of %s that are read", table->tensor->name), l->plan->parallel);
     Value *now = updates_done(l);
-    Block *panels = open_panels(l, table, &panel);
-    Places places = places_of(l, table, panel);
+    Block *pieces = open_pieces(l, table, &piece);
+    Places places = places_of(l, table, piece);
     Block *read = build_if(&l->b, value_op(&l->b, OP_INTEGER_LESS, places.from, places.to, NULL));
-    catch_up_where_late(l, table, panel, now, true);
-    store_whole(l, table->done, panel, now);
+    catch_up_where_late(l, table, piece, now, true);
+    store_whole(l, table->done, piece, now);
     build_end(&l->b, read);
-    build_end(&l->b, panels);
+    build_end(&l->b, pieces);
     end(l);
 }
 
 /* ---- the update of what was read --------------------------------------------------------------------------------- */
 
-/* In scratch: [column][16 rows]. */
+/* What one reading of 16 rows gives to its row: a number for each vector. */
+static void add_to_lane(Lowering *l, const LowerTable *table, const Point *here, Value *index, Value *count) {
+    Node *scatter = table->scatter;
+    Value *row = lower_row_of(l, index, scatter->integer), *vector;
+    Value *lane = build_let(&l->b, "lane", value_op(&l->b, OP_INTEGER_REMAINDER, row, lower_integer(l, LANES), NULL));
+    Block *vectors = open_vectors(l, table, &vector);
+    Point from = lower_point(l, here);
+    from.at[0] = vector;
+    Value *piece = lower_converted(l, emit_node(l, scatter->args[0], &from), SCALAR_F32);
+    Value *to = build_let(&l->b, "at", lower_add(l, lower_times(l, vector, LANES), lane));
+    Value *before = value_load(&l->b, table->gradient, to, 1);
+    build_store(&l->b, table->gradient, to,
+                count ? value_op(&l->b, OP_FMA, count, piece, before) : value_op(&l->b, OP_ADD, before, piece, NULL));
+    build_end(&l->b, vectors);
+}
+
+/* What one reading of a column gives to it: whole vectors. */
+static void add_to_column(Lowering *l, const LowerTable *table, const Point *here, Value *count) {
+    Value *vector, *counts = count ? build_let(&l->b, "counts", value_splat(&l->b, count, LANES)) : NULL;
+    Block *vectors = open_vectors(l, table, &vector);
+    Point from = lower_point(l, here);
+    from.lanes = LANES;
+    from.panel = vector;
+    from.at[0] = lower_named(l, "at", lower_times(l, vector, LANES));
+    Value *piece = emit_node(l, table->scatter->args[0], &from);
+    Value *before = value_load(&l->b, table->gradient, from.at[0], LANES);
+    build_store(&l->b, table->gradient, from.at[0],
+                counts ? value_op(&l->b, OP_FMA, counts, piece, before) : value_op(&l->b, OP_ADD, before, piece, NULL));
+    build_end(&l->b, vectors);
+}
+
 static void gather_gradient(Lowering *l, const LowerTable *table, const Places *places) {
     Node *scatter = table->scatter, *indices = scatter->args[1];
     Buffer *gradient = lower_use(l, table->gradient);
-    Value *j, *i;
-    Block *outer = build_loop(&l->b, "j", lower_integer(l, 0), lower_integer(l, scatter->dims[1]), 1, false, &j);
-    build_store(&l->b, gradient, lower_times(l, j, LANES), lower_number(l, 0, SCALAR_F32, LANES));
+    Value *vector, *i;
+    Block *outer = open_vectors(l, table, &vector);
+    build_store(&l->b, gradient, lower_times(l, vector, LANES), lower_number(l, 0, SCALAR_F32, LANES));
     build_end(&l->b, outer);
 
     outer = build_loop(&l->b, "i", places->from, places->to, 1, false, &i);
@@ -329,20 +366,14 @@ static void gather_gradient(Lowering *l, const LowerTable *table, const Places *
     }
     Value *index = lower_index_of(l, indices, &here, at);
     Block *there = lower_if_there(l, index);
-    Value *row = lower_row_of(l, index, scatter->dims[0]);
-    Value *lane = build_let(&l->b, "lane", value_op(&l->b, OP_INTEGER_REMAINDER, row, lower_integer(l, LANES), NULL));
     here.at[0] = at;
-    Value *count = scatter->arg_count > 2 ? build_let(&l->b, "count", emit_node(l, scatter->args[2], &here)) : NULL;
-    Block *columns = build_loop(&l->b, "j", lower_integer(l, 0), lower_integer(l, scatter->dims[1]), 1, false, &j);
-    Point from = lower_point(l, &here);
-    from.at[0] = j;
-    Value *piece = lower_converted(l, emit_node(l, scatter->args[0], &from), SCALAR_F32);
-    Value *to = build_let(&l->b, "at", lower_add(l, lower_times(l, j, LANES), lane));
-    Value *before = value_load(&l->b, gradient, to, 1);
-    build_store(&l->b, gradient, to,
-                count ? value_op(&l->b, OP_FMA, lower_converted(l, count, SCALAR_F32), piece, before)
-                      : value_op(&l->b, OP_ADD, before, piece, NULL));
-    build_end(&l->b, columns);
+    Value *count = NULL;
+    if (scatter->arg_count > 2)
+        count = build_let(&l->b, "count", lower_converted(l, emit_node(l, scatter->args[2], &here), SCALAR_F32));
+    if (scatter->turned)
+        add_to_column(l, table, &here, count);
+    else
+        add_to_lane(l, table, &here, index, count);
     build_end(&l->b, there);
     build_end(&l->b, outer);
 }
@@ -359,32 +390,32 @@ static const char *formula_of(Lowering *l, const LowerTable *table) {
 }
 
 static void update(Lowering *l, const LowerTable *table) {
-    Value **values = arena_array(l->b.arena, Value *, table->updates.count), *panel;
+    Value **values = arena_array(l->b.arena, Value *, table->updates.count), *piece, *vector;
     start(l, "update", table, formula_of(l, table), l->plan->parallel);
     Value *now = table->rows == TABLE_WAITS ? updates_done(l) : NULL;
-    Block *panels = open_panels(l, table, &panel), *read = NULL;
-    Places places = places_of(l, table, panel);
+    Block *pieces = open_pieces(l, table, &piece), *read = NULL;
+    Places places = places_of(l, table, piece);
     if (table->rows != TABLE_ALL)
         read = build_if(&l->b, value_op(&l->b, OP_INTEGER_LESS, places.from, places.to, NULL));
     gather_gradient(l, table, &places);
-    Point point;
-    Block *columns = open_columns(l, table, panel, &point);
+    Block *vectors = open_vectors(l, table, &vector);
+    Point point = point_in(l, table, piece, vector);
     if (table->rows != TABLE_ALL)
-        fetch_next(l, table, panel, &point);
+        fetch_next(l, table, piece, vector);
     know(l, &point, table->scatter,
-         build_let(&l->b, "g", value_load(&l->b, table->gradient, lower_times(l, point.at[1], LANES), LANES)));
+         build_let(&l->b, "g", value_load(&l->b, table->gradient, lower_times(l, vector, LANES), LANES)));
     new_values(l, table, &point, values);
     store_values(l, table, &point, values);
-    build_end(&l->b, columns);
+    build_end(&l->b, vectors);
     if (now)
-        store_whole(l, table->done, panel, next_of(l, now));
+        store_whole(l, table->done, piece, next_of(l, now));
     if (read)
         build_end(&l->b, read);
-    build_end(&l->b, panels);
+    build_end(&l->b, pieces);
     end(l);
 }
 
-/* What the panels that were not read will need of this step. */
+/* What the pieces that were not read will need of this step. */
 static void keep_numbers(Lowering *l) {
     LowerPlan *plan = l->plan;
     Value *zero = lower_integer(l, 0);
@@ -421,16 +452,16 @@ void lower_tables_last(Lowering *l) {
 void lower_tables_settle(Lowering *l) {
     for (int i = 0; i < l->plan->tables.count; i++) {
         const LowerTable *table = l->plan->tables.at[i];
-        Value *panel;
+        Value *piece;
         if (table->rows != TABLE_WAITS)
             continue;
         start(l, "settle", table, arena_printf(l->b.arena, "all that waits for rows of %s", table->tensor->name),
               l->target->parallel);
         Value *now = updates_done(l);
-        Block *panels = open_panels(l, table, &panel);
-        catch_up_where_late(l, table, panel, now, false);
-        store_whole(l, table->done, panel, lower_integer(l, 0));
-        build_end(&l->b, panels);
+        Block *pieces = open_pieces(l, table, &piece);
+        catch_up_where_late(l, table, piece, now, false);
+        store_whole(l, table->done, piece, lower_integer(l, 0));
+        build_end(&l->b, pieces);
         end(l);
     }
     start(l, "settled", NULL, "nothing waits", false);

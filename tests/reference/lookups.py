@@ -133,26 +133,36 @@ class Category(Lookup):
 
 
 class Text(Category):
-    """The eight most frequent words, more frequent ones first, equally frequent ones by their bytes."""
-    counted = True
+    """The most frequent words, more frequent ones first, equally frequent ones by their bytes."""
+    counted, size, distinct = True, 8, ""
 
     def vocabulary(self):
         every = [word for text in self.texts for word in text]
-        return sorted(set(every), key=lambda word: (-every.count(word), word))[:8]
+        return sorted(set(every), key=lambda word: (-every.count(word), word))[: self.size]
 
     def shapes(self):
-        return {"fc1.weight": (5, 8), "fc1.bias": (5,), "fc2.weight": (1, 5), "fc2.bias": (1,)}
+        return {"fc1.weight": (5, self.size), "fc1.bias": (5,), "fc2.weight": (1, 5), "fc2.bias": (1,)}
 
     def inputs(self, dtype):
         count = (lambda n: float(n)) if self.counted else (lambda n: float(n > 0))
         return [torch.tensor([[count(t.count(word)) for word in self.vocabulary()] for t in self.texts], dtype=dtype)]
 
     def lines(self):
-        return [f"    input  x = text : text(vocabulary = 8{', counts' if self.counted else ''})", "    refit"]
+        return [f"    input  x = text : text(vocabulary = {self.size}{', counts' if self.counted else ''}{self.distinct})", "    refit"]
 
 
 class Presence(Text):
     counted = False
+
+
+class Words(Text):
+    """Many more words than a batch has: most are read again only after many steps."""
+    size, distinct = 40, ", distinct = 5"
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        draw = random.Random(self.name + " texts")
+        self.texts = [[f"w{int(50 * draw.random() ** 2)}" for _ in range(draw.randrange(1, 6))] for _ in range(self.rows)]
 
 
 if __name__ == "__main__":
@@ -162,4 +172,6 @@ if __name__ == "__main__":
     for optimizer in ["sgd", "adagrad", "momentum", "adam", "amsgrad", "nadam", "lion"]:
         Tables(f"lookup-tables-{optimizer}", optimizer, 119, 3).write()
     Text("lookup-text-counts", "adam", 26, 7).write()
+    for optimizer in ["adagrad", "adam"]:
+        Words(f"lookup-words-{optimizer}", optimizer, 119, 3).write()
     Presence("lookup-text-presence", "sgd", 23, 16).write()
