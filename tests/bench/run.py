@@ -29,8 +29,9 @@ HERE = pathlib.Path(__file__).resolve().parent
 PYTHON = "/usr/bin/python3"
 THREADS = (1, 2)
 # ours, theirs: steps (rows, where one is predicted) of a run, which repeats them five times. Of a network that is not a
-# chain of layers, `widths` are the input's and the target's, `about` says what it is, `parameters` how many it has.
-Workload = collections.namedtuple("Workload", "name widths batch optimizer loss goal_ratio goal_us ours theirs about parameters", defaults=(None, None))
+# chain of layers, `widths` are the input's and the target's, `about` says what it is, `parameters` how many it has, `tables`
+# how many categories its inputs have, which are then no numbers.
+Workload = collections.namedtuple("Workload", "name widths batch optimizer loss goal_ratio goal_us ours theirs about parameters tables", defaults=(None, None, None))
 WORKLOADS = [
     Workload("w1", [2, 10, 1], 3, "sgd", "mse", 300, 0.8, 100000, 300),
     Workload("w2", [4, 10, 3], 32, "sgd", "cross_entropy", 150, 1.5, 50000, 300),
@@ -46,12 +47,11 @@ WORKLOADS = [
     Workload("w12", [784, 128, 10], 1, "predict", None, 9.5, 7, 10000, 1000),
     Workload("w13", [256, 16], 128, "adamw", "mse", 3, None, 20, 5,
              "20 residual blocks of 256, layer_norm, gelu", 20 * (2 * 256 + 2 * (256 * 256 + 256)) + 257 * 16),
-    Workload("w14", [2, 1], 1024, "adam", "mse", 10, None, 10, 5, "two embeddings of 100,000 x 32, their product", 2 * 100000 * 32),
+    Workload("w14", [2, 1], 1024, "adam", "mse", 10, None, 100, 5, "two embeddings of 100,000 x 32, their product", 2 * 100000 * 32, 100000),
     Workload("w15", [784, 0], 64, "adam", "mse", 3, None, 200, 50, "a GAN's step, 64-128-784 and 784-128-1, G every fifth",
              65 * 128 + 129 * 784 + 785 * 128 + 129),
     Workload("w16", [784, 128, 10], 32, "adam", "cross_entropy", 10, None, 1000, 100, "784-128-10, dropout 0.2, l2"),
 ]
-CATEGORIES = {"w14": 100000}  # inputs that are not numbers
 
 
 class Bench:
@@ -96,8 +96,8 @@ class Bench:
             with open(path, "w") as file:
                 for _ in range(workload.batch):
                     row = [f"{numbers.gauss(0, 1):.4f}" for _ in range(workload.widths[0] + targets)]
-                    if workload.name in CATEGORIES:
-                        row[:workload.widths[0]] = [str(numbers.randrange(CATEGORIES[workload.name])) for _ in range(workload.widths[0])]
+                    if workload.tables:
+                        row[:workload.widths[0]] = [str(numbers.randrange(workload.tables)) for _ in range(workload.widths[0])]
                     row += [str(numbers.randrange(workload.widths[-1]))] if workload.loss == "cross_entropy" else []
                     file.write(",".join(row) + "\n")
         return path

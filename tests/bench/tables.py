@@ -55,8 +55,9 @@ def floor_arithmetic(workload, result):
 
 
 def floor_memory(workload, result):
-    """Weights are read forward; they and the optimizer's state are read and written by the update."""
-    if result["steps"][1]["native"]["bytes_planned"] < CACHED:
+    """Weights are read forward; they and the optimizer's state are read and written by the update. Of tables a step needs no
+    more than a few rows."""
+    if result["steps"][1]["native"]["bytes_planned"] < CACHED or workload.tables:
         return None
     copies = {"sgd": 1}.get(workload.optimizer, 3)
     machine = result["machine"]
