@@ -138,10 +138,20 @@ static bool make_kernels(Compilation *c) {
     return !most || memory_limit(c->graph, c->module, c->machine, most);
 }
 
-static void make_c(Compilation *c, CKind kind) {
-    c->described = describe_program(c->arena, c->graph, c->module, kind == C_LINKED, NULL);
-    print_c(c->module, c->described, kind, &c->c);
+static void make_c(Compilation *c) {
+    c->described = describe_program(c->arena, c->graph, c->module, false, NULL);
+    print_c(c->module, c->described, C_STANDALONE, &c->c);
     finish_stage(c, STAGE_C);
+}
+
+static bool make_program(Compilation *c) {
+    NativeOptions native = c->options->native;
+    c->described = describe_program(c->arena, c->graph, c->module, true, NULL);
+    native.units = print_c_units(c->module, c->described, native_units(), &c->c);
+    finish_stage(c, STAGE_C);
+    bool built = native_build(&c->c, c->options->output, &native);
+    tell_time(c, "cc");
+    return built;
 }
 
 /* ---- what is written --------------------------------------------------------------------------------------------- */
@@ -360,12 +370,10 @@ static int run_stages(Compilation *c) {
     }
     if (emit == EMIT_PROGRAM && c->options->by_llvm)
         return link_object(c);
-    make_c(c, emit == EMIT_C ? C_STANDALONE : C_LINKED);
-    if (emit == EMIT_C)
-        return write_text(c, &c->c);
-    bool built = native_build(&c->c, c->options->output, &c->options->native);
-    tell_time(c, "cc");
-    return built ? 0 : 1;
+    if (emit == EMIT_PROGRAM)
+        return make_program(c) ? 0 : 1;
+    make_c(c);
+    return write_text(c, &c->c);
 }
 
 int compile(const CompileOptions *options) {

@@ -184,6 +184,7 @@ static const char lanes_text[] = "/* ---- Lanes: vectors as gcc and clang have t
                                  "#define BP_LANES static inline __attribute__((always_inline, unused))\n"
                                  "#define BP_MATH static inline __attribute__((unused))\n"
                                  "#define BP_RARE __attribute__((cold)) /* not worth the C compiler's time */\n"
+                                 "#define BP_OTHER_UNIT __attribute__((visibility(\"hidden\")))\n"
                                  "#if defined __clang__\n"
                                  "#define BP_SHARED static __attribute__((noinline, unused))\n"
                                  "#else\n"
@@ -235,7 +236,7 @@ static void print_about(const struct bp_program *program, CKind kind, Text *out)
         text_add(out, "   To be linked with libbpruntime.a. */\n");
 }
 
-void print_c(Module *module, const struct bp_program *program, CKind kind, Text *out) {
+static int print_all(Module *module, const struct bp_program *program, CKind kind, int most_units, Text *out) {
     Arena *arena = arena_new();
     if (program)
         print_about(program, kind, out);
@@ -244,12 +245,23 @@ void print_c(Module *module, const struct bp_program *program, CKind kind, Text 
     CNames *names = c_names_new(arena);
     if (program && kind != C_LINKED)
         host_reserve(arena, program, names);
-    print_kernels(module, program, names, out);
+    int units = print_kernels(module, program, most_units, names, out);
     if (program) {
         text_add(out, "/* ---- The program ---- */\n\n");
         print_program(program, kind, names, out);
     }
+    if (units > 1)
+        text_add(out, "#endif\n");
     arena_free(arena);
+    return units;
+}
+
+void print_c(Module *module, const struct bp_program *program, CKind kind, Text *out) {
+    print_all(module, program, kind, 1, out);
+}
+
+int print_c_units(Module *module, const struct bp_program *program, int most, Text *out) {
+    return print_all(module, program, C_LINKED, most < C_UNITS_MAX ? most : C_UNITS_MAX, out);
 }
 
 void print_runtime(Text *out) {

@@ -42,6 +42,10 @@ typedef LIST(HostFunction) HostFunctions;
    that the program does not name are left out. With program NULL: every function, extern, and no main (for tests and
    dumps). */
 void print_c(Module *module, const struct bp_program *program, CKind kind, Text *out);
+/* C_LINKED for a C compiler that runs several times at once: the text is compiled with BP_UNIT from 0 on, to as many
+   objects as this returns, at most `most`. A small program is one unit, and then there is no BP_UNIT. */
+enum { C_UNITS_MAX = 8 };
+int print_c_units(Module *module, const struct bp_program *program, int most, Text *out);
 /* The runtime alone as one C file, for linking with a C_LINKED file where no archive is at hand. */
 void print_runtime(Text *out);
 
@@ -54,12 +58,15 @@ typedef struct NativeOptions {
     bool keep;         /* the C file stays at OUTPUT.c */
     bool is_object;    /* what is given is no C but an object file: the compiler only links */
     bool to_object;    /* the output is an object file: nothing is linked */
+    int units;         /* of print_c_units; 0 is 1 */
 } NativeOptions;
 #define NATIVE_DEFAULT ((NativeOptions){.level = 2})
 
 /* Compiles a C_LINKED text with the system's compiler ($CC, else cc, gcc, clang) and writes the executable beside
    `output` before renaming it. Says what is wrong on stderr and returns false; nothing is left behind then. */
 bool native_build(const Text *linked, const char *output, const NativeOptions *options);
+/* How many units this machine compiles at once, at most C_UNITS_MAX. */
+int native_units(void);
 
 /* ---- Between the files of this folder ---------------------------------------------------------------------------- */
 /* names.c: identifiers that C will take: no keyword, no macro of a system header, nothing of the runtime, each used
@@ -123,7 +130,7 @@ int lane_tree(Op op); /* LANE_TREE_… of ADD, MAXIMUM or MINIMUM */
 bool lane_paired(ValueType type);
 
 /* print_kernels.c with print_values.c, and print_program.c */
-void print_kernels(Module *module, const struct bp_program *program, CNames *names, Text *out);
+int print_kernels(Module *module, const struct bp_program *program, int most_units, CNames *names, Text *out);
 void print_program(const struct bp_program *program, CKind kind, CNames *names, Text *out);
 /* Calls `visit` with each function of the program that exists, its services (`log`) among them. */
 void program_functions(const struct bp_program *program, void (*visit)(void *argument, const char *name),

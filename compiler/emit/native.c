@@ -33,7 +33,7 @@ typedef LIST(char *) Command; /* ends with NULL when it is run */
 
 /* ---- Temporary files, removed also when a signal ends bpc -------------------------------------------------------- */
 
-enum { DOOMED_MAX = 4 };
+enum { DOOMED_MAX = 4 + C_UNITS_MAX };
 
 static char doomed[DOOMED_MAX][PATH_MAX]; /* files, the last one removed first; a directory is the first */
 static volatile sig_atomic_t doomed_count;
@@ -106,41 +106,48 @@ static void show_command(const Command *command) {
     fprintf(stderr, "\n");
 }
 
-/* The exit status, or -1 where it could not be run or was ended by a signal. Its output goes to `output` where that is
-   not NULL, else where ours goes. */
-static int run(Arena *arena, Command *command, Text *output) {
-    int ends[2] = {-1, -1};
-    if (output && pipe2(ends, O_CLOEXEC) != 0)
-        return -1;
+/* Starts it with what it says at `says`, or among our own diagnostics where that is negative. -1: it could not be run. */
+static pid_t start(Arena *arena, Command *command, int says) {
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
-    if (output) {
-        posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
-        posix_spawn_file_actions_adddup2(&actions, ends[1], STDERR_FILENO);
-    } else { /* what a compiler says belongs to diagnostics */
-        posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO);
-    }
+    posix_spawn_file_actions_adddup2(&actions, says < 0 ? STDERR_FILENO : says, STDOUT_FILENO);
+    if (says >= 0)
+        posix_spawn_file_actions_adddup2(&actions, says, STDERR_FILENO);
     pid_t child;
     int failure = posix_spawnp(&child, command->at[0], &actions, NULL, finish(arena, command), environ);
     posix_spawn_file_actions_destroy(&actions);
-    if (output)
-        close(ends[1]);
-    if (failure == 0 && output) {
-        char piece[4096];
-        ssize_t length;
-        while ((length = read(ends[0], piece, sizeof piece)) > 0 || (length < 0 && errno == EINTR))
-            if (length > 0)
-                text_add_bytes(output, piece, (size_t)length);
-    }
-    if (output)
-        close(ends[0]);
-    if (failure != 0)
-        return -1;
+    return failure == 0 ? child : -1;
+}
+
+/* The exit status, or -1 where it was not started or was ended by a signal. */
+static int end(pid_t child) {
     int status;
+    if (child < 0)
+        return -1;
     while (waitpid(child, &status, 0) < 0)
         if (errno != EINTR)
             return -1;
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static int run(Arena *arena, Command *command) {
+    return end(start(arena, command, -1));
+}
+
+/* The same, with what it said. */
+static int ask(Arena *arena, Command *command, Text *answer) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0)
+        return -1;
+    pid_t child = start(arena, command, ends[1]);
+    close(ends[1]);
+    char piece[4096];
+    ssize_t length;
+    while ((length = read(ends[0], piece, sizeof piece)) > 0 || (length < 0 && errno == EINTR))
+        if (length > 0)
+            text_add_bytes(answer, piece, (size_t)length);
+    close(ends[0]);
+    return end(child);
 }
 
 /* ---- The compiler ------------------------------------------------------------------------------------------------ */
@@ -155,12 +162,12 @@ static bool try_compiler(Arena *arena, const char *words, Compiler *compiler) {
     push_words(arena, &compiler->words, words);
     if (compiler->words.count == 0)
         return false;
-    Command ask = {0};
+    Command version = {0};
     for (int i = 0; i < compiler->words.count; i++)
-        push(arena, &ask, compiler->words.at[i]);
-    push(arena, &ask, "--version");
+        push(arena, &version, compiler->words.at[i]);
+    push(arena, &version, "--version");
     Text answer = {0};
-    bool works = run(arena, &ask, &answer) == 0;
+    bool works = ask(arena, &version, &answer) == 0;
     compiler->clang = works && answer.at && strstr(answer.at, "clang");
     text_free(&answer);
     return works;
@@ -213,6 +220,8 @@ typedef struct Build {
     Compiler compiler;
     const char *output, *directory, *source, *runtime, *beside;
     const char *archive; /* NULL: the runtime is compiled with the program */
+    const char *objects[C_UNITS_MAX];
+    int units;
 } Build;
 
 static bool write_text(const char *path, const Text *text) {
@@ -250,7 +259,12 @@ static bool make_places(Build *build) {
     build->runtime = arena_printf(arena, "%s/runtime.c", directory);
     const char *start = strchr(build->output, '/') ? "" : "./"; /* a name like -x must not look like an option */
     char *beside = arena_printf(arena, "%s%s.XXXXXX", start, build->output);
-    if (!doom(directory) || !doom(build->source) || !doom(build->runtime)) {
+    bool fits = doom(directory) && doom(build->source) && doom(build->runtime);
+    for (int unit = 0; unit < build->units; unit++) {
+        build->objects[unit] = arena_printf(arena, "%s/unit%d.o", directory, unit);
+        fits = fits && doom(build->objects[unit]);
+    }
+    if (!fits) {
         rmdir(directory);
         error_plain("the name of the directory for temporary files is too long: %s", directory);
         return false;
@@ -265,7 +279,8 @@ static bool make_places(Build *build) {
     return doom(beside);
 }
 
-static int compile(Build *build) {
+/* The compiler with what every one of its runs is told. */
+static Command compiler_command(const Build *build) {
     Arena *arena = build->arena;
     const NativeOptions *options = build->options;
     Command command = {0};
@@ -278,9 +293,43 @@ static int compile(Build *build) {
         push(arena, &command, "-g");
     if (build->archive)
         push_words(arena, &command, BPC_RUNTIME_FLAGS);
+    return command;
+}
+
+/* The units side by side; what became of them is in build->objects. */
+static int compile_units(Build *build) {
+    Arena *arena = build->arena;
+    pid_t children[C_UNITS_MAX];
+    int status = 0;
+    for (int unit = 0; unit < build->units; unit++) {
+        Command command = compiler_command(build);
+        push(arena, &command, "-c");
+        push(arena, &command, arena_printf(arena, "-DBP_UNIT=%d", unit));
+        push(arena, &command, build->source);
+        push(arena, &command, "-o");
+        push(arena, &command, build->objects[unit]);
+        if (build->options->verbose)
+            show_command(&command);
+        children[unit] = start(arena, &command, -1);
+    }
+    for (int unit = 0; unit < build->units; unit++) {
+        int code = end(children[unit]);
+        status = status ? status : code;
+    }
+    return status;
+}
+
+static int compile(Build *build) {
+    Arena *arena = build->arena;
+    const NativeOptions *options = build->options;
+    int status = build->units > 1 ? compile_units(build) : 0;
+    if (status)
+        return status;
+    Command command = compiler_command(build);
     if (options->to_object)
         push(arena, &command, "-c");
-    push(arena, &command, build->source);
+    for (int unit = 0; unit < build->units; unit++)
+        push(arena, &command, build->units > 1 ? build->objects[unit] : build->source);
     if (!options->to_object)
         push(arena, &command, build->archive ? build->archive : build->runtime);
     push(arena, &command, "-o");
@@ -291,7 +340,7 @@ static int compile(Build *build) {
         push(arena, &command, "-lm");
     if (options->verbose)
         show_command(&command);
-    return run(arena, &command, NULL);
+    return run(arena, &command);
 }
 
 /* As a compiler would have made it: executable by whom the umask allows. */
@@ -336,10 +385,16 @@ bool native_build(const Text *linked, const char *output, const NativeOptions *o
     if (!check_output(output))
         return false;
     Arena *arena = arena_new();
-    Build build = {.arena = arena, .options = options, .output = output};
+    Build build = {
+        .arena = arena, .options = options, .output = output, .units = options->units > 1 ? options->units : 1};
     start_watching();
     bool built = build_all(&build, linked);
     stop_watching();
     arena_free(arena);
     return built;
+}
+
+int native_units(void) {
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    return processors < 1 ? 1 : processors < C_UNITS_MAX ? (int)processors : C_UNITS_MAX;
 }

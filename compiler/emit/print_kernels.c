@@ -2,6 +2,7 @@
  */
 #include "printer.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum { LINE_WIDTH = 116 };
@@ -344,6 +345,57 @@ static void count_use(Printer *p, const Kernel *kernel) {
         map_put(p->arena, &p->first, shape, (void *)(uintptr_t)kernel);
 }
 
+/* ---- units: compiled side by side ---- */
+
+/* What the C compiler needs, in instructions of LLVM IR, of which it takes about 5 a millisecond. */
+enum { COST_KERNEL = 100, COST_STEP = 4, WORTH_A_UNIT = 2500 };
+
+static int unit_of(const Printer *p, const Kernel *kernel) {
+    return (int)(uintptr_t)map_find(&p->unit, kernel);
+}
+
+typedef struct Printed { /* a kernel, once for all of its shape */
+    const Kernel *kernel;
+    const Function *function; /* the first that runs it */
+    int cost;
+} Printed;
+
+static int by_cost(const void *left, const void *right) {
+    const Printed *a = left, *b = right;
+    return a->cost != b->cost ? (a->cost < b->cost ? 1 : -1) : strcmp(a->kernel->name, b->kernel->name);
+}
+
+/* A function that one thread runs has kernels so short that a call counts: they stay beside it, where the C compiler may
+   put them into it. */
+static bool stays(const Printed *printed) {
+    return !printed->function->parallel && !printed->function->is_double;
+}
+
+/* The first unit has the functions, and what stays; then the dearest kernel first, each to the unit that has least. */
+static void cut_units(Printer *p, const Printed *kernels, int count, int functions_cost, int most) {
+    int64_t loads[C_UNITS_MAX] = {functions_cost}, total = functions_cost;
+    Printed *ordered = arena_array(p->arena, Printed, count + 1);
+    for (int i = 0; i < count; i++) {
+        ordered[i] = kernels[i];
+        total += kernels[i].cost;
+        loads[0] += stays(&kernels[i]) ? kernels[i].cost : 0;
+    }
+    qsort(ordered, (size_t)count, sizeof *ordered, by_cost);
+    p->units = most;
+    while (p->units > 1 && total < (int64_t)p->units * WORTH_A_UNIT)
+        p->units--;
+    for (int i = 0; i < count; i++) {
+        int least = 0;
+        if (stays(&ordered[i]))
+            continue;
+        for (int unit = 1; unit < p->units; unit++)
+            if (loads[unit] < loads[least])
+                least = unit;
+        loads[least] += ordered[i].cost;
+        map_put(p->arena, &p->unit, ordered[i].kernel, (void *)(uintptr_t)least);
+    }
+}
+
 /* context->memory + 4096 */
 static void print_place(Printer *p, const Buffer *buffer) {
     text_printf(p->out, "context->memory + %llu", (unsigned long long)buffer->offset);
@@ -402,16 +454,33 @@ static const char *kernel_name(Printer *p, const Kernel *kernel) {
     return c_name(p->names, kernel, kernel->name, SCOPE_GLOBAL);
 }
 
-static void print_parameters(Printer *p, bool shared) {
+static void print_parameters(Printer *p, Text *out, bool shared) {
     if (!p->is_map) {
-        text_printf(p->out, "(const struct bp_context *context%s%s) {\n",
+        text_printf(out, "(const struct bp_context *context%s%s)",
                     takes_threads(p) ? ", int32_t thread, int32_t threads" : "", shared ? ", char *const at[]" : "");
         return;
     }
     const Buffer *buffer = p->kernel->buffer_count == 1 ? p->kernel->buffers[0] : NULL;
     if (!buffer || buffer->role != BUFFER_ARGUMENT)
         BUG("kernel %s of a service has another buffer than its argument", p->kernel->name);
-    text_printf(p->out, "(%s *%s, int64_t count) {\n", element_type(buffer->scalar), buffer_name(p, buffer));
+    text_printf(out, "(%s *%s, int64_t count)", element_type(buffer->scalar), buffer_name(p, buffer));
+}
+
+/* Before the body: in a unit of the C compiler other than the first a kernel is told to the first by a prototype. */
+static void print_signature(Printer *p, const Kernel *kernel, const Function *function) {
+    bool shared = is_shared(p, kernel);
+    const char *rare = function->is_double ? " BP_RARE" : "";
+    const char *name = kernel_name(p, kernel);
+    if (unit_of(p, kernel)) {
+        text_printf(&p->prototypes, "BP_OTHER_UNIT%s void %s", rare, name);
+        print_parameters(p, &p->prototypes, shared);
+        text_add(&p->prototypes, ";\n");
+        text_printf(p->out, "void %s", name);
+    } else {
+        text_printf(p->out, "%s%s void %s", shared ? "BP_SHARED" : "static", rare, name);
+    }
+    print_parameters(p, p->out, shared);
+    text_add(p->out, " {\n");
 }
 
 static void print_kernel(Printer *p, const Kernel *kernel, const Function *function) {
@@ -421,14 +490,14 @@ static void print_kernel(Printer *p, const Kernel *kernel, const Function *funct
     p->is_map = is_map;
     start_body(p);
     use_block(p, &kernel->body);
+    if (p->units > 1)
+        text_printf(p->out, "#if BP_UNIT == %d\n", unit_of(p, kernel));
     print_head(p, kernel->span, kernel->formula);
     if (shared) {
         print_indent(p);
         text_add(p->out, "/* and all that do the same with other buffers */\n");
     }
-    text_printf(p->out, "%s%s void %s", shared ? "BP_SHARED" : "static", function->is_double ? " BP_RARE" : "",
-                kernel_name(p, kernel));
-    print_parameters(p, shared);
+    print_signature(p, kernel, function);
     p->indent++;
     if (takes_threads(p) && (shared || !p->fields[CONTEXT_THREAD])) {
         print_indent(p);
@@ -451,7 +520,7 @@ static void print_kernel(Printer *p, const Kernel *kernel, const Function *funct
     }
     p->indent--;
     print_block(p, &kernel->body);
-    text_add(p->out, "}\n\n");
+    text_add(p->out, p->units > 1 ? "}\n#endif\n\n" : "}\n\n");
     c_names_end_locals(p->names);
 }
 
@@ -581,7 +650,7 @@ static void want_function(void *argument, const char *name) {
     BUG("the program names a function that the module lacks: %s", name);
 }
 
-void print_kernels(Module *module, const struct bp_program *program, CNames *names, Text *out) {
+int print_kernels(Module *module, const struct bp_program *program, int most_units, CNames *names, Text *out) {
     Text maths = {0}, kernels = {0}, functions = {0};
     Printer p = {.arena = module->arena,
                  .names = names,
@@ -597,25 +666,37 @@ void print_kernels(Module *module, const struct bp_program *program, CNames *nam
         math_name(&p, module->maths.at[i]);
 
     shapes_find(module->arena, module, &p.shapes);
-    PointerSet counted = {0}, printed = {0};
+    PointerSet counted = {0}, listed = {0};
     for (int i = 0; i < module->functions.count; i++) {
         const Function *function = module->functions.at[i];
         for (int k = 0; k < function->step_count && (!program || set_has(&wanted.functions, function)); k++)
             if (function->steps[k].kind == STEP_KERNEL && set_add(module->arena, &counted, function->steps[k].kernel))
                 count_use(&p, function->steps[k].kernel);
     }
+    LIST(Printed) printed = {0};
+    int functions_cost = 0;
     for (int i = 0; i < module->functions.count; i++) {
         const Function *function = module->functions.at[i];
         if (program && !set_has(&wanted.functions, function))
             continue;
-        p.out = &kernels;
-        for (int k = 0; k < function->step_count; k++)
-            if (function->steps[k].kind == STEP_KERNEL &&
-                set_add(module->arena, &printed, first_of_shape(&p, function->steps[k].kernel)))
-                print_kernel(&p, first_of_shape(&p, function->steps[k].kernel), function);
-        p.out = &functions;
-        print_function(&p, function, program != NULL);
+        for (int k = 0; k < function->step_count; k++) {
+            if (function->steps[k].kind != STEP_KERNEL)
+                continue;
+            const Kernel *kernel = first_of_shape(&p, function->steps[k].kernel);
+            functions_cost += COST_STEP;
+            if (set_add(module->arena, &listed, kernel))
+                *LIST_ADD(module->arena, &printed) =
+                    (Printed){kernel, function, COST_KERNEL + shape_of(&p.shapes, kernel)->weight};
+        }
     }
+    cut_units(&p, printed.at, printed.count, functions_cost, most_units);
+    p.out = &kernels;
+    for (int i = 0; i < printed.count; i++)
+        print_kernel(&p, printed.at[i].kernel, printed.at[i].function);
+    p.out = &functions;
+    for (int i = 0; i < module->functions.count; i++)
+        if (!program || set_has(&wanted.functions, module->functions.at[i]))
+            print_function(&p, module->functions.at[i], program != NULL);
     p.out = &maths;
     for (int i = 0; i < module->maths.count; i++)
         print_math(&p, module->maths.at[i]);
@@ -624,10 +705,16 @@ void print_kernels(Module *module, const struct bp_program *program, CNames *nam
         text_printf(out, "%s\n", p.lanes.types.at);
     if (p.lanes.functions.length)
         text_printf(out, "%s\n", p.lanes.functions.at);
-    Text *const parts[] = {&maths, &kernels, &functions, &p.lanes.types, &p.lanes.functions};
+    if (p.prototypes.length)
+        text_add(&p.prototypes, "\n");
+    Text *const parts[] = {&maths, &p.prototypes, &kernels, &functions, &p.lanes.types, &p.lanes.functions};
     for (int i = 0; i < 3; i++)
         if (parts[i]->length)
             text_add_bytes(out, parts[i]->at, parts[i]->length);
-    for (int i = 0; i < 5; i++)
+    if (p.units > 1)
+        text_add(out, "#if BP_UNIT == 0 /* to the end of the file */\n\n");
+    text_add_bytes(out, functions.at, functions.length);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         text_free(parts[i]);
+    return p.units;
 }

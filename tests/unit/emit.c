@@ -637,6 +637,48 @@ Test(emit, hostile_strings_stay_inside) {
     }
 }
 
+/* Each kernel halves what is there and adds its number: whatever unit it is compiled in, it runs once and in turn. */
+Test(emit, units_are_one_program, .timeout = 100) {
+    enum { KERNELS = 60, FUNCTIONS = 2, UNITS = 3 };
+    Buffer *x = buffer_new("x", SCALAR_F32, 1, 0);
+    float expected = 0;
+    for (int i = 0; i < KERNELS * FUNCTIONS; i++) {
+        static Function *function;
+        if (i % KERNELS == 0)
+            function = function_new(i ? "second_half" : "first_half", true);
+        Kernel *kernel = kernel_new(arena_printf(arena, "kernel_%d", i), NULL);
+        Value *half = op(OP_MULTIPLY, value_load(&b, x, value_integer(&b, 0), 1), constant(0.5), NULL);
+        build_store(&b, x, value_integer(&b, 0), op(OP_ADD, half, constant(i), NULL));
+        add_step(function, STEP_KERNEL, kernel, NULL);
+        expected = expected * 0.5f + (float)i;
+    }
+    Text text = {0};
+    cr_assert_eq(print_c_units(module, NULL, UNITS, &text), UNITS);
+    text_add(&text, "#if BP_UNIT == 0\n"
+                    "#include <stdio.h>\n"
+                    "int main(void) {\n"
+                    "    char memory[64] = {0};\n"
+                    "    struct bp_context context = {.memory = memory, .rows = 1};\n"
+                    "    first_half(&context, 0, 1);\n"
+                    "    second_half(&context, 0, 1);\n"
+                    "    printf(\"%a\", (double)*(float *)memory);\n"
+                    "    return 0;\n"
+                    "}\n"
+                    "#endif\n");
+    write_file("program.c", text.at);
+    text_free(&text);
+    for (int unit = 0; unit < UNITS; unit++) {
+        const char *complaint =
+            build_complaint(arena_printf(arena, "gcc -Wall -Wextra -Werror -c -DBP_UNIT=%d", unit), "program.c");
+        cr_assert_str_empty(complaint, "%d: %s", unit, complaint);
+        cr_assert_eq(system(arena_printf(arena, "cd %s && mv program unit%d.o", folder, unit)), 0);
+        const char *defines = arena_printf(arena, "cd %s && nm unit%d.o | grep -qi ' t kernel_'", folder, unit);
+        cr_expect_eq(system(defines), 0, "unit %d has no kernel", unit);
+    }
+    cr_assert_str_empty(build_complaint("gcc", "unit0.o unit1.o unit2.o"));
+    cr_expect_str_eq(run_output(), arena_printf(arena, "%a", (double)expected));
+}
+
 /* Names that C or the runtime has: as buffers, values, kernels, functions. */
 static const char *const taken[] = {"int",       "context", "NULL",     "errno",   "unix", "EOF",
                                     "sin",       "main",    "memcpy",   "thread",  "rows", "f32x8",
@@ -793,6 +835,15 @@ Test(emit, native_builds_and_leaves_nothing, .timeout = 200) {
     cr_expect_eq(files_in(folder), 2); /* the executable and tmp */
     cr_expect_eq(files_in(getenv("TMPDIR")), 0);
     cr_expect_eq(system(arena_printf(arena, "%s/-a* --version >/dev/null", folder)), 0);
+    text_free(&text);
+    cr_assert_eq(unlink(output), 0);
+    options.units = 2; /* each has what BP_UNIT gives it */
+    text_add(&text, "#if BP_UNIT == 0\nint one(void);\nint main(void) { return one() - 1; }\n"
+                    "#else\nint one(void) { return BP_UNIT; }\n#endif\n");
+    cr_assert(native_build(&text, output, &options));
+    cr_expect_eq(files_in(folder), 2);
+    cr_expect_eq(files_in(getenv("TMPDIR")), 0);
+    cr_expect_eq(system(arena_printf(arena, "%s/-a*", folder)), 0);
     text_free(&text);
 }
 
