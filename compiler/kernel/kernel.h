@@ -306,6 +306,10 @@ int value_first_argument(const Value *value);
    sqrt(-2 log(((first >> 8) + 1) 2^-24)) cos(2 pi (second >> 8) 2^-24), at most 5.8 in size. */
 MathFunction *math_uniform(Module *module, int lanes);
 MathFunction *math_normal(Module *module, int lanes);
+/* The same of elements that are not neighbours: a sixth argument U32 is how far each lane's is from the one before, and the
+   last from the first less than 2^32. */
+MathFunction *math_uniform_apart(Module *module, int lanes);
+MathFunction *math_normal_apart(Module *module, int lanes);
 
 /* ---- plan.c ----------------------------------------------------------------------------------------------------------------------- */
 uint64_t buffer_bytes(const Buffer *buffer);     /* what it takes in memory, with what lanes may read behind it */

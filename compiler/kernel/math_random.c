@@ -43,7 +43,7 @@ static void rounds(Formula *f, Value *counter[4], Value *key[2]) {
 }
 
 /* The four words for the arguments, which it declares. */
-static void draw(Formula *f, Value *out[4]) {
+static void draw(Formula *f, bool apart, Value *out[4]) {
     Value *seed = formula_argument(f, "seed", (ValueType){SCALAR_U64, 1});
     Value *step = formula_argument(f, "step", (ValueType){SCALAR_U64, 1});
     Value *row = formula_argument(f, "row", (ValueType){SCALAR_I64, 1});
@@ -53,8 +53,12 @@ static void draw(Formula *f, Value *out[4]) {
     Value *elements = value_splat(&f->b, low_word(f, element), lanes);
     Value *element_high = value_splat(&f->b, high_word(f, element), lanes);
     if (lanes > 1) {
-        Value *base = named(f, "base", elements);
-        elements = u32(f, OP_INTEGER_ADD, base, value_convert(&f->b, value_lanes(&f->b, lanes), SCALAR_U32));
+        Value *base = named(f, "base", elements), *lane = value_convert(&f->b, value_lanes(&f->b, lanes), SCALAR_U32);
+        if (apart) {
+            Value *distance = formula_argument(f, "apart", (ValueType){SCALAR_U32, 1});
+            lane = u32(f, OP_INTEGER_MULTIPLY, lane, value_splat(&f->b, distance, lanes));
+        }
+        elements = u32(f, OP_INTEGER_ADD, base, lane);
         elements = named(f, "elements", elements);
         Value *carry = choose(f, u32(f, OP_INTEGER_LESS, elements, base), word(f, 1), word(f, 0));
         element_high = u32(f, OP_INTEGER_ADD, element_high, carry);
@@ -79,24 +83,24 @@ static Value *upper_bits(Formula *f, Value *drawn, int more) {
     return value_convert(&f->b, value_bitcast(&f->b, x, SCALAR_I32), SCALAR_F32);
 }
 
-static MathFunction *existing(Module *module, const char *base, int lanes, Name *name) {
+static MathFunction *existing(Module *module, const char *base, int lanes, bool apart, Name *name) {
     *name = name_of(lanes == 1 ? arena_printf(module->arena, "%s_f32", base)
-                               : arena_printf(module->arena, "%s_f32x%d", base, lanes));
+                               : arena_printf(module->arena, "%s%s_f32x%d", base, apart ? "_apart" : "", lanes));
     for (int i = 0; i < module->maths.count; i++)
         if (module->maths.at[i]->name == *name)
             return module->maths.at[i];
     return NULL;
 }
 
-MathFunction *math_uniform(Module *module, int lanes) {
+static MathFunction *uniform(Module *module, int lanes, bool apart) {
     Name name;
-    MathFunction *made = existing(module, "uniform", lanes, &name);
+    MathFunction *made = existing(module, "uniform", lanes, apart, &name);
     if (made)
         return made;
     Formula f = formula_start(module, name, "Philox4x32-10; the upper 24 bits of the first word as a number in [0, 1)",
                               (ValueType){SCALAR_F32, lanes});
     Value *out[4];
-    draw(&f, out);
+    draw(&f, apart, out);
     return formula_end(&f, multiply(&f, upper_bits(&f, out[0], 0), number(&f, 0x1p-24)));
 }
 
@@ -113,19 +117,35 @@ static Value *cosine_of_turns(Formula *f, Value *quarters) {
     return float_of(f, integer_op(f, OP_BITS_XOR, bits_of(f, size), sign));
 }
 
-MathFunction *math_normal(Module *module, int lanes) {
+static MathFunction *normal(Module *module, int lanes, bool apart) {
     Name name;
-    MathFunction *made = existing(module, "normal", lanes, &name);
+    MathFunction *made = existing(module, "normal", lanes, apart, &name);
     if (made)
         return made;
     ValueType type = {SCALAR_F32, lanes};
     MathFunction *log = math_function(module, OP_LOG, type);
     Formula f = formula_start(module, name, "Philox4x32-10 and Box-Muller: sqrt(-2 log(u)) cos(2 pi v)", type);
     Value *out[4];
-    draw(&f, out);
+    draw(&f, apart, out);
     Value *u = multiply(&f, upper_bits(&f, out[0], 1), number(&f, 0x1p-24)); /* (0, 1] */
     Value *quarters = named(&f, "quarters", multiply(&f, upper_bits(&f, out[1], 0), number(&f, 0x1p-22)));
     Value *radius = multiply(&f, number(&f, -2), value_call(&f.b, log, &u, 1));
     radius = value_op(&f.b, OP_SQRT, radius, NULL, NULL);
     return formula_end(&f, multiply(&f, radius, cosine_of_turns(&f, quarters)));
+}
+
+MathFunction *math_uniform(Module *module, int lanes) {
+    return uniform(module, lanes, false);
+}
+
+MathFunction *math_uniform_apart(Module *module, int lanes) {
+    return uniform(module, lanes, true);
+}
+
+MathFunction *math_normal(Module *module, int lanes) {
+    return normal(module, lanes, false);
+}
+
+MathFunction *math_normal_apart(Module *module, int lanes) {
+    return normal(module, lanes, true);
 }

@@ -261,15 +261,23 @@ static Value *emit_element(Lowering *l, Node *node, Point *point) {
 }
 
 static Value *emit_random(Lowering *l, Node *node, Point *point) {
-    if (point->lanes != 1 && (node->rank != 1 || point->lane_axis != 0))
+    Module *module = l->b.module;
+    bool apart = point->lanes != 1 && node->rank == 2; /* lanes go down a column */
+    if (point->lanes != 1 && (node->rank < 1 || node->rank > 2 || point->lane_axis != 0))
         BUG("%s: draws in lanes", l->function->name);
     Value *row = point->row ? lower_add(l, value_context(&l->b, CONTEXT_POSITION), point->row) : lower_integer(l, 0);
     Value *element = lower_linear(l, NULL, point->at, node->rank, node->dims);
-    Value *args[5] = {value_context(&l->b, CONTEXT_SEED), value_context(&l->b, CONTEXT_STEP),
+    ValueType u32 = {SCALAR_U32, 1};
+    Value *args[6] = {value_context(&l->b, CONTEXT_SEED), value_context(&l->b, CONTEXT_STEP),
                       lower_named(l, "draw_row", row), lower_named(l, "draw_element", element),
-                      value_bits(&l->b, (ValueType){SCALAR_U32, 1}, (int64_t)(uint32_t)node->integer)};
-    MathFunction *function =
-        node->normal ? math_normal(l->b.module, point->lanes) : math_uniform(l->b.module, point->lanes);
+                      value_bits(&l->b, u32, (int64_t)(uint32_t)node->integer)};
+    if (apart) {
+        args[5] = value_bits(&l->b, u32, node->dims[1]);
+        MathFunction *function =
+            node->normal ? math_normal_apart(module, point->lanes) : math_uniform_apart(module, point->lanes);
+        return lower_converted(l, value_call(&l->b, function, args, 6), l->real);
+    }
+    MathFunction *function = node->normal ? math_normal(module, point->lanes) : math_uniform(module, point->lanes);
     return lower_converted(l, value_call(&l->b, function, args, 5), l->real);
 }
 

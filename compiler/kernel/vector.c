@@ -69,8 +69,8 @@ static bool fits(const LowerPlan *plan, const Node *domain, Node *node, bool at_
     case OP_IOTA:
     case OP_ONE_HOT:
         return node->arg_count < 2 && same && domain->rank == 1;
-    case OP_RANDOM:
-        return same && domain->rank == 1;
+    case OP_RANDOM: /* 16 neighbours, or 16 down a column (math_uniform_apart) */
+        return same && (domain->rank == 1 || (domain->rank == 2 && domain->dims[1] < INT32_MAX / LANES));
     case OP_EXPAND:
         return same && fits(plan, domain, node->args[0], false);
     case OP_CONTRACT:

@@ -706,9 +706,9 @@ Test(kernel, double_precision) {
 
 /* ---- Random draws ------------------------------------------------------------------------------------------------ */
 
-static void draw(const MathFunction *function, const uint64_t of[5], Number *result) {
-    Number arguments[5][16];
-    for (int i = 0; i < 5; i++)
+static void draw(const MathFunction *function, const uint64_t *of, Number *result) {
+    Number arguments[6][16];
+    for (int i = 0; i < function->argument_count; i++)
         arguments[i][0].integer = (int64_t)of[i];
     math_evaluate(function, (const Number(*)[16])arguments, result);
 }
@@ -746,6 +746,24 @@ Test(kernel, lanes_draw_for_elements) {
             of[3] = starts[i] + lane;
             draw(math_normal(&module, 1), of, one);
             cr_assert_eq(one[0].real, many[lane].real);
+        }
+    }
+}
+
+/* Lane i draws for element + i * apart, across 2^32 too. */
+Test(kernel, lanes_draw_for_elements_apart) {
+    const uint64_t starts[] = {0, 1000, 0xfffffffcu, UINT64_C(0x1fffffff8)}, distances[] = {1, 784, 0x0fffffff};
+    for (size_t i = 0; i < 12; i++) {
+        uint64_t of[6] = {7, 3, 5, starts[i % 4], 11, distances[i / 4]};
+        Number normals[16], uniforms[16], one[16];
+        draw(math_normal_apart(&module, 16), of, normals);
+        draw(math_uniform_apart(&module, 16), of, uniforms);
+        for (uint64_t lane = 0; lane < 16; lane++) {
+            of[3] = starts[i % 4] + lane * distances[i / 4];
+            draw(math_normal(&module, 1), of, one);
+            cr_assert_eq(one[0].real, normals[lane].real);
+            draw(math_uniform(&module, 1), of, one);
+            cr_assert_eq(one[0].real, uniforms[lane].real);
         }
     }
 }
