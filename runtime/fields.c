@@ -112,7 +112,12 @@ int bp_lookup_start(struct bp_lookup *lookup, const struct bp_column *column, st
         key->index = (int32_t)i;
         lookup->numeric &= bp_parse_number(key->text, strlen(key->text), &key->number);
     }
-    qsort(lookup->keys, count, sizeof *lookup->keys, lookup->numeric ? field_by_number : field_by_text);
+    int (*order)(const void *, const void *) = lookup->numeric ? field_by_number : field_by_text;
+    int sorted = 1; /* as the compiler leaves them, but for what binary(…) names first */
+    for (size_t i = 1; i < count && sorted; i++)
+        sorted = order(&lookup->keys[i - 1], &lookup->keys[i]) < 0;
+    if (!sorted)
+        qsort(lookup->keys, count, sizeof *lookup->keys, order);
     return 1;
 }
 

@@ -117,13 +117,16 @@ int bp_locate_names_all(const struct bp_reader *reader, const struct bp_field *f
     return 1;
 }
 
-/* The field that a column is compiled to be: its own position, or its name's among `columns` of the .bp file. */
-static int32_t locate_compiled_position(const struct bp_data *data, const struct bp_column *column) {
+/* The field that a column is compiled to be: its own position, or its name's among `columns` of the .bp file. Columns are
+ * mostly in the order of the fields, so the search goes on from behind the field that was found last. */
+static int32_t locate_compiled_position(const struct bp_data *data, const struct bp_column *column, int32_t *last) {
     if (column->position >= 0)
         return column->position;
-    for (int32_t i = 0; i < data->field_count && data->field_names != NULL; i++)
-        if (strcmp(data->field_names[i], column->name) == 0)
-            return i;
+    for (int32_t i = 0; i < data->field_count && data->field_names != NULL; i++) {
+        int32_t field = (*last + 1 + i) % data->field_count;
+        if (strcmp(data->field_names[field], column->name) == 0)
+            return *last = field;
+    }
     return -1;
 }
 
@@ -131,23 +134,25 @@ static int32_t locate_compiled_position(const struct bp_data *data, const struct
  * them. */
 static int32_t locate_positions_without_targets(struct bp_reader *reader) {
     const struct bp_data *data = reader->data;
-    int32_t targets = 0;
+    int32_t targets = 0, last_target = -1;
     for (int32_t i = 0; i < data->column_count; i++) {
         if (reader->columns[i].wanted || !reader->columns[i].is_target)
             continue;
         targets++;
+        int32_t target = locate_compiled_position(data, &data->columns[i], &last_target), last = -1;
         for (int32_t j = 0; j < data->column_count; j++)
-            reader->positions[j] -= reader->columns[j].wanted && locate_compiled_position(data, &data->columns[j]) >
-                                                                     locate_compiled_position(data, &data->columns[i]);
+            reader->positions[j] -=
+                reader->columns[j].wanted && locate_compiled_position(data, &data->columns[j], &last) > target;
     }
     return targets;
 }
 
 int bp_locate_by_position(struct bp_reader *reader, int32_t count) {
     const struct bp_data *data = reader->data;
+    int32_t last = -1;
     for (int32_t i = 0; i < data->column_count; i++)
         if (reader->columns[i].wanted)
-            reader->positions[i] = locate_compiled_position(data, &data->columns[i]);
+            reader->positions[i] = locate_compiled_position(data, &data->columns[i], &last);
     if (reader->options->predicting && data->field_count > 0 && count < data->field_count) {
         int32_t expected = data->field_count - locate_positions_without_targets(reader);
         if (count != expected)

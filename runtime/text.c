@@ -165,14 +165,42 @@ static int text_read_decimal(const char *at, const char *end, struct text_decima
     return at == end;
 }
 
+static const double text_powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
+                                     1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+
+/* What nearly every field of a table is: at most 15 digits, perhaps a sign and a point. 0: it is not, and is read below.
+ * Both factors are exact, so one rounding is the right one. */
+static int text_read_short(const char *at, const char *end, double *value) {
+    int negative = at < end && *at == '-';
+    int64_t whole = 0, places = -1; /* -1: before the point */
+    at += negative || (at < end && *at == '+');
+    if (FLT_EVAL_METHOD != 0 || end - at > 16 || at == end || !text_is_digit(*at))
+        return 0;
+    for (; at < end; at++) {
+        if (text_is_digit(*at)) {
+            whole = whole * 10 + (*at - '0');
+            places += places >= 0;
+        } else if (*at == '.' && places < 0) {
+            places = 0;
+        } else {
+            return 0;
+        }
+    }
+    if (whole >= INT64_C(1000000000000000))
+        return 0;
+    double result = places > 0 ? (double)whole / text_powers[places] : (double)whole;
+    *value = negative ? -result : result;
+    return 1;
+}
+
 int bp_parse_number(const char *text, size_t length, double *value) {
-    static const double powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
-                                    1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
     const char *at = text, *end = text + length;
     while (at < end && text_is_space(*at))
         at++;
     while (at < end && text_is_space(end[-1]))
         end--;
+    if (text_read_short(at, end, value))
+        return 1;
     struct text_decimal decimal;
     if (!text_read_decimal(at, end, &decimal))
         return 0;
@@ -184,8 +212,8 @@ int bp_parse_number(const char *text, size_t length, double *value) {
         int64_t whole = 0;
         for (int i = 0; i < decimal.count; i++)
             whole = whole * 10 + (decimal.digits[i] - '0');
-        result =
-            decimal.exponent < 0 ? (double)whole / powers[-decimal.exponent] : (double)whole * powers[decimal.exponent];
+        result = decimal.exponent < 0 ? (double)whole / text_powers[-decimal.exponent]
+                                      : (double)whole * text_powers[decimal.exponent];
     } else {
         /* without a point no locale can change what strtod reads */
         if (decimal.more) {

@@ -106,6 +106,25 @@ Test(text, numbers_that_are_read) {
     }
 }
 
+/* What a table holds: up to 17 digits, a point among them or none; libc rounds exactly too. */
+Test(text, numbers_of_tables_are_rounded_exactly) {
+    for (uint64_t i = 0; i < 300000; i++) {
+        uint64_t bits = bp_random(1, 98, i, 0);
+        char text[40];
+        int digits = 1 + (int)(bits % 17), point = (int)(bits / 17 % 20) - 1;
+        int length = snprintf(text, sizeof text, "%s", bits >> 20 & 1 ? "-" : bits >> 21 & 1 ? "+" : "");
+        for (int k = 0; k < digits; k++) {
+            if (k == point)
+                text[length++] = '.';
+            text[length++] = (char)('0' + bp_random(2, 98, i, (uint32_t)k) % 10);
+        }
+        text[length] = '\0';
+        double value = -77, expected = strtod(text, NULL);
+        cr_assert(bp_parse_number(text, (size_t)length, &value), "%s", text);
+        cr_assert(value == expected && signbit(value) == signbit(expected), "%s gave %a", text, value);
+    }
+}
+
 /* Writes the digits of odd * 5^1075, so that odd * 2^-1075 is these with e-1075: multiplied out by hand, so that no
    library's rounding is in it. */
 static size_t write_tie(int odd, char *digits) {
