@@ -3,14 +3,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+typedef struct Slot {
+    const char *text; /* NULL: free */
+    size_t length;
+    uint64_t hash;
+} Slot;
+
 /* Open addressing; the capacity is a power of two and at most half of the slots are taken. */
 static struct {
-    char **slots;
+    Arena *arena; /* of the texts */
+    Slot *slots;
     size_t capacity, count;
 } names;
 
-static char **slots_new(size_t capacity) {
-    char **slots = calloc(capacity, sizeof *slots);
+static Slot *slots_new(size_t capacity) {
+    Slot *slots = calloc(capacity, sizeof *slots);
     if (slots)
         return slots;
     fprintf(stderr, "bpc: error: out of memory\n");
@@ -20,13 +27,13 @@ static char **slots_new(size_t capacity) {
 void names_start(void) {
     if (names.slots)
         return;
-    names.capacity = 1024;
+    names.arena = arena_new();
+    names.capacity = 4096;
     names.slots = slots_new(names.capacity);
 }
 
 void names_end(void) {
-    for (size_t i = 0; i < names.capacity; i++)
-        free(names.slots[i]);
+    arena_free(names.arena);
     free(names.slots);
     memset(&names, 0, sizeof names);
 }
@@ -39,24 +46,25 @@ static uint64_t hash_bytes(const char *text, size_t length) {
     return hash;
 }
 
-static char **slot_of(char **slots, size_t capacity, const char *text, size_t length) {
-    size_t index = (size_t)hash_bytes(text, length) & (capacity - 1);
-    while (slots[index] && (strncmp(slots[index], text, length) != 0 || slots[index][length]))
-        index = (index + 1) & (capacity - 1);
-    return &slots[index];
+/* Where a text is, or would go. */
+static Slot *slot_of(const char *text, size_t length, uint64_t hash) {
+    size_t index = (size_t)hash & (names.capacity - 1);
+    for (;; index = (index + 1) & (names.capacity - 1)) {
+        Slot *slot = &names.slots[index];
+        if (!slot->text || (slot->hash == hash && slot->length == length && memcmp(slot->text, text, length) == 0))
+            return slot;
+    }
 }
 
 static void table_grow(void) {
-    size_t capacity = names.capacity * 2;
-    char **slots = slots_new(capacity);
-    for (size_t i = 0; i < names.capacity; i++) {
-        char *text = names.slots[i];
-        if (text)
-            *slot_of(slots, capacity, text, strlen(text)) = text;
-    }
-    free(names.slots);
-    names.slots = slots;
-    names.capacity = capacity;
+    Slot *before = names.slots;
+    size_t count = names.capacity;
+    names.capacity *= 2;
+    names.slots = slots_new(names.capacity);
+    for (size_t i = 0; i < count; i++)
+        if (before[i].text)
+            *slot_of(before[i].text, before[i].length, before[i].hash) = before[i];
+    free(before);
 }
 
 Name name_slice(const char *text, size_t length) {
@@ -66,18 +74,13 @@ Name name_slice(const char *text, size_t length) {
         BUG("a name holds a NUL byte");
     if (names.count * 2 >= names.capacity)
         table_grow();
-    char **slot = slot_of(names.slots, names.capacity, text, length);
-    if (*slot)
-        return *slot;
-    *slot = malloc(length + 1);
-    if (!*slot) {
-        fprintf(stderr, "bpc: error: out of memory\n");
-        exit(1);
+    uint64_t hash = hash_bytes(text, length);
+    Slot *slot = slot_of(text, length, hash);
+    if (!slot->text) {
+        *slot = (Slot){arena_copy(names.arena, text, length), length, hash};
+        names.count++;
     }
-    memcpy(*slot, text, length);
-    (*slot)[length] = '\0';
-    names.count++;
-    return *slot;
+    return slot->text;
 }
 
 Name name_of(const char *text) {

@@ -60,37 +60,47 @@ void text_number(Text *text, double value) {
     }
     char digits[40];
     if (fabs(value) < 1e15 && value == floor(value)) {
-        snprintf(digits, sizeof digits, "%.0f", value);
-    } else {
-        for (int precision = 1; precision <= 17; precision++) {
-            snprintf(digits, sizeof digits, "%.*g", precision, value);
-            if (strtod(digits, NULL) == value)
-                break;
-        }
-        char *comma = strchr(digits, ','); /* a locale that writes 0,1 */
-        if (comma)
-            *comma = '.';
+        char *at = digits + sizeof digits; /* backwards: printf takes its time over a double */
+        uint64_t rest = (uint64_t)fabs(value);
+        do
+            *--at = (char)('0' + rest % 10);
+        while (rest /= 10);
+        if (signbit(value))
+            *--at = '-';
+        text_add_bytes(text, at, (size_t)(digits + sizeof digits - at));
+        return;
     }
+    for (int precision = 1; precision <= 17; precision++) {
+        snprintf(digits, sizeof digits, "%.*g", precision, value);
+        if (strtod(digits, NULL) == value)
+            break;
+    }
+    char *comma = strchr(digits, ','); /* a locale that writes 0,1 */
+    if (comma)
+        *comma = '.';
     text_add(text, digits);
 }
 
 void text_c_string(Text *text, const char *string) {
     text_add(text, "\"");
+    const char *plain = string; /* what stands from here on needs no escape */
     for (const char *at = string; *at; at++) {
         unsigned char byte = (unsigned char)*at;
-        if (byte == '"' || byte == '\\')
+        bool trigraph = byte == '?' && at > string && at[-1] == '?';
+        if (byte >= 0x20 && byte <= 0x7E && byte != '"' && byte != '\\' && !trigraph)
+            continue;
+        text_add_bytes(text, plain, (size_t)(at - plain));
+        plain = at + 1;
+        if (byte == '"' || byte == '\\' || trigraph)
             text_printf(text, "\\%c", byte);
         else if (byte == '\n')
             text_add(text, "\\n");
         else if (byte == '\t')
             text_add(text, "\\t");
-        else if (byte == '?' && at > string && at[-1] == '?')
-            text_add(text, "\\?");
-        else if (byte < 0x20 || byte > 0x7E)
-            text_printf(text, "\\%03o", byte); /* always three digits, so that a digit may follow */
         else
-            text_add_bytes(text, at, 1);
+            text_printf(text, "\\%03o", byte); /* always three digits, so that a digit may follow */
     }
+    text_add(text, plain);
     text_add(text, "\"");
 }
 

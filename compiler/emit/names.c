@@ -128,9 +128,6 @@ static bool is_macro_like(const char *name) {
 }
 
 static bool is_reserved(const char *name, CScope scope) {
-    for (size_t i = 0; i < sizeof reserved_words / sizeof *reserved_words; i++)
-        if (strcmp(name, reserved_words[i]) == 0)
-            return true;
     for (size_t i = 0; i < sizeof reserved_starts / sizeof *reserved_starts; i++)
         if (strncmp(name, reserved_starts[i], strlen(reserved_starts[i])) == 0)
             return true;
@@ -193,7 +190,7 @@ static void add_row(CNames *names, NameTable *table, Taken row) {
         enter_row(table, table->rows.count - 1);
 }
 
-/* Every identifier of the runtime's text, so that one file can hold both. */
+/* Every identifier of the runtime's text that has an underscore, so that one file can hold both. */
 static void reserve_runtime(CNames *names) {
     for (const struct embedded_file *file = embedded_runtime; file->name; file++) {
         for (const char *at = file->text; *at;) {
@@ -219,6 +216,8 @@ CNames *c_names_new(Arena *arena) {
     names->arena = arena;
     resize(names, &names->global, 1024);
     resize(names, &names->local, 256);
+    for (size_t i = 0; i < sizeof reserved_words / sizeof *reserved_words; i++) /* locals keep off them too */
+        add_row(names, &names->global, (Taken){NULL, reserved_words[i], SCOPE_MATH});
     reserve_runtime(names);
     return names;
 }

@@ -490,6 +490,8 @@ static void print_kernel(Printer *p, const Kernel *kernel, const Function *funct
     p->is_map = is_map;
     start_body(p);
     use_block(p, &kernel->body);
+    if (takes_threads(p) && !is_map)
+        map_put(p->arena, &p->with_threads, kernel, p);
     if (p->units > 1)
         text_printf(p->out, "#if BP_UNIT == %d\n", unit_of(p, kernel));
     print_head(p, kernel->span, kernel->formula);
@@ -528,12 +530,9 @@ static void print_kernel(Printer *p, const Kernel *kernel, const Function *funct
  * ----------------------------------------------------------------------------------------------------------------------------
  */
 
-/* Whether a kernel takes its thread: known from its body again, since functions are printed after all kernels. */
+/* Whether a kernel takes its thread. */
 static bool kernel_takes_threads(Printer *p, const Kernel *kernel) {
-    p->is_map = false;
-    start_body(p);
-    use_block(p, &kernel->body);
-    return takes_threads(p);
+    return map_find(&p->with_threads, first_of_shape(p, kernel)) != NULL;
 }
 
 static void print_call(Printer *p, const Kernel *kernel, bool parallel) {

@@ -25,9 +25,10 @@ typedef struct Printer {
     uint64_t scratch_bytes; /* of the module */
     Shapes shapes;
     PointerMap uses, first; /* by shape: how many of the kernels that are wanted (as an address), and the first of them */
-    int units;              /* of the C compiler, among which kernels are cut up */
-    PointerMap unit;        /* of each kernel that is printed (as an address) */
-    Text prototypes;        /* of kernels in other units than the first */
+    int units;               /* of the C compiler, among which kernels are cut up */
+    PointerMap unit;         /* of each kernel that is printed (as an address) */
+    Text prototypes;         /* of kernels in other units than the first */
+    PointerMap with_threads; /* kernels that are printed and take their thread */
     /* of the kernel or math function in hand */
     PointerSet used;   /* LETs, VARs and loops that something reads, buffers that are touched */
     PointerSet often;  /* LETs that are read more than once */
