@@ -325,6 +325,8 @@ static void add_products(Lowering *l, Sums *sums, int column, Value *const *fact
 
 #define WORTH_FETCHING (1 << 18) /* bytes: below, what is read or updated is in the cache */
 
+#define WORTH_SENDING (1 << 16) /* bytes: below, waiting for what another core has just written is soon over */
+
 #define WORTH_OWNING (1 << 18) /* bytes: of a batch that each thread may have for itself */
 
 /* Where a round of panels goes through all rows, each thread had better gather them itself. */
@@ -338,7 +340,9 @@ static void want_own(const Lowering *l, Buffer *buffer) {
 static void fetch_columns(Lowering *l, Node *x, Sums *sums, Value *column_panel, int64_t panels) {
     enum { AHEAD = 2 };
     Buffer *xs = lower_buffer(l, x);
-    if (panels <= AHEAD || l->function->capacity * x->dims[0] * 4 < WORTH_FETCHING)
+    bool sent = l->round && l->plan->parallel && xs->role != BUFFER_FEED; /* half of it by another thread */
+    int64_t worth = sent ? WORTH_SENDING : WORTH_FETCHING;
+    if (panels <= AHEAD || l->function->capacity * x->dims[0] * 4 < worth)
         return;
     Value *ahead = value_op(&l->b, OP_INTEGER_MINIMUM, lower_add(l, column_panel, lower_integer(l, AHEAD)),
                             lower_integer(l, panels - 1), NULL);
@@ -509,16 +513,49 @@ static void single_row(Lowering *l, const LowerGroup *group, int index, Value *p
 
 /* ---- weights and their gradients ------------------------------------------------------------------------------------------------ */
 
+enum { FEW_ROWS = 256 }; /* of a batch: with more, little of the time goes into transposing */
+
+/* The kernel of a group, if it begins its rounds with the transposition of the tensor; else NULL. */
+static const LowerKernel *transposes_first(const Lowering *l, int index, const Tensor *tensor) {
+    for (int i = 0; i < l->plan->kernels.count; i++) {
+        const LowerKernel *kernel = &l->plan->kernels.at[i];
+        bool here = false, transposed = false;
+        for (int j = 0; j < kernel->groups.count; j++) {
+            const LowerItem *item = l->plan->groups.at[kernel->groups.at[j]].items.at[0];
+            here = here || kernel->groups.at[j] == index;
+            transposed = transposed || (item->node->op == OP_TRANSPOSE && item->node->args[0]->op == OP_TENSOR &&
+                                        item->node->args[0]->tensor == tensor && item->buffer &&
+                                        item->buffer->role == BUFFER_SCRATCH);
+        }
+        if (here)
+            return transposed ? kernel : NULL;
+    }
+    return NULL;
+}
+
+/* The same elements in the columns of the next round, which begins with them and would wait for memory. */
+static void fetch_next(Lowering *l, Buffer *buffer, const Node *node, const Point *point, int64_t step) {
+    Point next = *point;
+    Value *column = lower_add(l, point->at[1], lower_integer(l, step * LANES));
+    next.at[1] = value_op(&l->b, OP_INTEGER_MINIMUM, column, lower_integer(l, node->dims[1] - 1), NULL);
+    build_prefetch(&l->b, buffer, lower_index(l, buffer, node, &next), false);
+}
+
 /* What the update will read and write comes while the sums are made. */
 static void fetch_updated(Lowering *l, const LowerGroup *group, Sums *sums) {
     for (int i = 0; i < group->items.count; i++) {
         const LowerItem *item = group->items.at[i];
         for (int j = 0; j < item->sinks.count; j++) {
-            if (!item->sinks.at[j].tensor || node_elements(item->node) * 4 < WORTH_FETCHING)
+            const Tensor *tensor = item->sinks.at[j].tensor;
+            if (!tensor || node_elements(item->node) * 4 < WORTH_FETCHING)
                 continue;
-            Buffer *buffer = lower_use(l, lower_tensor(l, item->sinks.at[j].tensor));
+            Buffer *buffer = lower_use(l, lower_tensor(l, tensor));
+            bool soon = group->axis == 1 && l->function->capacity <= FEW_ROWS;
+            const LowerKernel *kernel = soon ? transposes_first(l, sums->points[0].group, tensor) : NULL;
             for (int k = 0; k < sums->panels * sums->columns; k++)
                 build_prefetch(&l->b, buffer, lower_index(l, buffer, item->node, &sums->points[k]), true);
+            for (int k = 0; kernel && k < sums->panels * sums->columns; k++)
+                fetch_next(l, buffer, item->node, &sums->points[k], kernel->step);
         }
     }
 }
