@@ -415,6 +415,7 @@ static void lower_function(Arena *arena, GraphProgram *program, Module *module, 
     Lowering l = {.program = program, .function = function, .real = function->is_double ? SCALAR_F64 : SCALAR_F32};
     l.b.arena = arena;
     l.b.module = module;
+    l.machine = options->machine ? options->machine : machine_named(NULL);
     l.target = arena_new_of(arena, Function);
     l.target->name = function->name;
     l.target->about = function->about;

@@ -132,6 +132,7 @@ bool lower_is_gradient(const LowerPlan *plan, const Node *node);
 typedef enum TileColumns { TILE_BLOCK_ROWS, TILE_ALL_ROWS, TILE_WEIGHTS } TileColumns;
 /* The tile for a product with this many panels and columns, at most as large as the registers allow and of `most` sums. */
 Tile tile_of_product(const Machine *machine, int64_t panels, int64_t columns, TileColumns kind, int most);
+bool tile_fits(const Machine *machine, int panels, int columns); /* in registers, with what feeds it */
 
 /* ---- point.c */
 #define LANES 16
@@ -140,6 +141,7 @@ typedef struct Lowering {
     GraphProgram *program;
     GraphFunction *function;
     LowerPlan *plan;
+    const Machine *machine;
     const struct Sheet *sheet; /* for formulas */
     Function *target;
     Builder b;

@@ -15,7 +15,7 @@ static double step_cycles(const Machine *machine, int panels, int columns) {
     return (cycles > 4 ? cycles : 4) * slack + 0.25; /* the loop itself */
 }
 
-static bool fits(const Machine *machine, int panels, int columns) {
+bool tile_fits(const Machine *machine, int panels, int columns) {
     int vectors = LANES / machine->lanes;
     return panels * columns * vectors + (panels > 1 ? panels * vectors : vectors) + 1 <= machine->registers &&
            panels * columns * vectors <= machine->registers - WORK_REGISTERS;
@@ -44,7 +44,7 @@ Tile tile_of_product(const Machine *machine, int64_t panels, int64_t columns, Ti
         for (int c = 1; c <= LANES; c++) {
             bool whole = kind != TILE_BLOCK_ROWS || LANES % c == 0 || (c == columns && columns < LANES);
             Tile tile = {p, c};
-            if (!whole || c > columns || p * c > most || (p * c > 1 && !fits(machine, p, c)))
+            if (!whole || c > columns || p * c > most || (p * c > 1 && !tile_fits(machine, p, c)))
                 continue;
             double cycles = product_cycles(machine, panels, columns, tile, kind);
             if (cycles < least * 0.99) { /* the smaller one where it makes no difference */

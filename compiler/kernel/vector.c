@@ -13,7 +13,7 @@
 
 enum {
     MOST_SUMS = 32,
-    MOST_IN_ONE = 12 /* columns of one panel that are one tile, whatever the tile */
+    MOST_IN_ONE = 12 /* columns of one panel that are one tile where registers hold it, whatever the tile */
 };
 
 /* ---- what fits
@@ -626,7 +626,8 @@ static void weight_tile(Lowering *l, const LowerGroup *group, int index, Value *
 /* `count` columns of one panel of columns, a tile's at a time. */
 static void columns_of_panel(Lowering *l, const LowerGroup *group, int index, Value *panel, int panels,
                              Value *column_panel, int count) {
-    int tile = group->tile.columns, most = has_product(group) && panels * count <= MOST_IN_ONE ? count : tile;
+    bool in_one = has_product(group) && panels * count <= MOST_IN_ONE && tile_fits(l->machine, panels, count);
+    int most = in_one ? count : group->tile.columns;
     int whole = count / most * most;
     Value *lane = lower_integer(l, 0);
     if (whole == most) {
