@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+enum { MOST_JOINED = 1500 }; /* instructions of LLVM IR in one function: some 50 ms for one thread */
+
 /* ---- What a kernel does, in bytes -------------------------------------------------------------------------------- */
 
 typedef struct Writer {
@@ -198,22 +200,46 @@ static void add_kernel(Shapes *shapes, const Kernel *kernel, bool is_map) {
     text_free(&key);
 }
 
+static Shape *called_shape(const Shapes *shapes, const Kernel *kernel) {
+    return map_find(&shapes->of_kernel, kernel);
+}
+
 void shapes_find(Arena *arena, const Module *module, Shapes *shapes) {
     *shapes = (Shapes){.arena = arena, .scratch_bytes = module->scratch_bytes};
     for (int i = 0; i < module->maths.count; i++)
         add_math(shapes, module->maths.at[i]);
     for (int i = 0; i < module->functions.count; i++) {
         const Function *function = module->functions.at[i];
-        for (int k = 0; k < function->step_count; k++)
-            if (function->steps[k].kind == STEP_KERNEL && !map_find(&shapes->of_kernel, function->steps[k].kernel))
-                add_kernel(shapes, function->steps[k].kernel, function->is_map);
+        for (int k = 0; k < function->step_count; k++) {
+            const Kernel *kernel = function->steps[k].kernel;
+            if (function->steps[k].kind != STEP_KERNEL)
+                continue;
+            if (!map_find(&shapes->of_kernel, kernel))
+                add_kernel(shapes, kernel, function->is_map);
+            called_shape(shapes, kernel)->calls++;
+        }
     }
 }
 
 void shapes_heat(const Shapes *shapes, const Function *function) {
     for (int i = 0; i < function->step_count; i++)
         if (function->steps[i].kind == STEP_KERNEL)
-            ((Shape *)map_find(&shapes->of_kernel, function->steps[i].kernel))->hot = true;
+            called_shape(shapes, function->steps[i].kernel)->hot = true;
+}
+
+/* A function that is not worth threads does so little that its kernels' calls are felt. */
+void shapes_join(const Shapes *shapes, const Function *function) {
+    int weight = 0;
+    for (int i = 0; i < function->step_count; i++)
+        if (function->steps[i].kind == STEP_KERNEL)
+            weight += called_shape(shapes, function->steps[i].kernel)->weight;
+    if (function->parallel || weight > MOST_JOINED)
+        return;
+    for (int i = 0; i < function->step_count; i++)
+        if (function->steps[i].kind == STEP_KERNEL) {
+            Shape *shape = called_shape(shapes, function->steps[i].kernel);
+            shape->joined = shape->calls == 1;
+        }
 }
 
 const Shape *shape_of(const Shapes *shapes, const Kernel *kernel) {

@@ -15,6 +15,8 @@ typedef struct Shape {
     LIST(const MathFunction *) maths; /* those it calls, each once */
     int weight;                       /* an estimate of its instructions of LLVM IR */
     bool hot;                         /* LLVM's passes may unroll and vectorize its loops */
+    int calls;                        /* in all functions */
+    bool joined;                      /* part of the one function that calls it, for LLVM */
 } Shape;
 
 typedef struct Shapes {
@@ -29,6 +31,8 @@ typedef struct Shapes {
 void shapes_find(Arena *arena, const Module *module, Shapes *shapes);
 const Shape *shape_of(const Shapes *shapes, const Kernel *kernel);
 void shapes_heat(const Shapes *shapes, const Function *function); /* its kernels are hot */
+/* Its kernels are part of it where that saves calls worth the while and nothing else calls them. */
+void shapes_join(const Shapes *shapes, const Function *function);
 const Shape *shape_of_math(const Shapes *shapes, const MathFunction *function);
 
 #endif

@@ -219,8 +219,9 @@ static LLVMErrorRef define_lazy(LlvmCode *code, Lazy *lazy) {
     for (int i = 0; i < piece->functions.count; i++)
         pairs[count++].Name = LLVMOrcLLJITMangleAndIntern(code->jit, piece->functions.at[i]->name);
     for (int i = 0; i < piece->shapes.count; i++)
-        pairs[count++].Name = LLVMOrcLLJITMangleAndIntern(
-            code->jit, arena_printf(code->arena, "%s.kernel", piece->shapes.at[i]->kernel->name));
+        if (!piece->shapes.at[i]->joined)
+            pairs[count++].Name = LLVMOrcLLJITMangleAndIntern(
+                code->jit, arena_printf(code->arena, "%s.kernel", piece->shapes.at[i]->kernel->name));
     for (int i = 0; i < piece->maths.count; i++)
         pairs[count++].Name =
             LLVMOrcLLJITMangleAndIntern(code->jit, arena_printf(code->arena, "%s.math", piece->maths.at[i]->name));
@@ -315,6 +316,8 @@ static int cut_wanted(LlvmCode *code, const LlvmWanted *wanted, int count, bool 
             continue;
         if (found->hot)
             shapes_heat(&code->shapes, module->functions.at[i]);
+        if (found->hot && !code->options.debug) /* a debugger stops in kernels */
+            shapes_join(&code->shapes, module->functions.at[i]);
         piece_add_function(code->arena, &code->shapes, &all, 1, module->functions.at[i], &weighed);
         *LIST_ADD(code->arena, &functions) = module->functions.at[i];
     }
@@ -430,7 +433,8 @@ static void look_at_piece(Nearest *nearest, const Piece *piece) {
                 piece->functions.at[i]->span);
     for (int i = 0; i < piece->shapes.count; i++) {
         const Kernel *kernel = piece->shapes.at[i]->kernel;
-        look_at(nearest, arena_printf(arena, "%s.kernel", kernel->name), "kernel", kernel->name, kernel->span);
+        if (!piece->shapes.at[i]->joined)
+            look_at(nearest, arena_printf(arena, "%s.kernel", kernel->name), "kernel", kernel->name, kernel->span);
     }
     for (int i = 0; i < piece->maths.count; i++)
         look_at(nearest, arena_printf(arena, "%s.math", piece->maths.at[i]->name), "the math function",

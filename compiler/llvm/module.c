@@ -30,8 +30,11 @@ static bool print_with(const Target *target, Module *module, const struct bp_pro
     Shapes shapes;
     Piece piece = {0};
     shapes_find(arena, module, &shapes);
-    for (int i = 0; i < module->functions.count; i++)
+    for (int i = 0; i < module->functions.count; i++) {
         shapes_heat(&shapes, module->functions.at[i]);
+        if (!target->options->debug)
+            shapes_join(&shapes, module->functions.at[i]);
+    }
     piece_all(arena, module, &shapes, &piece);
     LLVMModuleRef made = print_llvm(arena, context, &shapes, &piece, target, true);
     bool done = made != NULL;

@@ -7,11 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What is loaded twice is loaded once, and before the loop where it can be; short loops of hot kernels are unrolled (the
-   others say that they are to be left alone). These pay for themselves: less code is generated. The larger pipelines take
+/* Kernels that are part of their function go into it; what is loaded twice is loaded once, and before the loop where it
+   can be; short loops of hot kernels are unrolled (the others say that they are to be left alone). These pay for themselves: less code is generated. The larger pipelines take
    twice as long and gain nothing more: what is lanes in a kernel is a vector already; instcombine makes some tiles 6 %
    slower. */
-static const char hot_passes[] = "function(early-cse<memssa>,loop-mssa(licm),loop(loop-unroll-full))";
+static const char hot_passes[] = "always-inline,function(early-cse<memssa>,loop-mssa(licm),loop(loop-unroll-full))";
 
 const char *passes_of(const Target *target) {
     const char *passes = getenv("BPC_LLVM_PASSES"); /* for trials */

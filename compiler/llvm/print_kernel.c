@@ -239,6 +239,10 @@ void ir_shape(Ir *ir, const Shape *shape) {
     map_clear(&ir->values);
     memset(ir->fields, 0, sizeof ir->fields);
     add_attribute(ir, ir->function, (unsigned)LLVMAttributeFunctionIndex, "nounwind");
+    if (shape->joined) {
+        LLVMSetLinkage(ir->function, LLVMInternalLinkage);
+        add_attribute(ir, ir->function, (unsigned)LLVMAttributeFunctionIndex, "alwaysinline");
+    }
     unsigned place = 0;
     for (int i = 0; i < kernel->buffer_count; i++, place++) {
         LLVMValueRef parameter = LLVMGetParam(ir->function, place);

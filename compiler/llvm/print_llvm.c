@@ -228,7 +228,7 @@ void piece_add_function(Arena *arena, const Shapes *shapes, Piece *pieces, int c
         const Shape *shape = shape_of(shapes, function->steps[i].kernel);
         if (!is_new(arena, done, shape))
             continue;
-        Piece *piece = lightest(pieces, count);
+        Piece *piece = shape->joined ? own : lightest(pieces, count);
         *LIST_ADD(arena, &piece->shapes) = shape;
         piece->weight += shape->weight;
         piece_add_maths(arena, shapes, piece, shape, done);

@@ -128,6 +128,19 @@ def hundred_blocks(build):
         expect(saved[0] == saved[1], "three threads give other weights")
 
 
+def joined(build):
+    """The kernels of a small step are part of it: no function of theirs is left; a debugger, who stops in them, finds them all."""
+    needs_llvm(build)
+    with copied(ROOT / "examples" / "xor") as place:
+        def kernels(*options):
+            text = build.succeed([build.bpc, *options, "--emit=asm", "xor.bp"], cwd=place).out
+            expect(re.search(r"^_?\w+_step:", text, re.MULTILINE), f"{options}: no step among the functions")
+            return set(re.findall(r"^_?(\w+_step_\w+)\.kernel:", text, re.MULTILINE))
+
+        expect(kernels() == set(), f"the step calls {kernels()}")
+        expect(len(kernels("-g")) > 3, f"with -g there are only the kernels {kernels('-g')}")
+
+
 def interrupted(build, place, command):
     """Ctrl-C once an epoch is done: ends after the step, with 130. What it printed."""
     environment = dict(os.environ, XDG_CACHE_HOME=str(place), ASAN_OPTIONS="intercept_tls_get_addr=0")
@@ -295,5 +308,5 @@ def tests(build):
         golden = golden[::9]
     for folder, source, earlier in [*programs(), *golden]:
         yield f"{folder.name}-{source.stem}", functools.partial(agrees, build, folder, source, earlier)
-    for test in (script, every_mode, hundred_blocks, interrupt, damaged_cache, shared_cache, shown_time, debugger, image, object_file):
+    for test in (script, every_mode, hundred_blocks, joined, interrupt, damaged_cache, shared_cache, shown_time, debugger, image, object_file):
         yield test.__name__.replace("_", "-"), functools.partial(test, build)
