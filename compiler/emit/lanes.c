@@ -556,28 +556,36 @@ static void define_where(Lanes *lanes, Text *out, ValueType type) {
         text_add(out, "#endif\n");
 }
 
-/* When max or min gives a: a > b || a != a, with less to do where one of them is known not to be NaN. */
-static const char *extreme_condition(Lanes *lanes, int op, ValueType type) {
+/* a > b || a != a ? a : b, with less to do where one of them is known not to be NaN. */
+static const char *extreme(Lanes *lanes, int op, ValueType type) {
     bool greatest = op == OP_MAXIMUM || op == LANE_MAXIMUM_FIRST || op == LANE_MAXIMUM_SECOND;
     ValueType mask = {SCALAR_BOOL, type.lanes};
     const char *const plain[3] = {"a", "b"}, *const swapped[3] = {"b", "a"}, *const self[3] = {"a", "a"};
     const char *const *beyond = greatest ? swapped : plain, *const *within = greatest ? plain : swapped;
-    if (op == LANE_MAXIMUM_FIRST || op == LANE_MINIMUM_FIRST)
-        return apply(lanes, OP_LESS, mask, type, beyond);
-    if (op == LANE_MAXIMUM_SECOND || op == LANE_MINIMUM_SECOND) {
+    const char *chosen[3] = {NULL, "a", "b"};
+    if (op == LANE_MAXIMUM_FIRST || op == LANE_MINIMUM_FIRST) {
+        chosen[0] = apply(lanes, OP_LESS, mask, type, beyond);
+    } else if (op == LANE_MAXIMUM_SECOND || op == LANE_MINIMUM_SECOND) {
         const char *unless = arena_printf(lanes->arena, "(%s)", apply(lanes, OP_LESS_EQUAL, mask, type, within));
-        return apply(lanes, OP_NOT, mask, mask, (const char *const[3]){unless});
+        chosen[0] = apply(lanes, OP_NOT, mask, mask, (const char *const[3]){unless});
+    } else {
+        chosen[0] = apply(lanes, OP_NOT_EQUAL, mask, type, self);
+        chosen[2] = apply(lanes, greatest ? LANE_MAXIMUM_FIRST : LANE_MINIMUM_FIRST, type, type, plain);
     }
-    const char *either = apply(lanes, OP_LESS, mask, type, beyond);
-    const char *missing = apply(lanes, OP_NOT_EQUAL, mask, type, self);
-    const char *const both[3] = {arena_printf(lanes->arena, "(%s)", either),
-                                 arena_printf(lanes->arena, "(%s)", missing)};
-    return apply(lanes, OP_OR, mask, mask, both);
+    return apply(lanes, OP_WHERE, type, type, chosen);
+}
+
+/* The same in four lanes. */
+static const char *extreme_in_lanes(Lanes *lanes, int op) {
+    ValueType four = {SCALAR_F32, 4};
+    const char *const a[3] = {"a"}, *const b[3] = {"b"};
+    const char *const both[3] = {apply(lanes, LANE_SPLAT, four, four, a), apply(lanes, LANE_SPLAT, four, four, b)};
+    return apply(lanes, op, four, four, both);
 }
 
 static void define_extreme(Lanes *lanes, Text *out, int op, ValueType type) {
-    const char *condition = extreme_condition(lanes, op, type);
-    bool instruction = type.lanes > 1 && (op == LANE_MAXIMUM_FIRST || op == LANE_MINIMUM_FIRST);
+    bool first = op == LANE_MAXIMUM_FIRST || op == LANE_MINIMUM_FIRST, known = op != OP_MAXIMUM && op != OP_MINIMUM;
+    bool instruction = type.lanes > 1 && first, single = type.lanes == 1 && type.scalar == SCALAR_F32 && !known;
     if (instruction) { /* x86's own max and min give b where a > b does not hold */
         text_printf(out, "#if !defined(__clang__) && defined(%s)\n    return __builtin_ia32_",
                     lane_bits(type) == 128 ? "__SSE2__" : "__AVX__");
@@ -585,9 +593,11 @@ static void define_extreme(Lanes *lanes, Text *out, int op, ValueType type) {
         add_template(lanes, out, lane_bits(type) == 512 ? "$p_mask(a, b, a, $g, 4);\n#else\n" : "$p(a, b);\n#else\n",
                      type, type);
     }
-    text_printf(out, "    return %s;\n",
-                apply(lanes, OP_WHERE, type, type, (const char *const[3]){condition, "a", "b"}));
-    if (instruction)
+    if (single) /* which gcc chooses by branching or in integer registers, but lanes with one instruction */
+        text_printf(out, "#if !defined(__clang__) && defined(__SSE4_1__)\n    return %s[0];\n#else\n",
+                    extreme_in_lanes(lanes, op));
+    text_printf(out, "    return %s;\n", extreme(lanes, op, type));
+    if (instruction || single)
         text_add(out, "#endif\n");
 }
 

@@ -125,8 +125,9 @@ static bool is_known_number(const Value *value) {
 /* max(a, b) is a > b || a != a ? a : b. */
 static LLVMValueRef plain_extreme(Ir *ir, Op op, LLVMValueRef a, LLVMValueRef b) {
     LLVMValueRef beyond = LLVMBuildFCmp(ir->builder, op == OP_MAXIMUM ? LLVMRealOGT : LLVMRealOLT, a, b, "");
+    LLVMValueRef chosen = LLVMBuildSelect(ir->builder, beyond, a, b, ""); /* an instruction on x86 */
     LLVMValueRef missing = LLVMBuildFCmp(ir->builder, LLVMRealUNO, a, a, "");
-    return LLVMBuildSelect(ir->builder, LLVMBuildOr(ir->builder, beyond, missing, ""), a, b, "");
+    return LLVMBuildSelect(ir->builder, missing, a, chosen, "");
 }
 
 /* Lane i to lane i + half: 16 -> 8 -> 4 -> 2 -> 1. */
