@@ -13,6 +13,7 @@
 
 enum {
     MOST_SUMS = 32,
+    WORTH_DRAWING = 1 << 13, /* elements of a matrix: of fewer, drawing 16 at a time wins less than compiling that costs */
     MOST_IN_ONE = 12 /* columns of one panel that are one tile where registers hold it, whatever the tile */
 };
 
@@ -70,7 +71,8 @@ static bool fits(const LowerPlan *plan, const Node *domain, Node *node, bool at_
     case OP_ONE_HOT:
         return node->arg_count < 2 && same && domain->rank == 1;
     case OP_RANDOM: /* 16 neighbours, or 16 down a column (math_uniform_apart) */
-        return same && (domain->rank == 1 || (domain->rank == 2 && domain->dims[1] < INT32_MAX / LANES));
+        return same && (domain->rank == 1 || (domain->rank == 2 && domain->dims[1] < INT32_MAX / LANES &&
+                                              node_elements(domain) >= WORTH_DRAWING));
     case OP_EXPAND:
         return same && fits(plan, domain, node->args[0], false);
     case OP_CONTRACT:

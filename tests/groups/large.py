@@ -130,8 +130,8 @@ def first_values(build, way):
     """Beyond 2^32 other random numbers are drawn than before."""
     with copied() as place:
         large = Large(build, place, way, MATRIX)
-        panels, count = (ROWS + 15) // 16, 4096
-        last = element(WIDE, (panels - 1) * 16, 0) # the last panel begins there: the last thread fills it
+        panels, count = (ROWS + 15) // 16, 2048
+        last = element(WIDE, (panels - 1) * 16, 0)  # the last panel begins there: the first thread fills its first columns
         large.commands.append("run init 1")
         for i in range(count):
             large.get("fc2.weight", last + i)
