@@ -55,9 +55,12 @@ int bp_reader_reserve(struct bp_reader *reader, int64_t rows) {
     return done;
 }
 
+/* A small table of many columns should not be given pages for rows that never come. */
 static int data_grow(struct bp_reader *reader) {
-    int64_t capacity = reader->capacity < 256 ? 256 : reader->capacity + reader->capacity / 2;
-    return reader->raw.rows < reader->capacity || bp_reader_reserve(reader, capacity);
+    enum { FEW = 32, MANY = 256 };
+    int64_t before = reader->capacity;
+    int64_t capacity = before < FEW ? FEW : before < MANY ? before * 2 : before + before / 2;
+    return reader->raw.rows < before || bp_reader_reserve(reader, capacity);
 }
 
 static int data_read_row(struct bp_reader *reader, const struct bp_field *fields, int32_t count) {
