@@ -68,10 +68,10 @@ static bool ends_with(const char *word, const char *end) {
     return strlen(word) >= strlen(end) && strcmp(word + strlen(word) - strlen(end), end) == 0;
 }
 
-/* A line that is not part of the body: it is hoisted or left out. */
+/* Where lines go: a line that is not part of the body is hoisted or left out. */
 typedef struct Reader {
     Arena *arena;
-    Lines *features, *includes; /* NULL: the body is printed to `body` */
+    Lines *features, *includes;
     Text *body;
     int depth;       /* of #if */
     int guard_depth; /* of the header's own guard or of #ifndef _X_SOURCE; -1 outside */
@@ -105,7 +105,7 @@ static bool is_guard(Reader *reader, Line line) {
     }
     if (starts(line, "#define ")) {
         const char *word = word_of(reader->arena, line, 8);
-        if (word[0] == '_' && ends_with(word, "_SOURCE") && reader->features)
+        if (word[0] == '_' && ends_with(word, "_SOURCE"))
             add_once(reader->arena, reader->features, feature_text(reader->arena, line));
         return (word[0] == '_' && ends_with(word, "_SOURCE")) || ends_with(word, "_H");
     }
@@ -119,8 +119,7 @@ static bool is_hoisted(Reader *reader, Line line) {
         return true;
     bool inside = reader->depth > (reader->guard_depth >= 0 ? 1 : 0); /* of #ifdef _OPENMP and the like: stays there */
     if (starts(line, "#include <") && !inside) {
-        if (reader->includes)
-            add_once(reader->arena, reader->includes, arena_copy(reader->arena, line.at, line.length));
+        add_once(reader->arena, reader->includes, arena_copy(reader->arena, line.at, line.length));
         return true;
     }
     if (starts(line, "#if"))
@@ -141,12 +140,10 @@ static void read_file(Reader *reader, const char *text) {
         if (is_hoisted(reader, line) || (blank && line.length == 0))
             continue;
         blank = line.length == 0;
-        if (reader->body) {
-            text_add_bytes(reader->body, line.at, line.length);
-            text_add(reader->body, "\n");
-        }
+        text_add_bytes(reader->body, line.at, line.length);
+        text_add(reader->body, "\n");
     }
-    if (reader->body && !blank)
+    if (!blank)
         text_add(reader->body, "\n");
 }
 
@@ -194,10 +191,13 @@ static const char lanes_text[] = "/* ---- Lanes: vectors as gcc and clang have t
 /* Features, guards, headers, and the runtime's files. */
 static void print_parts(Arena *arena, CKind kind, Text *out) {
     Lines features = {0}, includes = {0};
-    Reader hoist = {.arena = arena, .features = &features, .includes = &includes};
+    Text body = {0};
+    Reader reader = {.arena = arena, .features = &features, .includes = &includes, .body = &body};
     for (const struct embedded_file *file = embedded_runtime; file->name; file++)
-        if (is_in(file, kind))
-            read_file(&hoist, file->text);
+        if (is_in(file, kind)) {
+            text_printf(&body, "/* ======== %s ======== */\n\n", file->name);
+            read_file(&reader, file->text);
+        }
     for (int i = 0; i < features.count; i++) {
         const char *word = word_of(arena, (Line){features.at[i], strlen(features.at[i])}, 8);
         text_printf(out, "#ifndef %s\n%s\n#endif\n", word, features.at[i]);
@@ -206,12 +206,8 @@ static void print_parts(Arena *arena, CKind kind, Text *out) {
     for (int i = 0; i < includes.count; i++)
         text_printf(out, "%s\n", includes.at[i]);
     text_add(out, "\n");
-    Reader copy = {.arena = arena, .body = out};
-    for (const struct embedded_file *file = embedded_runtime; file->name; file++)
-        if (is_in(file, kind)) {
-            text_printf(out, "/* ======== %s ======== */\n\n", file->name);
-            read_file(&copy, file->text);
-        }
+    text_add_bytes(out, body.at, body.length);
+    text_free(&body);
 }
 
 static void print_about(const struct bp_program *program, CKind kind, Text *out) {

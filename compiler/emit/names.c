@@ -190,22 +190,26 @@ static void add_row(CNames *names, NameTable *table, Taken row) {
         enter_row(table, table->rows.count - 1);
 }
 
+static bool is_word(char character) {
+    return isalnum((unsigned char)character) || character == '_';
+}
+
 /* Every identifier of the runtime's text that has an underscore, so that one file can hold both. */
 static void reserve_runtime(CNames *names) {
     for (const struct embedded_file *file = embedded_runtime; file->name; file++) {
-        for (const char *at = file->text; *at;) {
+        for (const char *at = file->text; (at = strchr(at, '_'));) {
             const char *start = at;
-            while (isalnum((unsigned char)*at) || *at == '_')
+            while (start > file->text && is_word(start[-1]))
+                start--;
+            while (is_word(*at))
                 at++;
-            size_t length = (size_t)(at - start);
-            if (length == 0 || length > 63 || isdigit((unsigned char)*start)) {
-                at += length == 0;
-                continue;
-            }
             char name[64];
+            size_t length = (size_t)(at - start);
+            if (length >= sizeof name || isdigit((unsigned char)*start))
+                continue;
             memcpy(name, start, length);
             name[length] = '\0';
-            if (strchr(name, '_') && *find_name(&names->global, name) == 0)
+            if (*find_name(&names->global, name) == 0)
                 add_row(names, &names->global, (Taken){NULL, arena_copy(names->arena, name, length), SCOPE_GLOBAL});
         }
     }

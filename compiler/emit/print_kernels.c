@@ -246,7 +246,9 @@ static void print_block(Printer *p, const Block *block) {
  * --------------------------------------------------------------------------------------------------------------- */
 
 static void start_body(Printer *p) {
-    p->used = p->often = p->stored = (PointerSet){0};
+    set_clear(&p->used);
+    set_clear(&p->often);
+    set_clear(&p->stored);
     memset(p->fields, 0, sizeof p->fields);
 }
 

@@ -39,6 +39,12 @@ bool set_add(Arena *arena, PointerSet *set, const void *pointer) {
     return true;
 }
 
+void set_clear(PointerSet *set) {
+    if (set->count)
+        memset(set->at, 0, sizeof *set->at * set->size);
+    set->count = 0;
+}
+
 void use_buffer(Printer *p, const Buffer *buffer) {
     set_add(p->arena, &p->used, buffer);
     if (buffer_of_thread(buffer))

@@ -40,6 +40,7 @@ typedef struct Printer {
 
 bool set_has(const PointerSet *set, const void *pointer);
 bool set_add(Arena *arena, PointerSet *set, const void *pointer); /* false where it was there */
+void set_clear(PointerSet *set);
 /* Notes what a value, and what it is made of, uses. */
 void use_value(Printer *p, const Value *value);
 void use_buffer(Printer *p, const Buffer *buffer);
