@@ -290,15 +290,26 @@ static uint64_t place_prefix(Arena *arena, const GraphTrain *train, uint64_t bas
     return used > end ? used : end;
 }
 
+static void forget_measure(const GraphMeasure *measure) {
+    for (int i = 0; i < measure->passes.count; i++)
+        measure->passes.at[i].totals->offset = measure->passes.at[i].sums->offset = 0;
+}
+
 /* An earlier plan may have given them a place. */
-static void forget_places(const Module *module) {
+static void forget_places(const GraphProgram *program, const Module *module) {
     for (int i = 0; i < module->functions.count; i++)
         for (int j = 0; j < module->functions.at[i]->buffer_count; j++)
             module->functions.at[i]->buffers[j]->offset = 0;
+    for (int i = 0; i < program->trains.count; i++) {
+        forget_measure(&program->trains.at[i]->training);
+        forget_measure(&program->trains.at[i]->validation);
+    }
+    for (int i = 0; i < program->evaluates.count; i++)
+        forget_measure(&program->evaluates.at[i]->measure);
 }
 
 void plan_memory(GraphProgram *program, Module *module) {
-    forget_places(module);
+    forget_places(program, module);
     for (int i = 0; i < module->functions.count; i++)
         find_taken_at_once(module->functions.at[i]);
     uint64_t at = place_persistent(program, module), end;
