@@ -76,12 +76,11 @@ static void explain_kernel(Lowering *l, const LowerKernel *kernel, Text *out) {
 
 static void explain_table(const LowerTable *table, Text *out) {
     const Node *scatter = table->scatter;
-    int64_t vectors = scatter->turned ? (scatter->dims[0] + LANES - 1) / LANES : scatter->dims[1];
     text_printf(out, "  a loop over the %s of %s that the batch reads\n",
                 scatter->turned ? "columns" : "panels of 16 rows", table->tensor->name);
     text_printf(out,
                 "        the gradient of one is gathered in %" PRId64 " bytes for each thread: %s is never stored\n",
-                vectors * LANES * 4, scatter->label ? scatter->label : "the whole");
+                table->vectors * LANES * 4, scatter->label ? scatter->label : "the whole");
     switch (table->rows) {
     case TABLE_ALL:
         text_add(out, "        and of those that it does not read: a batch may read most of them\n");

@@ -84,7 +84,7 @@ static void lower_items(Lowering *l, LowerGroup *group, int index, const Round *
         for (int j = 0; j < point.memo->known.count; j++)
             known |= point.memo->known.at[j].node == node;
         if (!known)
-            *LIST_ADD(l->b.arena, &point.memo->known) = (struct Known){node, values[i]};
+            lower_know(l, &point, node, values[i]);
     }
     for (int i = 0; i < group->items.count; i++)
         lower_store(l, group->items.at[i], values[i], &point);

@@ -74,6 +74,7 @@ typedef struct LowerTable {
     LIST(Node *) numbers; /* that the updates need; conditions behind what they compare */
     LIST(Node *) spread;  /* the EXPANDs of some of them */
     int64_t pieces;       /* of 16 rows; turned: of one */
+    int64_t vectors;      /* of 16 numbers that a piece is */
     int64_t reads;        /* most rows that a batch reads, each as often as it does */
     TableRows rows;
     Buffer *begins, *order; /* I32: by piece where the places of what reads it begin (p) and end (p + 1) in `order`: row b of a
@@ -137,6 +138,10 @@ bool tile_fits(const Machine *machine, int panels, int columns); /* in registers
 /* ---- point.c */
 #define LANES 16
 
+static inline int64_t panels_of(int64_t extent) {
+    return (extent + LANES - 1) / LANES;
+}
+
 typedef struct Lowering {
     GraphProgram *program;
     GraphFunction *function;
@@ -169,6 +174,8 @@ typedef struct Point {
 } Point;
 
 Value *emit_node(Lowering *l, Node *node, Point *point);
+/* The node has this value at the point, whatever it is made of. */
+void lower_know(Lowering *l, Point *point, Node *node, Value *value);
 Value *lower_integer(Lowering *l, int64_t number);
 Value *lower_add(Lowering *l, Value *a, Value *b);
 Value *lower_times(Lowering *l, Value *a, int64_t factor);

@@ -795,6 +795,10 @@ static Value *spread_number(Lowering *l, Node *node, Point *point) {
     return value_splat(&l->b, emit_node(l, node, &scalar), point->lanes);
 }
 
+void lower_know(Lowering *l, Point *point, Node *node, Value *value) {
+    *LIST_ADD(l->b.arena, &point->memo->known) = (struct Known){node, value};
+}
+
 Value *emit_node(Lowering *l, Node *node, Point *point) {
     for (int i = 0; i < point->memo->known.count; i++)
         if (point->memo->known.at[i].node == node)
@@ -812,6 +816,6 @@ Value *emit_node(Lowering *l, Node *node, Point *point) {
     if (keep)
         value = build_let(&l->b, lower_wish(node), value);
     if (value->let || value->arg_count == 0)
-        *LIST_ADD(l->b.arena, &point->memo->known) = (struct Known){node, value};
+        lower_know(l, point, node, value);
     return value;
 }

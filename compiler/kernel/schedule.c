@@ -176,10 +176,6 @@ static double group_cycles(const Schedule *s, const LowerGroup *group) {
 
 /* ---- how a group may be shared out ---------------------------------------------------------------------------------------------- */
 
-static int64_t panels_of(int64_t extent) {
-    return (extent + LANES - 1) / LANES;
-}
-
 /* Rows when every thread can read all of W, or when there are too few panels to go round; else panels of W's outputs: a
    thread keeps its panels in its own cache. */
 static bool prefers_panels(const Schedule *s, const LowerGroup *group, const Node *product) {

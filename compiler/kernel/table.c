@@ -257,7 +257,8 @@ void lower_find_tables(LowerPlan *plan, const GraphProgram *program) {
             continue;
         LowerTable *table = arena_new_of(plan->arena, LowerTable);
         table->scatter = node;
-        table->pieces = node->turned ? node->dims[1] : (node->dims[0] + LANES - 1) / LANES;
+        table->pieces = node->turned ? node->dims[1] : panels_of(node->dims[0]);
+        table->vectors = node->turned ? panels_of(node->dims[0]) : node->dims[1];
         table->reads = plan->function->capacity * (node->args[1]->rank ? node->args[1]->dims[0] : 1);
         Search s = {.plan = plan,
                     .graph = program->graph,

@@ -8,17 +8,8 @@
 
 #include "../graph/print.h"
 
-static void know(Lowering *l, Point *point, Node *node, Value *value) {
-    *LIST_ADD(l->b.arena, &point->memo->known) = (struct Known){node, value};
-}
-
 static Point new_point(Lowering *l, int lanes) {
     return (Point){.lanes = lanes, .group = -1, .memo = arena_new_of(l->b.arena, struct Memo)};
-}
-
-/* Vectors of 16 numbers that a piece is. */
-static int64_t vectors_of(const LowerTable *table) {
-    return table->scatter->turned ? (table->scatter->dims[0] + LANES - 1) / LANES : table->scatter->dims[1];
 }
 
 /* ---- buffers ----------------------------------------------------------------------------------------------------- */
@@ -45,7 +36,7 @@ static void make_buffers(Lowering *l) {
         table->begins = new_buffer(l, table, "begins", BUFFER_TEMPORARY, SCALAR_I32, pieces + 2);
         table->order = new_buffer(l, table, "order", BUFFER_TEMPORARY, SCALAR_I32, table->reads);
         table->next = new_buffer(l, table, "next", BUFFER_TEMPORARY, SCALAR_I32, pieces + 2);
-        table->gradient = new_buffer(l, table, "gradient", BUFFER_SCRATCH, SCALAR_F32, vectors_of(table) * LANES);
+        table->gradient = new_buffer(l, table, "gradient", BUFFER_SCRATCH, SCALAR_F32, table->vectors * LANES);
         if (table->rows != TABLE_WAITS)
             continue;
         table->done = new_buffer(l, table, "done", BUFFER_STATE, SCALAR_I32, pieces);
@@ -208,7 +199,7 @@ static Point point_in(Lowering *l, const LowerTable *table, Value *piece, Value 
 }
 
 static Block *open_vectors(Lowering *l, const LowerTable *table, Value **vector) {
-    return build_loop(&l->b, "k", lower_integer(l, 0), lower_integer(l, vectors_of(table)), 1, false, vector);
+    return build_loop(&l->b, "k", lower_integer(l, 0), lower_integer(l, table->vectors), 1, false, vector);
 }
 
 static void new_values(Lowering *l, const LowerTable *table, Point *point, Value **values) {
@@ -249,16 +240,16 @@ static void know_numbers(Lowering *l, const LowerTable *table, Value *step, Poin
                 value = build_let(&l->b, lower_wish(number), value_load(&l->b, lower_use(l, plan->history), at, 1));
             }
         if (value)
-            know(l, &scalar, number, lower_converted(l, value, lower_scalar(l->function, number)));
+            lower_know(l, &scalar, number, lower_converted(l, value, lower_scalar(l->function, number)));
         else
             value = build_let(&l->b, lower_wish(number), emit_node(l, number, &scalar));
         if (number->type != TYPE_TRUTH)
             value = lower_converted(l, value, SCALAR_F32);
-        know(l, point, number, build_let(&l->b, lower_wish(number), value_splat(&l->b, value, LANES)));
+        lower_know(l, point, number, build_let(&l->b, lower_wish(number), value_splat(&l->b, value, LANES)));
     }
     for (int i = 0; i < table->spread.count; i++) {
         Node *spread = table->spread.at[i];
-        know(l, point, spread, emit_node(l, spread->args[0], point));
+        lower_know(l, point, spread, emit_node(l, spread->args[0], point));
     }
 }
 
@@ -277,10 +268,10 @@ static void catch_up(Lowering *l, const LowerTable *table, Value *piece, Value *
     }
     Block *steps = build_loop(&l->b, "s", from, to, 1, false, &step);
     Point before = lower_point(l, &point);
-    know(l, &before, table->scatter, lower_number(l, 0, SCALAR_F32, LANES));
+    lower_know(l, &before, table->scatter, lower_number(l, 0, SCALAR_F32, LANES));
     for (int i = 0; i < table->updates.count; i++)
-        know(l, &before, node_tensor(l->program->graph, (Tensor *)table->updates.at[i].tensor),
-             value_read(&l->b, registers[i]));
+        lower_know(l, &before, node_tensor(l->program->graph, (Tensor *)table->updates.at[i].tensor),
+                   value_read(&l->b, registers[i]));
     know_numbers(l, table, step, &before);
     new_values(l, table, &before, values);
     for (int i = 0; i < table->updates.count; i++)
@@ -402,8 +393,8 @@ static void update(Lowering *l, const LowerTable *table) {
     Point point = point_in(l, table, piece, vector);
     if (table->rows != TABLE_ALL)
         fetch_next(l, table, piece, vector);
-    know(l, &point, table->scatter,
-         build_let(&l->b, "g", value_load(&l->b, table->gradient, lower_times(l, vector, LANES), LANES)));
+    lower_know(l, &point, table->scatter,
+               build_let(&l->b, "g", value_load(&l->b, table->gradient, lower_times(l, vector, LANES), LANES)));
     new_values(l, table, &point, values);
     store_values(l, table, &point, values);
     build_end(&l->b, vectors);

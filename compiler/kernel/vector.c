@@ -13,7 +13,8 @@
 
 enum {
     MOST_SUMS = 32,
-    WORTH_DRAWING = 1 << 13, /* elements of a matrix: of fewer, drawing 16 at a time wins less than compiling that costs */
+    WORTH_DRAWING =
+        1 << 13,     /* elements of a matrix: of fewer, drawing 16 at a time wins less than compiling that costs */
     MOST_IN_ONE = 12 /* columns of one panel that are one tile where registers hold it, whatever the tile */
 };
 
@@ -124,10 +125,6 @@ static Point lanes_point(Lowering *l, int index, Value *panel) {
     return point;
 }
 
-static void know(Lowering *l, Point *point, Node *node, Value *value) {
-    *LIST_ADD(l->b.arena, &point->memo->known) = (struct Known){node, value};
-}
-
 /* Into a row-major output: whole panels at once, the last one element by element; rows beyond the batch not at all. */
 static void store_rows(Lowering *l, const Sink *sink, const Node *node, Value *value, Point *point) {
     int64_t n = node->dims[0], last = (n - 1) / LANES, rest = n - last * LANES;
@@ -177,7 +174,7 @@ static void finish_point(Lowering *l, const LowerGroup *group, Point *point) {
         values[i] = emit_node(l, node, point);
         if (!values[i]->let)
             values[i] = build_let(&l->b, lower_wish(node), values[i]);
-        know(l, point, node, values[i]);
+        lower_know(l, point, node, values[i]);
     }
     for (int i = 0; i < group->items.count; i++)
         store_vector(l, group->items.at[i], values[i], point);
@@ -193,10 +190,6 @@ static void finish_point(Lowering *l, const LowerGroup *group, Point *point) {
 /* ---- loops over panels and rows ------------------------------------------------------------------------------------------ */
 
 typedef void Tiled(Lowering *l, const LowerGroup *group, int index, Value *panel, int panels, const Round *round);
-
-static int64_t panels_of(int64_t extent) {
-    return (extent + LANES - 1) / LANES;
-}
 
 /* Panels [from, to) of `all`, `tile` at a time; the last few of all may be fewer. */
 static void panels_in(Lowering *l, const LowerGroup *group, int index, const Round *round, int64_t all, int tile,
@@ -313,7 +306,7 @@ static void start_sums(Lowering *l, Sums *sums) {
 
 static void end_sums(Lowering *l, Sums *sums, Node *node) {
     for (int i = 0; i < sums->panels * sums->columns; i++)
-        know(l, &sums->points[i], node, build_let(&l->b, lower_wish(node), value_read(&l->b, sums->at[i])));
+        lower_know(l, &sums->points[i], node, build_let(&l->b, lower_wish(node), value_read(&l->b, sums->at[i])));
 }
 
 /* The sums of every panel take factor * number, `number` in every lane. */
@@ -822,7 +815,7 @@ static void chain_rows(Lowering *l, Node *node, Point *point) {
     }
     Value *even = value_op(&l->b, OP_ADD, value_read(&l->b, sums[0]), value_read(&l->b, sums[2]), NULL);
     Value *odd = value_op(&l->b, OP_ADD, value_read(&l->b, sums[1]), value_read(&l->b, sums[3]), NULL);
-    know(l, point, node, build_let(&l->b, lower_wish(node), value_op(&l->b, OP_ADD, even, odd, NULL)));
+    lower_know(l, point, node, build_let(&l->b, lower_wish(node), value_op(&l->b, OP_ADD, even, odd, NULL)));
 }
 
 static void plain_panels(Lowering *l, const LowerGroup *group, int index, Value *panel, int panels,
