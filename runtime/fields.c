@@ -100,7 +100,18 @@ static int field_by_number(const void *left, const void *right) {
     return a->index < b->index ? -1 : a->index > b->index;
 }
 
+const char *bp_category_name(const struct bp_column *column, int32_t index, char *number) {
+    if (column->categories != NULL)
+        return column->categories[index];
+    snprintf(number, BP_CATEGORY_NUMBER, "%d", (int)index);
+    return number;
+}
+
 int bp_lookup_start(struct bp_lookup *lookup, const struct bp_column *column, struct bp_error *error) {
+    if (column->categories == NULL) { /* a field's number is its index */
+        lookup->numeric = 1;
+        return 1;
+    }
     size_t count = (size_t)column->category_count;
     lookup->keys = bp_allocate(sizeof *lookup->keys * count, "categories", error);
     if (lookup->keys == NULL)
@@ -136,6 +147,8 @@ static int32_t field_find_category(const struct bp_lookup *lookup, int32_t count
     double number = 0;
     if (lookup->numeric && !bp_parse_number(field->at, (size_t)field->length, &number))
         return -1;
+    if (lookup->keys == NULL)
+        return number >= 0 && number < count && number == (int32_t)number ? (int32_t)number : -1;
     int32_t low = 0, high = count;
     while (low < high) {
         int32_t middle = low + (high - low) / 2;
@@ -154,9 +167,11 @@ static void field_unknown_category(const struct bp_reader *reader, const struct 
     struct bp_nearest_text nearest = bp_nearest_to(field->at, (size_t)field->length);
     struct bp_text list = {0};
     for (int32_t i = 0; i < column->category_count; i++) {
-        bp_nearest_try(&nearest, column->categories[i], strlen(column->categories[i]));
+        char number[BP_CATEGORY_NUMBER];
+        const char *name = bp_category_name(column, i, number);
+        bp_nearest_try(&nearest, name, strlen(name));
         if (i < 8)
-            bp_text_printf(&list, "%s%s", i > 0 ? ", " : "", bp_quoted_name(column->categories[i]).text);
+            bp_text_printf(&list, "%s%s", i > 0 ? ", " : "", bp_quoted_name(name).text);
     }
     if (column->category_count > 8)
         bp_text_printf(&list, " and %d more", column->category_count - 8);
@@ -223,7 +238,8 @@ static int field_missing_field(const struct bp_reader *reader, int32_t index) {
     const char *remedy = reader->columns[index].is_target || column->kind == BP_WORDS ? "drop"
                          : column->kind == BP_CATEGORY                                ? "impute(most_frequent) or drop"
                                                                                       : "impute(median) or drop";
-    bp_fail(reader->error, "%s: the value of '%s' is missing; add %s", bp_reader_here(reader).text, column->name, remedy);
+    bp_fail(reader->error, "%s: the value of '%s' is missing; add %s", bp_reader_here(reader).text, column->name,
+            remedy);
     return -1;
 }
 

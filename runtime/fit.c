@@ -384,7 +384,8 @@ static void fit_write_categories(const struct bp_column *column, struct bp_text 
     for (int32_t i = 0; i < column->category_count; i++) {
         if (i > 0)
             bp_text_add(json, ",", 1);
-        bp_text_json(json, column->categories[i]);
+        char number[BP_CATEGORY_NUMBER];
+        bp_text_json(json, bp_category_name(column, i, number));
     }
     bp_text_add(json, "]", 1);
 }
@@ -434,9 +435,11 @@ static int fit_read_categories(const struct bp_column *column, const struct bp_j
                        column->category_count, list->count);
     for (int32_t i = 0; i < list->count; i++) {
         const char *text = list->items[i].kind == BP_JSON_STRING ? list->items[i].string : "";
-        if (strcmp(text, column->categories[i]) != 0)
-            return bp_fail(error, "column '%s': category %d is '%s', in the checkpoint '%s'", column->name, i,
-                           column->categories[i], text);
+        char number[BP_CATEGORY_NUMBER];
+        const char *name = bp_category_name(column, i, number);
+        if (strcmp(text, name) != 0)
+            return bp_fail(error, "column '%s': category %d is '%s', in the checkpoint '%s'", column->name, i, name,
+                           text);
     }
     return 1;
 }

@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define BP_ABI      9
+#define BP_ABI      10
 #define BP_MAX_RANK 4
 
 enum bp_type { BP_F32, BP_F64, BP_I32 };
@@ -126,7 +126,8 @@ struct bp_column {
     int32_t line;       /* of the .bp file, for messages */
     int32_t position;   /* field in the file, from 0; -1: found by name in the header */
     enum bp_kind kind;
-    const char *const *categories; /* BP_CATEGORY: sorted as the compiler sorted them, index = class */
+    const char *const *categories; /* BP_CATEGORY: sorted as the compiler sorted them, index = class. NULL: their names are
+                                      the numbers from 0, as text */
     int32_t category_count;
     int32_t unknown_is_zero;       /* a category not in the list: 0 an error, 1 index -1 (a zero row) */
     const char *const *missing;    /* fields that mean missing, besides the empty one */

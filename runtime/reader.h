@@ -12,7 +12,8 @@ struct bp_lookup_key { /* a category as it is looked up */
 };
 
 struct bp_lookup {
-    struct bp_lookup_key *keys; /* [category_count] sorted by number where all are numbers, else by bytes */
+    struct bp_lookup_key *keys; /* [category_count] sorted by number where all are numbers, else by bytes; NULL: the
+                                   categories have no other names than their numbers */
     int numeric;
     int wanted;    /* read from the files at all */
     int is_target; /* a slot for targets alone holds it */

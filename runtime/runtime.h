@@ -175,6 +175,9 @@ uint64_t bp_table_split_hash(const struct bp_table *table);
    missing or of another kind is an error that names it. */
 void bp_fitted_write(const struct bp_data *data, const double *fitted, struct bp_text *json);
 int bp_fitted_read(const struct bp_data *data, const char *json, size_t length, double *fitted, struct bp_error *error);
+/* What a category is called: where its number is the name, that is written into `number`. In fields.c. */
+#define BP_CATEGORY_NUMBER 12 /* bytes */
+const char *bp_category_name(const struct bp_column *column, int32_t index, char *number);
 
 /* ---- layout.c: between the layouts of program.h and row-major ---------------------------------------------------- */
 int64_t bp_tensor_count(const struct bp_tensor *tensor);  /* elements */

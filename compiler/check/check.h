@@ -32,7 +32,7 @@ typedef struct DataColumn {
     int position; /* -1: by name in the header */
     bool category; /* kind is BP_CATEGORY */
     enum bp_kind kind;
-    Name *categories;
+    Name *categories; /* NULL: the numbers from 0, see column_category */
     int category_count;
     bool binary; /* `binary("x")`: two categories, the positive one is index 1 and is x */
     bool unknown_is_zero;
@@ -210,6 +210,10 @@ Program *check_program(Arena *arena, Ast *ast, const CheckOptions *options);
 
 /* lint.c: warnings of what cannot be meant, once there is no error. */
 void lint_program(const Program *program);
+
+/* kinds.c: the names of a column's categories, whether they are listed or only counted. */
+Name column_category(const DataColumn *column, int index);
+Name *column_categories(Arena *arena, const DataColumn *column);
 
 /* A user's definition or, failing that, the prelude's; NULL when there is none. */
 const Definition *program_find(const Program *program, Name name);

@@ -109,7 +109,8 @@ typedef struct Line {
     bool text, lowercase, counts; /* text(vocabulary = …) */
     int vocabulary, distinct;
     Span text_span;
-    LIST(Name) names;        /* category("a", "b") or category(10), sorted */
+    LIST(Name) names;        /* category("a", "b"), sorted */
+    int counted;             /* category(10); 0: not so */
     Name positive, negative; /* binary; negative may be NULL */
     bool unknown_is_zero;
     Span unknown_span;

@@ -60,7 +60,7 @@ static bool read_named_weights(Checker *checker, TrainPlan *plan, const DataColu
         const Arg *arg = &setting->args.at[i];
         int at = -1;
         for (int j = 0; j < column->category_count && arg->name; j++)
-            if (column->categories[j] == arg->name)
+            if (column_category(column, j) == arg->name)
                 at = j;
         if (at < 0 || given[at]) {
             error_at(arg->name ? arg->name_span : arg->value->span,
@@ -78,7 +78,7 @@ static bool read_named_weights(Checker *checker, TrainPlan *plan, const DataColu
     for (int j = 0; j < column->category_count; j++)
         if (!given[j]) {
             error_at(setting->span, "the class '%s' of '%s' has no weight",
-                     shown(checker->arena, column->categories[j]), column->name);
+                     shown(checker->arena, column_category(column, j)), column->name);
             return false;
         }
     return true;

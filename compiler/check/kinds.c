@@ -120,6 +120,23 @@ static void list_categories(DataCheck *check, DataColumn *column, const Name *na
         column->categories[i] = names[i];
 }
 
+Name column_category(const DataColumn *column, int index) {
+    char number[16];
+    if (column->categories)
+        return column->categories[index];
+    snprintf(number, sizeof number, "%d", index);
+    return name_of(number);
+}
+
+Name *column_categories(Arena *arena, const DataColumn *column) {
+    if (column->categories)
+        return column->categories;
+    Name *names = arena_array(arena, Name, column->category_count);
+    for (int i = 0; i < column->category_count; i++)
+        names[i] = column_category(column, i);
+    return names;
+}
+
 static const char *texts_shown(DataCheck *check, const struct bp_scan_column *seen) {
     enum { SHOWN_TEXTS = 5 };
     Text list = {0};
@@ -185,6 +202,10 @@ static bool categories_from_table(DataCheck *check, Written *written) {
 static void find_categories(DataCheck *check, Written *written) {
     const Line *line = written->line;
     const char *why, *name = shown(check->arena, written->column.name);
+    if (line && line->counted) {
+        written->column.category_count = line->counted;
+        return;
+    }
     if (line && line->names.count > 0) {
         list_categories(check, &written->column, line->names.at, line->names.count);
         return;

@@ -29,10 +29,12 @@ static void learn_counts(DataCheck *check, DataColumn *column, const struct bp_s
     if (seen->distinct_overflow)
         return;
     column->counts_seen = arena_array(check->arena, int64_t, column->category_count);
-    for (int i = 0; i < column->category_count; i++)
+    for (int i = 0; i < column->category_count; i++) {
+        Name category = column_category(column, i);
         for (int j = 0; j < seen->distinct_count; j++)
-            if (same_field(column->categories[i], seen->distinct[j].text))
+            if (same_field(category, seen->distinct[j].text))
                 column->counts_seen[i] += seen->distinct[j].count;
+    }
 }
 
 void learn_from_table(DataCheck *check) {
@@ -106,7 +108,7 @@ static void lint_class(Arena *arena, const DataSet *data, int index, const Setti
         if (column->counts_seen[k] < column->counts_seen[rarest])
             rarest = k;
     int64_t n = column->counts_seen[rarest];
-    const char *class = shown(arena, column->categories[rarest]);
+    const char *class = shown(arena, column_category(column, rarest));
     if (n == 0) {
         warning_at(column->span, "no row is of the class '%s' of '%s': take it off the list, or add rows of it", class,
                    shown(arena, column->name));

@@ -27,6 +27,13 @@ static void print_strings(Text *out, const char *before, const Name *names, int 
     }
 }
 
+static void print_categories(Text *out, const DataColumn *column) {
+    for (int i = 0; i < column->category_count; i++) {
+        text_add(out, i ? ", " : column->binary ? ": binary " : ": category ");
+        print_string(out, column_category(column, i));
+    }
+}
+
 static void print_args(Text *out, const char *before, const Args *args) {
     text_add(out, before);
     for (int i = 0; i < args->count; i++) {
@@ -85,7 +92,7 @@ static void print_column(const DataColumn *column, int index, Text *out) {
     if (!column->category)
         text_add(out, ": number");
     else
-        print_strings(out, column->binary ? ": binary " : ": category ", column->categories, column->category_count);
+        print_categories(out, column);
     if (column->unknown_is_zero)
         text_add(out, ", unknown = zero");
     if (column->missing_count > 0)

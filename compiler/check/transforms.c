@@ -181,8 +181,7 @@ static bool count_categories(DataCheck *check, Line *line, const Expr *value) {
         error_at(value->span, "more than %d categories", CATEGORIES_MAX);
         return false;
     }
-    for (int64_t i = 0; i < count; i++)
-        *LIST_ADD(check->arena, &line->names) = name_of(number_text(check->arena, (double)i));
+    line->counted = (int)count;
     return true;
 }
 

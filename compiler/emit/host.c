@@ -201,7 +201,11 @@ static void put_text(Header *h, const char *text) {
     text_free(&comment);
 }
 
-/* IRIS_SPECIES_SETOSA … and IRIS_SPECIES_NAMES */
+static const char *class_name(Header *h, const char *const *classes, int32_t index) {
+    return classes ? classes[index] : arena_printf(h->arena, "%d", (int)index);
+}
+
+/* IRIS_SPECIES_SETOSA … and IRIS_SPECIES_NAMES; `classes` as a column's categories */
 static void print_classes(Header *h, const char *prefix, const char *of, const char *const *classes, int32_t count) {
     const char *name = upper(h->arena, arena_printf(h->arena, "%s_%s", prefix, cleaned(h->arena, of)));
     if (is_taken(&h->enums, name) || count < 1 || count > MOST_CLASSES)
@@ -211,15 +215,15 @@ static void print_classes(Header *h, const char *prefix, const char *of, const c
     put_text(h, of);
     text_add(h->out, " */\nenum {\n");
     for (int32_t i = 0; i < count; i++)
-        text_printf(
-            h->out, "    %s%s\n",
-            identifier(h->arena, &h->constants, upper(h->arena, arena_printf(h->arena, "%s_%s", name, classes[i]))),
-            i + 1 < count ? "," : "");
+        text_printf(h->out, "    %s%s\n",
+                    identifier(h->arena, &h->constants,
+                               upper(h->arena, arena_printf(h->arena, "%s_%s", name, class_name(h, classes, i)))),
+                    i + 1 < count ? "," : "");
     text_printf(h->out, "};\n#define %s {",
                 identifier(h->arena, &h->constants, arena_printf(h->arena, "%s_NAMES", name)));
     for (int32_t i = 0; i < count; i++) {
         text_add(h->out, i ? ", " : "");
-        text_c_string(h->out, classes[i]);
+        text_c_string(h->out, class_name(h, classes, i));
     }
     text_add(h->out, "}\n\n");
 }

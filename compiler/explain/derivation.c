@@ -23,7 +23,7 @@ static const char *input_note(Deriver *d, const Node *node) {
         if (strcmp(naming_of(d, node)->letter, column->name) != 0)
             note = arena_printf(d->arena, "%s, %s", column->name, note);
         for (int i = 0; i < column->category_count && column->category_count <= 4; i++)
-            note = arena_printf(d->arena, "%s%s %s", note, i ? "," : ":", column->categories[i]);
+            note = arena_printf(d->arena, "%s%s %s", note, i ? "," : ":", column_category(column, i));
         return note;
     }
     if (slot->column_count == 1)

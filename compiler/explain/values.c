@@ -175,7 +175,7 @@ static bool parse_number(Example *example, const char *name, const char *piece, 
 static bool parse_class(Example *example, const char *name, const DataColumn *column, const char *piece,
                         double *number) {
     for (int i = 0; i < column->category_count; i++)
-        if (!strcmp(column->categories[i], piece)) {
+        if (!strcmp(column_category(column, i), piece)) {
             *number = i;
             return true;
         }
@@ -184,7 +184,7 @@ static bool parse_class(Example *example, const char *name, const DataColumn *co
     *number = (double)index;
     if (*piece && !*end && index >= 0 && index < column->category_count)
         return true;
-    Name near = nearest_name(piece, column->categories, column->category_count);
+    Name near = nearest_name(piece, column_categories(example->arena, column), column->category_count);
     error_plain("--values %s: '%s' is no class of '%s', which has %d%s%s%s", name, piece, column->name,
                 column->category_count, near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
     example->failed = true;

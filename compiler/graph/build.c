@@ -113,7 +113,7 @@ static GraphOutput output_of(Build *build, const ModelInstance *model, int i, No
     else if (column && column->category && output.width == 1 && column->category_count == 2)
         output.kind = BP_OUTPUT_BINARY;
     if (output.kind != BP_OUTPUT_NUMBER) {
-        output.classes = column->categories;
+        output.classes = column_categories(build->arena, column);
         output.class_count = column->category_count;
     }
     if (output.kind == BP_OUTPUT_NUMBER && column && role->column_count == output.width && output.width > 1) {

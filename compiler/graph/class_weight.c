@@ -21,10 +21,11 @@ static Node *weight_of_row(Build *build, const TrainPlan *plan, const DataColumn
     Graph *graph = build->graph;
     Node **weights = arena_array(build->arena, Node *, column->category_count);
     for (int i = 0; i < column->category_count; i++)
-        weights[i] = plan->class_balanced
-                         ? node_scalar(graph, scalar_of_class_weight(build->program, plan) + i,
-                                       name_of(arena_printf(build->arena, "class_weight.%s", column->categories[i])))
-                         : node_constant(graph, plan->class_weights[i]);
+        weights[i] =
+            plan->class_balanced
+                ? node_scalar(graph, scalar_of_class_weight(build->program, plan) + i,
+                              name_of(arena_printf(build->arena, "class_weight.%s", column_category(column, i))))
+                : node_constant(graph, plan->class_weights[i]);
     Node *all = node_concat(graph, weights, column->category_count);
     Node *here = node_op(graph, OP_EQUAL, node_iota(graph, column->category_count), target, NULL);
     return node_sum(graph, node_op(graph, OP_WHERE, here, all, node_constant(graph, 0)), AXIS_ALL);

@@ -174,7 +174,7 @@ static void label_metric(Build *build, Root *root, const Term *target) {
     const DataSet *data = target->node->data;
     const DataColumn *column = &data->columns[data->slots[target->node->integer].columns[0]];
     if (column->category && column->category_count == root->metric.rows)
-        root->metric.labels = column->categories;
+        root->metric.labels = column_categories(build->arena, column);
 }
 
 /* A loss as a metric: its mean over the rows. */

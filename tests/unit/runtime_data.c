@@ -395,6 +395,47 @@ Test(data, fitted_values_as_json) {
     cr_expect_str_eq(error.text, "column 'c': category 1 is 'green', in the checkpoint 'red'");
 }
 
+/* Categories that are only counted are read, refused and saved as those of a list "0", "1", "2". */
+Test(data, counted_categories, .init = enter, .fini = leave) {
+    static const char *const numbers[] = {"0", "1", "2"};
+    static const struct {
+        const char *field;
+        int32_t class; /* -1: there is none */
+    } cases[] = {{"0", 0},    {"2", 2},    {" 1 ", 1},   {"02", 2},    {"2.0", 2},     {"-0", 0},
+                 {"1e0", 1},  {"3", -1},   {"-1", -1},   {"0.5", -1},  {"2.9999", -1}, {"1e300", -1},
+                 {"red", -1}, {"nan", -1}, {"-0.1", -1}, {"1e-9", -1}, {"0x1", -1},    {"3000000000", -1}};
+    for (int listed = 0; listed < 2; listed++) {
+        struct sample s;
+        struct bp_table table;
+        struct bp_error error;
+        sample_start(&s);
+        s.columns[2].categories = listed ? numbers : NULL;
+        for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+            char text[64];
+            snprintf(text, sizeof text, "a,b,c\n1,2,%s\n", cases[i].field);
+            write_file("t.csv", text);
+            int loaded = bp_table_load(&table, &s.data, NULL, &error);
+            cr_assert_eq(loaded, cases[i].class >= 0, "%s", cases[i].field);
+            if (loaded) {
+                cr_expect_eq(class_of(&table, 0), cases[i].class, "%s", cases[i].field);
+                bp_table_free(&table);
+            } else {
+                cr_expect(strstr(error.text, "is not one of the categories of 'c' (0, 1, 2)") != NULL, "%s",
+                          error.text);
+            }
+        }
+        s.slots[1].is_target = 0;
+        struct bp_text json = {0};
+        bp_fitted_write(&s.data, NULL, &json);
+        cr_expect_str_eq(json.at, "{\"a\":{},\"b\":{},\"c\":{\"categories\":[\"0\",\"1\",\"2\"]}}");
+        cr_expect(bp_fitted_read(&s.data, json.at, json.length, NULL, &error), "%s", error.text);
+        bp_text_free(&json);
+        const char *other = "{\"a\":{},\"b\":{},\"c\":{\"categories\":[\"0\",\"1\",\"3\"]}}";
+        cr_expect(!bp_fitted_read(&s.data, other, strlen(other), NULL, &error));
+        cr_expect_str_eq(error.text, "column 'c': category 2 is '2', in the checkpoint '3'");
+    }
+}
+
 /* ---- split.c ----------------------------------------------------------------------------------------------------- */
 /* `counts` rows of each colour, all mixed; b holds the row's number. */
 static void write_colours(const int counts[3]) {
