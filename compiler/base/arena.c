@@ -188,9 +188,14 @@ char *arena_copy(Arena *arena, const char *text, size_t length) {
 
 char *arena_printf(Arena *arena, const char *format, ...) {
     va_list arguments, again;
+    char brief[256]; /* most texts are short: formatted once */
+    va_start(arguments, format);
+    int plain = text_format(brief, sizeof brief, format, arguments);
+    va_end(arguments);
+    if (plain >= 0)
+        return arena_copy(arena, brief, (size_t)plain);
     va_start(arguments, format);
     va_copy(again, arguments);
-    char brief[256]; /* most texts are short: formatted once */
     int length = vsnprintf(brief, sizeof brief, format, arguments);
     if (length < 0)
         BUG("cannot format '%s'", format);

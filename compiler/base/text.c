@@ -30,12 +30,77 @@ void text_add(Text *text, const char *piece) {
     text_add_bytes(text, piece, strlen(piece));
 }
 
+/* Backwards, before `end`: printf takes its time over a number. */
+static char *write_digits(char *end, uint64_t number, bool negative) {
+    do
+        *--end = (char)('0' + number % 10);
+    while (number /= 10);
+    if (negative)
+        *--end = '-';
+    return end;
+}
+
+int text_format(char *at, size_t room, const char *format, va_list arguments) {
+    char *const start = at, *const end = at + room - 1; /* one byte stays for the NUL */
+    while (*format) {
+        char digits[24], *const last = digits + sizeof digits;
+        const char *piece = format;
+        size_t length = 0;
+        if (*format != '%') {
+            while (format[length] && format[length] != '%')
+                length++;
+            format += length;
+        } else {
+            bool wide = format[1] == 'l' && format[2] == 'l';
+            char directive = format[wide ? 3 : 1];
+            format += wide ? 4 : 2;
+            if (directive == 'd') {
+                int64_t number = wide ? va_arg(arguments, long long) : va_arg(arguments, int);
+                piece = write_digits(last, number < 0 ? -(uint64_t)number : (uint64_t)number, number < 0);
+                length = (size_t)(last - piece);
+            } else if (directive == 'u') {
+                piece = write_digits(last, wide ? va_arg(arguments, unsigned long long) : va_arg(arguments, unsigned),
+                                     false);
+                length = (size_t)(last - piece);
+            } else if (directive == 's' && !wide) {
+                piece = va_arg(arguments, const char *);
+                if (!piece)
+                    return -1;
+                length = strlen(piece);
+            } else if (directive == 'c' && !wide) {
+                digits[0] = (char)va_arg(arguments, int);
+                piece = digits;
+                length = 1;
+            } else if (directive == '%' && !wide) {
+                piece = "%";
+                length = 1;
+            } else {
+                return -1;
+            }
+        }
+        if (length > (size_t)(end - at))
+            return -1;
+        memcpy(at, piece, length);
+        at += length;
+    }
+    *at = '\0';
+    return (int)(at - start);
+}
+
 void text_printf(Text *text, const char *format, ...) {
+    enum { USUAL = 120 };
     va_list arguments, again;
     va_start(arguments, format);
-    va_copy(again, arguments);
-    make_room(text, 1);
+    make_room(text, USUAL);
     size_t room = text->capacity - text->length;
+    int plain = text_format(text->at + text->length, room, format, arguments);
+    va_end(arguments);
+    if (plain >= 0) {
+        text->length += (size_t)plain;
+        return;
+    }
+    va_start(arguments, format);
+    va_copy(again, arguments);
     int length = vsnprintf(text->at + text->length, room, format, arguments);
     if (length < 0)
         BUG("cannot format '%s'", format);
@@ -60,13 +125,7 @@ void text_number(Text *text, double value) {
     }
     char digits[40];
     if (fabs(value) < 1e15 && value == floor(value)) {
-        char *at = digits + sizeof digits; /* backwards: printf takes its time over a double */
-        uint64_t rest = (uint64_t)fabs(value);
-        do
-            *--at = (char)('0' + rest % 10);
-        while (rest /= 10);
-        if (signbit(value))
-            *--at = '-';
+        char *at = write_digits(digits + sizeof digits, (uint64_t)fabs(value), signbit(value));
         text_add_bytes(text, at, (size_t)(digits + sizeof digits - at));
         return;
     }

@@ -8,8 +8,7 @@ enum { RANGE_MAX = 100000, NAME_MAX_BYTES = 1000 };
 
 /* ---- NameIndex: open addressing ---------------------------------------------------------------------------------- */
 static unsigned slot_of(const NameIndex *index, Name name) {
-    uintptr_t key = (uintptr_t)name;
-    unsigned slot = (unsigned)((key >> 4) ^ (key >> 16)) & (unsigned)(index->capacity - 1);
+    unsigned slot = (unsigned)((uint64_t)(uintptr_t)name * 0x9E3779B97F4A7C15u >> 32) & (unsigned)(index->capacity - 1);
     while (index->names[slot] && index->names[slot] != name)
         slot = (slot + 1) & (unsigned)(index->capacity - 1);
     return slot;

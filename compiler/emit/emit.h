@@ -87,6 +87,13 @@ typedef struct Lanes {
     Arena *arena;
     Text types, functions;
     LIST(const char *) known; /* names of types and functions that are printed */
+    const char *types_by[SCALAR_BOOL + 1][17]; /* those of types, by their lanes; NULL: not yet */
+    LIST(struct KnownFunction {
+        int op;
+        ValueType to;
+        ValueType from;
+        const char *name;
+    }) functions_by; /* those of functions */
     int width;                /* bits of the registers that the body in hand is for; 0: any */
 } Lanes;
 /* What is applied to lanes besides the rows of the op table. */

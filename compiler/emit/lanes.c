@@ -24,6 +24,10 @@ static bool is_signed(Scalar scalar) {
     return scalar == SCALAR_I32 || scalar == SCALAR_I64;
 }
 
+static bool same_type(ValueType x, ValueType y) {
+    return x.scalar == y.scalar && x.lanes == y.lanes;
+}
+
 static int lane_bits(ValueType type) {
     return type.lanes * bits_of(type.scalar);
 }
@@ -62,7 +66,10 @@ static bool note_known(Lanes *lanes, const char *name) {
 const char *lane_type(Lanes *lanes, ValueType type) {
     if (type.lanes == 1)
         return c_scalars[type.scalar];
-    const char *tag = type_tag(lanes, type);
+    const char **place = &lanes->types_by[type.scalar][type.lanes];
+    if (*place)
+        return *place;
+    const char *tag = *place = type_tag(lanes, type);
     if (note_known(lanes, tag))
         return tag;
     const char *half = lane_paired(type) ? lane_type(lanes, half_of(type)) : NULL;
@@ -187,11 +194,17 @@ static void define_function(Lanes *lanes, const char *name, int op, ValueType to
 
 static const char *function_name(Lanes *lanes, int op, ValueType to, ValueType from) {
     const char *name;
+    for (int i = 0; i < lanes->functions_by.count; i++) {
+        const struct KnownFunction *known = &lanes->functions_by.at[i];
+        if (known->op == op && same_type(known->to, to) && same_type(known->from, from))
+            return known->name;
+    }
     if (op == OP_BITCAST || op == OP_CONVERT || op == OP_REAL)
         name = arena_printf(lanes->arena, "bp_%s_%s_from_%s%s", op_table[op].name, type_tag(lanes, to),
                             type_tag(lanes, from), from.scalar == SCALAR_BOOL && from.lanes > 1 ? "_mask" : "");
     else
         name = arena_printf(lanes->arena, "bp_%s_%s", lane_op_name(op), type_tag(lanes, from));
+    *LIST_ADD(lanes->arena, &lanes->functions_by) = (struct KnownFunction){op, to, from, name};
     if (!note_known(lanes, name))
         define_function(lanes, name, op, to, from);
     return name;

@@ -8,6 +8,7 @@ enum { MAX_DEPTH = 24, ITEM_COLUMN = 100 };
 
 typedef struct Writer {
     Text *out;
+    size_t line; /* where one begins, the last or one before */
     CNames *names;
     int depth;
     bool flat[MAX_DEPTH];  /* on one line, broken only where it is long */
@@ -42,11 +43,11 @@ static void close_brace(Writer *w) {
     text_add(w->out, "}");
 }
 
-static size_t column_of(const Text *text) {
-    size_t start = text->length;
-    while (start && text->at[start - 1] != '\n')
-        start--;
-    return text->length - start;
+static size_t column_of(Writer *w) {
+    const Text *out = w->out;
+    for (const char *end; (end = memchr(out->at + w->line, '\n', out->length - w->line));)
+        w->line = (size_t)(end + 1 - out->at);
+    return out->length - w->line;
 }
 
 static void next_item(Writer *w) {
@@ -54,7 +55,7 @@ static void next_item(Writer *w) {
     w->begun[w->depth] = true;
     if (begun)
         text_add(w->out, ",");
-    if (!w->flat[w->depth] || (begun && column_of(w->out) > ITEM_COLUMN))
+    if (!w->flat[w->depth] || (begun && column_of(w) > ITEM_COLUMN))
         new_line(w, w->depth);
     else if (begun)
         text_add(w->out, " ");
@@ -728,7 +729,7 @@ static void print_host(const struct bp_program *program, CKind kind, Text *out) 
 }
 
 void print_program(const struct bp_program *program, CKind kind, CNames *names, Text *out) {
-    Writer writer = {.out = out, .names = names}, *w = &writer;
+    Writer writer = {.out = out, .line = out->length, .names = names}, *w = &writer;
     WRITE_TOP(w, "params", bp_param, program->params, program->param_count, write_param);
     WRITE_TOP(w, "tensors", bp_tensor, program->tensors, program->tensor_count, write_tensor);
     WRITE_TOP(w, "data", bp_data, program->data, program->data_count, write_data);

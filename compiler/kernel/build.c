@@ -63,7 +63,7 @@ static bool is_reserved(const char *name) {
         "main",   "context",  "memory", "thread",   "threads", "rows",     "seed",    "position", "step",
     };
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
-        if (!strcmp(words[i], name))
+        if (words[i][0] == name[0] && !strcmp(words[i], name))
             return true;
     return false;
 }
