@@ -65,6 +65,12 @@ typedef struct Scope {
     struct Scope *parent;
     LIST(Binding) bindings; /* each name once */
     PointerMap places;      /* name -> its number among them, from 1 */
+    LIST(struct WideSlot {
+        const DataSet *data;
+        const DataGroup *group;
+        int slot; /* of the data set */
+        Node *node;
+    }) wide; /* slots whose columns are bound when they are first asked for: most of many never are */
 } Scope;
 
 /* A loss that was applied: which output it reads, which target, and how a prediction is made of the output. */
@@ -95,6 +101,7 @@ struct Build {
     Graph *graph;
     Arena *arena;
     Scope *scope;
+    PointerMap column_places; /* of each data set that was asked: from names to forward.c's places */
     ModelInstance *model;   /* whose body is being elaborated */
     bool training;          /* dropout drops */
     bool measuring;         /* batch_rows() counts the rows of the whole split */
@@ -151,7 +158,7 @@ Node *term_number(Build *build, const Term *term);
 bool term_integer(Build *build, const Term *term, const char *what, int64_t least, int64_t *integer);
 bool term_constant(const Term *term, double *number);
 void scope_bind(Build *build, Name name, Span span, Term term);
-const Binding *scope_find(const Build *build, Name name);
+const Binding *scope_find(Build *build, Name name);
 Scope *scope_open(Build *build, Scope *parent); /* becomes build->scope; returns the one before */
 uint32_t hash_text(const char *text);           /* FNV-1a: streams of random draws are named by it */
 const char *path_join(Build *build, Name last); /* fc1.weight; NULL where a call without a name is on the way */
@@ -229,6 +236,7 @@ Node *build_prediction(Build *build, const OutputRole *role, Node *output, bool 
 void target_columns(Build *build, const DataSet *data, const Node *target, OutputRole *role);
 /* What the data set names, as values of a row, in build->scope. */
 void bind_row(Build *build, const DataSet *data);
+void bind_wide(Build *build, Scope *scope, Name name); /* where it is a column of one of the scope's wide slots */
 /* augment.c: the input as build->augmenting changes it; `called`: the model's parameter, for an input without a name. NULL
    after an error. */
 Node *augment_input(Build *build, const DataSet *data, const DataGroup *group, Name called);

@@ -138,9 +138,16 @@ static Term unknown_name(Build *build, Name name, Span span) {
     if (is_to_come(name))
         return build_error(build, span, "'%s' is not there yet", name);
     LIST(Name) known = {0};
-    for (const Scope *scope = build->scope; scope; scope = scope->parent)
+    for (const Scope *scope = build->scope; scope; scope = scope->parent) {
+        for (int i = 0; i < scope->wide.count; i++) {
+            const struct WideSlot *wide = &scope->wide.at[i];
+            const DataSlot *slot = &wide->data->slots[wide->slot];
+            for (int j = 0; j < slot->width; j++)
+                *LIST_ADD(build->arena, &known) = wide->data->columns[slot->columns[j]].name;
+        }
         for (int i = 0; i < scope->bindings.count; i++)
             *LIST_ADD(build->arena, &known) = scope->bindings.at[i].name;
+    }
     const Name *more;
     int count = program_names(build->program, build->arena, &more);
     for (int i = 0; i < count; i++)

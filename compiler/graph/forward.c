@@ -88,19 +88,77 @@ Node *data_group_node(Build *build, const DataSet *data, const DataGroup *group)
     return node;
 }
 
+static bool has_numbers(const DataSlot *slot) {
+    return !slot->category && slot->form == BP_SLOT_COLUMNS;
+}
+
+static void bind_number(Build *build, const DataColumn *column, Node *slot, int at) {
+    Node *one = node_reshape(build->graph, node_slice(build->graph, slot, at, 1), 0, NULL);
+    scope_bind(build, column->name, column->span, term_node(one, column->span));
+}
+
+typedef struct ColumnPlace {
+    int slot, at;
+} ColumnPlace;
+
+/* Which slot of numbers has a column of that name, and where: NULL where none has. */
+static const ColumnPlace *column_place(Build *build, const DataSet *data, Name name) {
+    PointerMap *places = map_find(&build->column_places, data);
+    if (places)
+        return map_find(places, name);
+    places = arena_new_of(build->arena, PointerMap);
+    map_put(build->arena, &build->column_places, data, places);
+    for (int i = 0; i < data->slot_count; i++) {
+        const DataSlot *slot = &data->slots[i];
+        if (!has_numbers(slot))
+            continue;
+        ColumnPlace *all = arena_array(build->arena, ColumnPlace, slot->width);
+        for (int j = 0; j < slot->width; j++) {
+            all[j] = (ColumnPlace){i, j};
+            map_put(build->arena, places, data->columns[slot->columns[j]].name, &all[j]);
+        }
+    }
+    return map_find(places, name);
+}
+
+void bind_wide(Build *build, Scope *scope, Name name) {
+    for (int i = 0; i < scope->wide.count; i++) {
+        const struct WideSlot wide = scope->wide.at[i];
+        const ColumnPlace *place = column_place(build, wide.data, name);
+        if (!place || place->slot != wide.slot)
+            continue;
+        const DataSlot *slot = &wide.data->slots[wide.slot];
+        Scope *before = build->scope;
+        Span outside = graph_set_span(build->graph, wide.group->target ? SPAN_NONE : wide.group->span);
+        build->scope = scope;
+        bind_number(build, &wide.data->columns[slot->columns[place->at]], wide.node, place->at);
+        build->scope = before;
+        graph_set_span(build->graph, outside);
+        return;
+    }
+}
+
+/* The slot's columns, when they are asked for; at once where another thing has such a name until now. */
+static void add_wide(Build *build, struct WideSlot wide) {
+    Scope *scope = build->scope;
+    *LIST_ADD(build->arena, &scope->wide) = wide;
+    for (int i = 0, count = scope->bindings.count; i < count; i++)
+        bind_wide(build, scope, scope->bindings.at[i].name);
+}
+
 /* Each column of the group by its own name. */
 static void bind_columns(Build *build, const DataSet *data, const DataGroup *group) {
     for (int i = 0; i < group->slot_count; i++) {
         const DataSlot *slot = &data->slots[group->first_slot + i];
         Node *node = slot_node(build, data, group->first_slot + i);
-        bool numbers = !slot->category && slot->form == BP_SLOT_COLUMNS;
-        for (int j = 0; j < (numbers ? slot->width : 1); j++) {
-            const DataColumn *column = &data->columns[slot->columns[j]];
-            Node *one = node;
-            if (numbers)
-                one = node_reshape(build->graph, node_slice(build->graph, node, j, 1), 0, NULL);
-            scope_bind(build, column->name, column->span, term_node(one, column->span));
-        }
+        bool numbers = has_numbers(slot);
+        const DataColumn *column = &data->columns[slot->columns[0]];
+        if (numbers && slot->width > 1)
+            add_wide(build, (struct WideSlot){data, group, group->first_slot + i, node});
+        else if (numbers)
+            bind_number(build, column, node, 0);
+        else
+            scope_bind(build, column->name, column->span, term_node(node, column->span));
     }
 }
 

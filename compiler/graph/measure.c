@@ -121,6 +121,8 @@ static bool rebind_in_file_units(Build *build, const MeasureRequest *request) {
         for (int j = 0; group->target && j < group->slot_count; j++) {
             const DataSlot *slot = &data->slots[group->first_slot + j];
             for (int k = 0; k < slot->width && !slot->category; k++) {
+                if (data->columns[slot->columns[k]].transform_count == 0)
+                    continue; /* it is in its file's units */
                 Name name = data->columns[slot->columns[k]].name;
                 const Binding *binding = scope_find(build, name);
                 Node *units = build_file_units(build, data, slot->columns[k], 1, binding->term.node,

@@ -168,10 +168,15 @@ void scope_bind(Build *build, Name name, Span span, Term term) {
     *binding = (Binding){name, span, term};
 }
 
-const Binding *scope_find(const Build *build, Name name) {
+const Binding *scope_find(Build *build, Name name) {
     const Binding *binding = NULL;
-    for (const Scope *scope = build->scope; scope && !binding; scope = scope->parent)
+    for (Scope *scope = build->scope; scope && !binding; scope = scope->parent) {
         binding = bound_here(scope, name);
+        if (!binding && scope->wide.count) {
+            bind_wide(build, scope, name);
+            binding = bound_here(scope, name);
+        }
+    }
     return binding;
 }
 

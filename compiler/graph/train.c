@@ -20,7 +20,7 @@ void target_columns(Build *build, const DataSet *data, const Node *target, Outpu
                 role->first_column = slot->columns[0];
                 role->column_count = slot->width;
             }
-            for (int k = 0; k < slot->width; k++) {
+            for (int k = 0; k < slot->width && (target->rank == 0 || slot->form != BP_SLOT_COLUMNS); k++) {
                 const Binding *binding = scope_find(build, data->columns[slot->columns[k]].name);
                 if (binding && binding->term.node == target) {
                     role->data = data;

@@ -1,24 +1,29 @@
 /* Kernels that are the same function. Training, measuring and predicting run the same forward kernels on memory that
    lies elsewhere, and so do equal layers: buffers are parameters of the code, so that each such kernel is compiled once.
-   Two kernels are equal where their bytes here are equal: everything that the printers look at is written into them. */
+   Two kernels are equal where their words here are equal: everything that the printers look at is written into them. */
 #include "share.h"
 
 #include <string.h>
 
 enum { MOST_JOINED = 1500 }; /* instructions of LLVM IR in one function: some 50 ms for one thread */
 
-/* ---- What a kernel does, in bytes -------------------------------------------------------------------------------- */
+/* ---- What a kernel does, in words -------------------------------------------------------------------------------- */
 
 typedef struct Writer {
     Arena *arena;
     Shape *shape;
-    Text *out;
+    LIST(int64_t) words;
+    uint64_t hash;
     PointerMap numbers; /* LETs, VARs, loops, buffers: in the order in which they are met, from 1 */
     PointerMap maths;   /* known to be in shape->maths */
 } Writer;
 
 static void put(Writer *w, int64_t number) {
-    text_add_bytes(w->out, (const char *)&number, sizeof number);
+    if (w->words.count == w->words.capacity)
+        w->words.at = list_room(w->arena, w->words.at, w->words.count, &w->words.capacity, sizeof *w->words.at);
+    w->words.at[w->words.count++] = number;
+    w->hash = (w->hash ^ (uint64_t)number) * 0x9E3779B97F4A7C15u;
+    w->hash ^= w->hash >> 32;
 }
 
 static void put_reference(Writer *w, const void *key) {
@@ -166,38 +171,46 @@ static void put_buffers(Writer *w, const Kernel *kernel) {
 
 /* ---- Finding ----------------------------------------------------------------------------------------------------- */
 
-static void add_math(Shapes *shapes, const MathFunction *function) {
-    Text ignored = {0};
+/* For the next kernel: what the last one took is used again. */
+static void start_over(Writer *w, Shape *shape) {
+    w->shape = shape;
+    w->words.count = 0;
+    w->hash = 0;
+    map_clear(&w->numbers);
+    map_clear(&w->maths);
+}
+
+static void add_math(Shapes *shapes, Writer *w, const MathFunction *function) {
     Shape *shape = arena_new_of(shapes->arena, Shape);
-    Writer writer = {.arena = shapes->arena, .shape = shape, .out = &ignored};
-    put_block(&writer, &function->body);
-    put_value(&writer, function->value);
-    text_free(&ignored);
+    start_over(w, shape);
+    put_block(w, &function->body);
+    put_value(w, function->value);
     map_put(shapes->arena, &shapes->of_math, function, shape);
 }
 
-static void add_kernel(Shapes *shapes, const Kernel *kernel, bool is_map) {
-    Text key = {0};
+static void add_kernel(Shapes *shapes, Writer *w, const Kernel *kernel, bool is_map) {
     Shape *shape = arena_new_of(shapes->arena, Shape);
     shape->kernel = kernel;
     shape->is_map = is_map;
     shape->weight = 10 + 2 * kernel->buffer_count;
-    Writer writer = {.arena = shapes->arena, .shape = shape, .out = &key};
-    put(&writer, is_map);
-    put_buffers(&writer, kernel);
-    put_block(&writer, &kernel->body);
-    for (int i = 0; i < shapes->all.count; i++)
-        if (shapes->lengths.at[i] == key.length && memcmp(shapes->keys.at[i], key.at, key.length) == 0) {
-            shape = shapes->all.at[i];
-            map_put(shapes->arena, &shapes->of_kernel, kernel, shape);
-            text_free(&key);
+    start_over(w, shape);
+    put(w, is_map);
+    put_buffers(w, kernel);
+    put_block(w, &kernel->body);
+    size_t count = (size_t)w->words.count;
+    for (int i = 0; i < shapes->all.count; i++) {
+        const struct ShapeKey *key = &shapes->keys.at[i];
+        if (key->hash == w->hash && key->count == count &&
+            !memcmp(key->words, w->words.at, count * sizeof *key->words)) {
+            map_put(shapes->arena, &shapes->of_kernel, kernel, shapes->all.at[i]);
             return;
         }
+    }
+    int64_t *words = arena_array(shapes->arena, int64_t, count);
+    memcpy(words, w->words.at, count * sizeof *words);
     *LIST_ADD(shapes->arena, &shapes->all) = shape;
-    *LIST_ADD(shapes->arena, &shapes->keys) = arena_copy(shapes->arena, key.at, key.length);
-    *LIST_ADD(shapes->arena, &shapes->lengths) = key.length;
+    *LIST_ADD(shapes->arena, &shapes->keys) = (struct ShapeKey){w->hash, words, count};
     map_put(shapes->arena, &shapes->of_kernel, kernel, shape);
-    text_free(&key);
 }
 
 static Shape *called_shape(const Shapes *shapes, const Kernel *kernel) {
@@ -206,8 +219,9 @@ static Shape *called_shape(const Shapes *shapes, const Kernel *kernel) {
 
 void shapes_find(Arena *arena, const Module *module, Shapes *shapes) {
     *shapes = (Shapes){.arena = arena, .scratch_bytes = module->scratch_bytes};
+    Writer writer = {.arena = arena};
     for (int i = 0; i < module->maths.count; i++)
-        add_math(shapes, module->maths.at[i]);
+        add_math(shapes, &writer, module->maths.at[i]);
     for (int i = 0; i < module->functions.count; i++) {
         const Function *function = module->functions.at[i];
         for (int k = 0; k < function->step_count; k++) {
@@ -215,7 +229,7 @@ void shapes_find(Arena *arena, const Module *module, Shapes *shapes) {
             if (function->steps[k].kind != STEP_KERNEL)
                 continue;
             if (!map_find(&shapes->of_kernel, kernel))
-                add_kernel(shapes, kernel, function->is_map);
+                add_kernel(shapes, &writer, kernel, function->is_map);
             called_shape(shapes, kernel)->calls++;
         }
     }

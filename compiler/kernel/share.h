@@ -23,8 +23,11 @@ typedef struct Shapes {
     Arena *arena;
     uint64_t scratch_bytes; /* of the module */
     LIST(Shape *) all;
-    LIST(const char *) keys; /* what they do, in bytes */
-    LIST(size_t) lengths;
+    LIST(struct ShapeKey {
+        uint64_t hash;
+        const int64_t *words; /* what it does */
+        size_t count;
+    }) keys; /* of each */
     PointerMap of_kernel, of_math; /* math functions too: what they call, and their weight */
 } Shapes;
 
