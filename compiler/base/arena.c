@@ -45,6 +45,10 @@ static Piece *piece_get(size_t size) {
     return piece;
 }
 
+static Piece *piece_take(size_t size) {
+    return piece_get(size);
+}
+
 static void piece_give_back(Piece *piece) {
     free(piece);
 }
@@ -107,7 +111,8 @@ static void pool_unlock(void) {
     atomic_flag_clear_explicit(&pool.taken, memory_order_release);
 }
 
-static Piece *piece_get(size_t size) {
+/* Its first `used` bytes are whatever they are. */
+static Piece *piece_take(size_t size) {
     size_t bytes = size + sizeof(Piece);
     int kind = piece_kind(bytes);
     Piece *piece;
@@ -123,9 +128,15 @@ static Piece *piece_get(size_t size) {
         else
             piece = (Piece *)(void *)pool_cut(kind);
         pool_unlock();
-        memset(piece + 1, 0, piece->used);
     }
-    *piece = (Piece){.size = bytes - sizeof *piece};
+    piece->size = bytes - sizeof *piece;
+    return piece;
+}
+
+static Piece *piece_get(size_t size) {
+    Piece *piece = piece_take(size);
+    memset(piece + 1, 0, piece->used);
+    piece->used = 0;
     return piece;
 }
 
@@ -143,6 +154,18 @@ static void piece_give_back(Piece *piece) {
 }
 
 #endif
+
+char *memory_take(size_t *size) {
+    Piece *piece = piece_take(*size);
+    *size = piece->size;
+    return (char *)(piece + 1);
+}
+
+void memory_give_back(char *memory) {
+    Piece *piece = (Piece *)(void *)memory - 1;
+    piece->used = piece->size; /* all of it may have been written to */
+    piece_give_back(piece);
+}
 
 void arena_free(Arena *arena) {
     if (!arena)

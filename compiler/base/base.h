@@ -30,6 +30,10 @@ char *arena_copy(Arena *arena, const char *text, size_t length); /* NUL-terminat
 char *arena_printf(Arena *arena, const char *format, ...) BPC_PRINTF(2, 3);
 size_t arena_bytes(const Arena *arena);
 
+/* Memory for one thing that is large and grows, from where arenas have theirs: not cleared. `size` becomes what there is. */
+char *memory_take(size_t *size);
+void memory_give_back(char *memory);
+
 #define arena_new_of(arena, type) ((type *)arena_alloc((arena), sizeof(type)))
 #define arena_array(arena, type, count) ((type *)arena_alloc((arena), sizeof(type) * (size_t)(count)))
 
@@ -110,6 +114,7 @@ typedef struct Text {
 
 void text_add(Text *text, const char *piece);
 void text_add_bytes(Text *text, const char *bytes, size_t length);
+void text_indent(Text *text, const char *before, int depth); /* by four spaces each */
 void text_printf(Text *text, const char *format, ...) BPC_PRINTF(2, 3);
 void text_free(Text *text);
 /* What printf would write, and its length, where a format holds nothing but %s %c %d %u %lld %llu %% and there is room; else -1:

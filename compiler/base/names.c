@@ -1,6 +1,5 @@
 #include "base.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 typedef struct Slot {
@@ -11,30 +10,21 @@ typedef struct Slot {
 
 /* Open addressing; the capacity is a power of two and at most half of the slots are taken. */
 static struct {
-    Arena *arena; /* of the texts */
+    Arena *arena; /* of all of it */
     Slot *slots;
     size_t capacity, count;
 } names;
-
-static Slot *slots_new(size_t capacity) {
-    Slot *slots = calloc(capacity, sizeof *slots);
-    if (slots)
-        return slots;
-    fprintf(stderr, "bpc: error: out of memory\n");
-    exit(1);
-}
 
 void names_start(void) {
     if (names.slots)
         return;
     names.arena = arena_new();
     names.capacity = 4096;
-    names.slots = slots_new(names.capacity);
+    names.slots = arena_array(names.arena, Slot, names.capacity);
 }
 
 void names_end(void) {
     arena_free(names.arena);
-    free(names.slots);
     memset(&names, 0, sizeof names);
 }
 
@@ -60,11 +50,10 @@ static void table_grow(void) {
     Slot *before = names.slots;
     size_t count = names.capacity;
     names.capacity *= 2;
-    names.slots = slots_new(names.capacity);
+    names.slots = arena_array(names.arena, Slot, names.capacity);
     for (size_t i = 0; i < count; i++)
         if (before[i].text)
             *slot_of(before[i].text, before[i].length, before[i].hash) = before[i];
-    free(before);
 }
 
 Name name_slice(const char *text, size_t length) {

@@ -4,12 +4,29 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { LARGE = 32 << 10 }; /* from here on a text's memory is the arenas': page by page it would take long to get */
+
+static void give_back(Text *text) {
+    if (text->capacity < LARGE)
+        free(text->at);
+    else
+        memory_give_back(text->at);
+}
+
 static void make_room(Text *text, size_t more) {
     if (more < text->capacity && text->length < text->capacity - more)
         return; /* one byte stays for the NUL */
     size_t capacity = text->capacity ? text->capacity : 64;
     while (capacity - text->length <= more)
         capacity *= 2;
+    if (capacity >= LARGE) {
+        char *larger = memory_take(&capacity);
+        if (text->length)
+            memcpy(larger, text->at, text->length + 1);
+        give_back(text);
+        *text = (Text){larger, text->length, capacity};
+        return;
+    }
     text->at = realloc(text->at, capacity);
     if (!text->at) {
         fprintf(stderr, "bpc: error: out of memory\n");
@@ -28,6 +45,14 @@ void text_add_bytes(Text *text, const char *bytes, size_t length) {
 
 void text_add(Text *text, const char *piece) {
     text_add_bytes(text, piece, strlen(piece));
+}
+
+void text_indent(Text *text, const char *before, int depth) {
+    text_add(text, before);
+    make_room(text, (size_t)depth * 4);
+    memset(text->at + text->length, ' ', (size_t)depth * 4);
+    text->length += (size_t)depth * 4;
+    text->at[text->length] = '\0';
 }
 
 /* Backwards, before `end`: printf takes its time over a number. */
@@ -114,7 +139,7 @@ void text_printf(Text *text, const char *format, ...) {
 }
 
 void text_free(Text *text) {
-    free(text->at);
+    give_back(text);
     *text = (Text){0};
 }
 

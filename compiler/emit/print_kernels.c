@@ -49,8 +49,7 @@ static void use_block(Printer *p, const Block *block) {
  */
 
 static void print_indent(Printer *p) {
-    for (int i = 0; i < p->indent; i++)
-        text_add(p->out, "    ");
+    text_indent(p->out, "", p->indent);
 }
 
 /* A line of code without strings or comments, broken at spaces where it is too long. Takes the text. */

@@ -18,9 +18,7 @@ typedef struct Writer {
 /* ---- Braces, fields, items --------------------------------------------------------------------------------------- */
 
 static void new_line(Writer *w, int depth) {
-    text_add(w->out, "\n");
-    for (int i = 0; i < depth; i++)
-        text_add(w->out, "    ");
+    text_indent(w->out, "\n", depth);
 }
 
 static void open_brace(Writer *w, bool flat) {
@@ -63,7 +61,9 @@ static void next_item(Writer *w) {
 
 static void field(Writer *w, const char *name) {
     next_item(w);
-    text_printf(w->out, ".%s = ", name);
+    text_add_bytes(w->out, ".", 1);
+    text_add(w->out, name);
+    text_add_bytes(w->out, " = ", 3);
 }
 
 /* `.name = (const type[]){`: to be closed. */

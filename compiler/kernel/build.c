@@ -68,20 +68,26 @@ static bool is_reserved(const char *name) {
     return false;
 }
 
+void build_start_names(Builder *b) {
+    b->names.kernel++;
+    b->names.count = 0;
+}
+
 static LocalName *name_slot(const LocalNames *names, Name name) {
     uint64_t at = (uint64_t)(uintptr_t)name * 0x9E3779B97F4A7C15u >> 32;
     for (;; at++) {
         LocalName *local = &names->at[at & (names->size - 1)];
-        if (!local->name || local->name == name)
+        if (!local->name || local->kernel != names->kernel || local->name == name)
             return local;
     }
 }
 
 static void grow_names(Builder *b) {
-    LocalNames larger = {.size = b->names.size ? b->names.size * 2 : 32, .count = b->names.count};
+    LocalNames larger = {
+        .size = b->names.size ? b->names.size * 2 : 32, .count = b->names.count, .kernel = b->names.kernel};
     larger.at = arena_array(b->arena, LocalName, larger.size);
     for (size_t i = 0; i < b->names.size; i++)
-        if (b->names.at[i].name)
+        if (b->names.at[i].name && b->names.at[i].kernel == b->names.kernel)
             *name_slot(&larger, b->names.at[i].name) = b->names.at[i];
     b->names = larger;
 }
@@ -91,8 +97,8 @@ static LocalName *local_name(Builder *b, Name name) {
     if (b->names.count * 2 >= b->names.size)
         grow_names(b);
     LocalName *local = name_slot(&b->names, name);
-    if (!local->name) {
-        *local = (LocalName){.name = name, .taken = is_reserved(name)};
+    if (local->name != name || local->kernel != b->names.kernel) {
+        *local = (LocalName){.name = name, .kernel = b->names.kernel, .taken = is_reserved(name)};
         b->names.count++;
     }
     return local;
@@ -100,16 +106,21 @@ static LocalName *local_name(Builder *b, Name name) {
 
 /* The wish as an identifier that nothing in the kernel has yet, to be taken at once: x, x_2, x_3 … */
 static Name free_name(Builder *b, const char *wish) {
-    char *identifier = arena_printf(b->arena, "%s%s", isdigit((unsigned char)*wish) || !*wish ? "_" : "", wish);
-    for (char *at = identifier; *at; at++)
-        if (!isalnum((unsigned char)*at))
-            *at = '_';
-    Name wanted = name_of(identifier), name = wanted;
+    enum { NUMBER_LENGTH = 16 };
+    char brief[96];
+    size_t length = strlen(wish), most = length + 1 + NUMBER_LENGTH;
+    char *identifier = most <= sizeof brief ? brief : arena_alloc(b->arena, most), *end = identifier;
+    if (isdigit((unsigned char)*wish) || !*wish)
+        *end++ = '_';
+    for (const char *at = wish; *at; at++)
+        *end++ = isalnum((unsigned char)*at) ? *at : '_';
+    Name wanted = name_slice(identifier, (size_t)(end - identifier)), name = wanted;
     if (!local_name(b, wanted)->taken)
         return wanted;
     int number = local_name(b, wanted)->tried;
     for (number = number ? number + 1 : 2;; number++) {
-        name = name_of(arena_printf(b->arena, "%s_%d", identifier, number));
+        snprintf(end, NUMBER_LENGTH, "_%d", number);
+        name = name_of(identifier);
         if (!local_name(b, name)->taken)
             break;
     }

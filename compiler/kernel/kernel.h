@@ -111,15 +111,15 @@ struct Value {
     ValueKind kind;
     ValueType type;
     Op op;
-    Value *args[6];
     int arg_count;
+    ContextField field;
+    Value *args[6];
     union {
         double real;
         int64_t integer; /* every integer type, in two's complement */
     } number;
     Buffer *buffer;       /* LOAD */
     Statement *statement; /* VARIABLE: its loop; REGISTER: its VAR */
-    ContextField field;
     MathFunction
         *function; /* CALL; an OP of class MATH: the function it stands for, made by value_op; it takes the last
                                of the arguments where the first are constants that it was made for */
@@ -226,6 +226,7 @@ typedef struct Module {
 /* ---- Building (kernel/build.c): type-checked constructors; a mistake is a BUG ------------------------------------------------- */
 typedef struct LocalName {
     Name name;
+    int kernel; /* the round of names that it is of: of an earlier one it is free */
     bool taken; /* by a local, by a buffer that the kernel touches, by C */
     Name *slot; /* the local's; NULL: none has it */
     int tried;  /* name_2, name_3 … up to this one are taken; 0: none was wanted */
@@ -235,6 +236,7 @@ typedef struct LocalName {
 typedef struct LocalNames {
     LocalName *at;
     size_t size, count;
+    int kernel; /* one more for each kernel: build_start_names */
 } LocalNames;
 
 typedef struct Builder {
@@ -242,9 +244,10 @@ typedef struct Builder {
     Module *module;
     Kernel *kernel;     /* may be NULL inside a math function */
     Block *block;     /* where statements go */
-    LocalNames names; /* in this kernel: start a Builder with it empty for each kernel */
+    LocalNames names; /* in this kernel */
 } Builder;
 
+void build_start_names(Builder *b); /* for another kernel by the same Builder */
 Value *value_number(Builder *b, ValueType type, double number); /* integers too, exactly */
 Value *value_integer(Builder *b, int64_t number);               /* I64 */
 Value *value_bits(Builder *b, ValueType type, int64_t bits);    /* any integer type, all 64 bits; BOOL: 0 or 1 */

@@ -154,7 +154,7 @@ Kernel *lower_start_kernel(Lowering *l, const char *label, Span span) {
     kernel->span = span;
     l->b.kernel = kernel;
     l->b.block = &kernel->body;
-    memset(&l->b.names, 0, sizeof l->b.names);
+    build_start_names(&l->b);
     return kernel;
 }
 

@@ -204,6 +204,53 @@ Test(diagnostics, a_broken_invariant_exits_with_70, .init = redirect, .exit_code
         text_free(&(text));                                                                                            \
     } while (0)
 
+static int plainly(char *at, size_t room, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    int length = text_format(at, room, format, arguments);
+    va_end(arguments);
+    return length;
+}
+
+/* The same letters as printf's, whichever of the two does it. */
+#define ASSERT_AS_PRINTF(plain, ...)                                                                                   \
+    do {                                                                                                               \
+        char wanted_[600], got_[600];                                                                                  \
+        int length_ = snprintf(wanted_, sizeof wanted_, __VA_ARGS__);                                                  \
+        cr_assert_eq(plainly(got_, sizeof got_, __VA_ARGS__), (plain) ? length_ : -1);                                 \
+        cr_assert(!(plain) || !strcmp(got_, wanted_), "%s", wanted_);                                                  \
+        Text text_ = {0};                                                                                              \
+        text_add(&text_, "before ");                                                                                   \
+        text_printf(&text_, __VA_ARGS__);                                                                              \
+        cr_assert_str_eq(text_.at + 7, wanted_);                                                                       \
+        cr_assert_eq(text_.length, strlen(wanted_) + 7);                                                               \
+        text_free(&text_);                                                                                             \
+        Arena *arena_ = arena_new();                                                                                   \
+        cr_assert_str_eq(arena_printf(arena_, __VA_ARGS__), wanted_);                                                  \
+        arena_free(arena_);                                                                                            \
+    } while (0)
+
+Test(text, formats_as_printf_does) {
+    char long_piece[500];
+    memset(long_piece, 'x', sizeof long_piece - 1);
+    long_piece[sizeof long_piece - 1] = '\0';
+    ASSERT_AS_PRINTF(true, "%s", "");
+    ASSERT_AS_PRINTF(true, "nothing to fill in");
+    ASSERT_AS_PRINTF(true, "%s%c%d%%%u|%s", "a", 'b', -7, 9u, "z");
+    ASSERT_AS_PRINTF(true, "%d %d %d %u %u", 0, INT32_MIN, INT32_MAX, 0u, UINT32_MAX);
+    ASSERT_AS_PRINTF(true, "%lld %lld %lld %llu", 0ll, (long long)INT64_MIN, (long long)INT64_MAX,
+                     (unsigned long long)UINT64_MAX);
+    ASSERT_AS_PRINTF(true, "<%s>", long_piece);
+    ASSERT_AS_PRINTF(false, "%s %5d", "a", 3);
+    ASSERT_AS_PRINTF(false, "%.3s %g", "abcdef", 0.1);
+    ASSERT_AS_PRINTF(false, "%02lX %zu %x", 10l, sizeof(int), 255u);
+    char at[8];
+    cr_assert_eq(plainly(at, sizeof at, "%s", "1234567"), 7); /* and the NUL */
+    cr_assert_eq(plainly(at, sizeof at, "%s", "12345678"), -1);
+    cr_assert_eq(plainly(at, sizeof at, "%d", -1234567), -1);
+    cr_assert_eq(plainly(at, 1, "%s", ""), 0);
+}
+
 Test(text, grows) {
     Text text = {0};
     for (int i = 0; i < 1000; i++) {
