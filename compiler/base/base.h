@@ -129,7 +129,8 @@ void text_c_comment(Text *text, const char *string);
 /* The same for XML, between tags or in double quotes: < > & " as entities, control bytes as `?`. */
 void text_add_xml(Text *text, const char *string);
 
-/* Writes beside, fsyncs, renames: the file is either whole or untouched. "-" is stdout. Returns false and fills `why`. */
+/* Writes beside, fsyncs, renames: the file is either whole or untouched, also where the machine stops at any moment. That the
+   rename outlives a stop just behind it is not waited for. "-" is stdout. Returns false and fills `why`. */
 bool file_write_whole(const char *path, const char *bytes, size_t length, char *why, size_t why_size);
 /* Whether both are the same regular file, by whatever names. */
 bool file_same(const char *a, const char *b);

@@ -36,22 +36,6 @@ static bool write_in_place(int file, const char *path, const char *bytes, size_t
     return false;
 }
 
-/* The rename itself is on disk only once the directory is. Where a directory cannot be synced there is no remedy. */
-static void sync_directory(const char *path) {
-    char *directory = strdup(path);
-    if (!directory)
-        return;
-    char *slash = strrchr(directory, '/');
-    if (slash)
-        slash[slash == directory] = '\0';
-    int file = open(slash ? directory : ".", O_RDONLY | O_CLOEXEC);
-    free(directory);
-    if (file < 0)
-        return;
-    (void)fsync(file);
-    (void)close(file);
-}
-
 static mode_t mode_for(const struct stat *existing) {
     if (existing)
         return existing->st_mode & 07777;
@@ -82,9 +66,7 @@ static bool replace_file(const char *path, const struct stat *existing, const ch
         whole = false;
         reason = errno;
     }
-    if (whole) {
-        sync_directory(path);
-    } else {
+    if (!whole) {
         if (made)
             unlink(beside);
         errno = reason;
