@@ -391,9 +391,10 @@ static int seed_axis(const Schedule *s, const LowerGroup *group) {
     return first >= 2 * s->machine->cores || first >= second ? 0 : 1;
 }
 
+/* Checks have a kernel for each group: those of equal layers are then equal, and are compiled once. */
 static void open_kernel(Schedule *s, int seed) {
     LowerKernel *kernel = LIST_ADD(s->plan->arena, &s->plan->kernels);
-    int number = s->plan->kernels.count - 1;
+    int number = s->plan->kernels.count - 1, most = s->plan->function->is_double ? 1 : MOST_GROUPS;
     LowerGroup *group = &s->plan->groups.at[seed];
     memset(kernel, 0, sizeof *kernel);
     kernel->partition = group->alone && !group->batched ? PARTITION_NONE : s->ties[seed].partition;
@@ -402,7 +403,7 @@ static void open_kernel(Schedule *s, int seed) {
     add_group(s, kernel, number, seed, axis);
     for (bool more = true; more && kernel->partition != PARTITION_NONE;) {
         more = false;
-        for (int i = next_ready(s, 0); i >= 0 && kernel->groups.count < MOST_GROUPS; i = next_ready(s, i + 1)) {
+        for (int i = next_ready(s, 0); i >= 0 && kernel->groups.count < most; i = next_ready(s, i + 1)) {
             bool may = !s->plan->groups.at[i].alone && !waits_for_reader(s, i, number);
             if (may && joins(s, kernel, number, i, &axis)) {
                 add_group(s, kernel, number, i, axis);
