@@ -397,13 +397,6 @@ static void cut_units(Printer *p, const Printed *kernels, int count, int functio
     }
 }
 
-/* context->memory + 4096 */
-static void print_place(Printer *p, const Buffer *buffer) {
-    text_printf(p->out, "context->memory + %llu", (unsigned long long)buffer->offset);
-    if (buffer_of_thread(buffer))
-        text_printf(p->out, " + (uint64_t)thread * %llu", (unsigned long long)p->scratch_bytes);
-}
-
 /* float *restrict fc1 = (float *)(context->memory + 4096); with its name in the .bp file where that differs, and its
    shape. `at`: its number among the kernel's buffers where the kernel is told; -1 */
 static void print_pointer(Printer *p, const Buffer *buffer, int at) {
@@ -411,15 +404,15 @@ static void print_pointer(Printer *p, const Buffer *buffer, int at) {
     const char *type = element_type(buffer->scalar);
     const char *name = buffer_name(p, buffer);
     print_indent(p);
-    text_printf(p->out, "%s%s *%s%s = (%s%s *)", constant, type, overlaps_none(p, buffer) ? "restrict " : "", name,
-                constant, type);
-    if (at < 0) {
-        text_add(p->out, "(");
-        print_place(p, buffer);
-        text_add(p->out, ");");
-    } else {
-        text_printf(p->out, "at[%d];", at);
-    }
+    text_printf(p->out, "%s%s *%s%s = (%s%s *)(context->memory + ", constant, type,
+                overlaps_none(p, buffer) ? "restrict " : "", name, constant, type);
+    if (at < 0)
+        text_printf(p->out, "%llu", (unsigned long long)buffer->offset);
+    else
+        text_printf(p->out, "at[%d]", at);
+    if (buffer_of_thread(buffer))
+        text_printf(p->out, " + (uint64_t)thread * %llu", (unsigned long long)p->scratch_bytes);
+    text_add(p->out, ");");
     bool renamed = buffer->shown && strcmp(buffer->shown, name) != 0;
     if (renamed || buffer->per_row || buffer->rank) {
         text_add(p->out, " /* ");
@@ -458,7 +451,7 @@ static const char *kernel_name(Printer *p, const Kernel *kernel) {
 static void print_parameters(Printer *p, Text *out, bool shared) {
     if (!p->is_map) {
         text_printf(out, "(const struct bp_context *context%s%s)",
-                    takes_threads(p) ? ", int32_t thread, int32_t threads" : "", shared ? ", char *const at[]" : "");
+                    takes_threads(p) ? ", int32_t thread, int32_t threads" : "", shared ? ", const uint64_t at[]" : "");
         return;
     }
     const Buffer *buffer = p->kernel->buffer_count == 1 ? p->kernel->buffers[0] : NULL;
@@ -502,7 +495,7 @@ static void print_kernel(Printer *p, const Kernel *kernel, const Function *funct
     }
     print_signature(p, kernel, function);
     p->indent++;
-    if (takes_threads(p) && (shared || !p->fields[CONTEXT_THREAD])) {
+    if (takes_threads(p) && !p->fields[CONTEXT_THREAD]) {
         print_indent(p);
         text_add(p->out, "(void)thread;\n");
     }
@@ -514,7 +507,7 @@ static void print_kernel(Printer *p, const Kernel *kernel, const Function *funct
     for (int i = 0; i < kernel->buffer_count && !is_map; i++)
         if (set_has(&p->used, kernel->buffers[i])) {
             print_pointer(p, kernel->buffers[i], shared ? i : -1);
-            pointers += !shared;
+            pointers++;
         }
     print_fields(p);
     if (is_map ? !p->fields[CONTEXT_ROWS] : !pointers) { /* a use too many does no harm */
@@ -536,26 +529,30 @@ static bool kernel_takes_threads(Printer *p, const Kernel *kernel) {
     return map_find(&p->with_threads, first_of_shape(p, kernel)) != NULL;
 }
 
+/* Where a shared kernel's buffers are. In a table: as numbers that the function puts on its stack they took gcc as long as
+   a tenth of the whole program does. */
+static void print_places(Printer *p, const Kernel *kernel) {
+    text_add(p->out, "        static const uint64_t at[] = {");
+    for (int i = 0; i < kernel->buffer_count; i++)
+        text_printf(p->out, "%s%llu", i ? ", " : "", (unsigned long long)kernel->buffers[i]->offset);
+    text_add(p->out, "};\n");
+}
+
 static void print_call(Printer *p, const Kernel *kernel, bool parallel) {
-    bool takes = kernel_takes_threads(p, kernel);
-    if (is_shared(p, kernel) && kernel->formula) {
+    bool takes = kernel_takes_threads(p, kernel), shared = is_shared(p, kernel), once = parallel && !kernel->parallel;
+    if (shared && kernel->formula) {
         text_add(p->out, "    /* ");
         print_comment(p->out, kernel->formula);
         text_add(p->out, " */\n");
     }
-    if (parallel && !kernel->parallel)
-        text_add(p->out, "    if (thread == 0)\n    ");
-    text_printf(p->out, "    %s(context%s", kernel_name(p, first_of_shape(p, kernel)),
-                takes ? ", thread, threads" : "");
-    if (is_shared(p, kernel)) {
-        text_add(p->out, ", (char *const[]){");
-        for (int i = 0; i < kernel->buffer_count; i++) {
-            text_add(p->out, i ? ", " : "");
-            print_place(p, kernel->buffers[i]);
-        }
-        text_add(p->out, "}");
-    }
-    text_add(p->out, ");\n");
+    if (shared || once)
+        text_printf(p->out, "    %s%s\n", once ? "if (thread == 0)" : "", !shared ? "" : once ? " {" : "{");
+    if (shared)
+        print_places(p, kernel);
+    text_printf(p->out, "    %s%s(context%s%s);\n", shared || once ? "    " : "",
+                kernel_name(p, first_of_shape(p, kernel)), takes ? ", thread, threads" : "", shared ? ", at" : "");
+    if (shared)
+        text_add(p->out, "    }\n");
 }
 
 static void print_guard(Printer *p, const Step *step) {

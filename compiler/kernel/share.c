@@ -165,7 +165,7 @@ static void put_buffers(Writer *w, const Kernel *kernel) {
         for (int j = 0; j < kernel->written_count; j++)
             shape->stored[i] |= kernel->written[j] == buffer;
         put_reference(w, buffer);
-        put(w, (int64_t)buffer->scalar * 4 + shape->alone[i] * 2 + shape->stored[i]);
+        put(w, (int64_t)buffer->scalar * 8 + buffer_of_thread(buffer) * 4 + shape->alone[i] * 2 + shape->stored[i]);
     }
 }
 
