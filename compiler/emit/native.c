@@ -296,10 +296,20 @@ static Command compiler_command(const Build *build) {
     return command;
 }
 
-/* The units side by side; what became of them is in build->objects. */
+static void copy_to_diagnostics(FILE *from) {
+    char piece[4096];
+    size_t length;
+    rewind(from);
+    while ((length = fread(piece, 1, sizeof piece, from)) > 0)
+        fwrite(piece, 1, length, stderr);
+}
+
+/* The units side by side; what became of them is in build->objects. What is wrong in one is often wrong in all: the compiler's
+   words about a unit are shown up to the first that failed. */
 static int compile_units(Build *build) {
     Arena *arena = build->arena;
     pid_t children[C_UNITS_MAX];
+    FILE *said[C_UNITS_MAX];
     int status = 0;
     for (int unit = 0; unit < build->units; unit++) {
         Command command = compiler_command(build);
@@ -310,10 +320,15 @@ static int compile_units(Build *build) {
         push(arena, &command, build->objects[unit]);
         if (build->options->verbose)
             show_command(&command);
-        children[unit] = start(arena, &command, -1);
+        said[unit] = unit ? tmpfile() : NULL;
+        children[unit] = start(arena, &command, said[unit] ? fileno(said[unit]) : -1);
     }
     for (int unit = 0; unit < build->units; unit++) {
         int code = end(children[unit]);
+        if (said[unit] && !status)
+            copy_to_diagnostics(said[unit]);
+        if (said[unit])
+            fclose(said[unit]);
         status = status ? status : code;
     }
     return status;
