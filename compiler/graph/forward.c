@@ -121,21 +121,25 @@ static const ColumnPlace *column_place(Build *build, const DataSet *data, Name n
     return map_find(places, name);
 }
 
+/* Whether the slot has a column of that name. */
+static bool bind_column_of(Build *build, Scope *scope, struct WideSlot wide, Name name) {
+    const ColumnPlace *place = column_place(build, wide.data, name);
+    if (!place || place->slot != wide.slot)
+        return false;
+    const DataSlot *slot = &wide.data->slots[wide.slot];
+    Scope *before = build->scope;
+    Span outside = graph_set_span(build->graph, wide.group->target ? SPAN_NONE : wide.group->span);
+    build->scope = scope;
+    bind_number(build, &wide.data->columns[slot->columns[place->at]], wide.node, place->at);
+    build->scope = before;
+    graph_set_span(build->graph, outside);
+    return true;
+}
+
 void bind_wide(Build *build, Scope *scope, Name name) {
-    for (int i = 0; i < scope->wide.count; i++) {
-        const struct WideSlot wide = scope->wide.at[i];
-        const ColumnPlace *place = column_place(build, wide.data, name);
-        if (!place || place->slot != wide.slot)
-            continue;
-        const DataSlot *slot = &wide.data->slots[wide.slot];
-        Scope *before = build->scope;
-        Span outside = graph_set_span(build->graph, wide.group->target ? SPAN_NONE : wide.group->span);
-        build->scope = scope;
-        bind_number(build, &wide.data->columns[slot->columns[place->at]], wide.node, place->at);
-        build->scope = before;
-        graph_set_span(build->graph, outside);
-        return;
-    }
+    bool bound = false;
+    for (int i = scope->wide.count - 1; i >= 0 && !bound; i--) /* what came last has the name */
+        bound = bind_column_of(build, scope, scope->wide.at[i], name);
 }
 
 /* The slot's columns, when they are asked for; at once where another thing has such a name until now. */
@@ -143,7 +147,7 @@ static void add_wide(Build *build, struct WideSlot wide) {
     Scope *scope = build->scope;
     *LIST_ADD(build->arena, &scope->wide) = wide;
     for (int i = 0, count = scope->bindings.count; i < count; i++)
-        bind_wide(build, scope, scope->bindings.at[i].name);
+        bind_column_of(build, scope, wide, scope->bindings.at[i].name);
 }
 
 /* Each column of the group by its own name. */
