@@ -1,5 +1,8 @@
 /* The one parallel region of a program, and the barrier inside it. Without OpenMP there is one thread; the bits are the
    same, because no result depends on how many threads there are. */
+#ifndef _DEFAULT_SOURCE
+#define _DEFAULT_SOURCE 1 /* syscall */
+#endif
 #ifndef _XOPEN_SOURCE
 #define _XOPEN_SOURCE 700
 #endif
@@ -11,6 +14,10 @@
 
 #ifdef _OPENMP
 #include <omp.h>
+#endif
+#if defined(_OPENMP) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 /* A cache line each: the last thread to arrive writes `generation` while the others spin on it. */
@@ -56,6 +63,57 @@ void bp_barrier(struct bp_team *team, int32_t thread) {
     }
 }
 
+/* ---- A core for each thread -------------------------------------------------------------------------------------- */
+/* Linux often starts a thread on the core of the one that made it, and takes some milliseconds to move it where nothing
+   runs: longer than a small network trains. So each thread claims the core that it finds itself on, and where that is
+   taken it goes to a free one of those that it may use. It may leave it again: only the start is chosen here. */
+#if defined(_OPENMP) && defined(__linux__)
+enum { THREADS_CORES = 1024, THREADS_WORD = 64 };
+
+struct threads_cores {
+    uint64_t set[THREADS_CORES / THREADS_WORD];
+};
+
+static int threads_claim(struct threads_cores *taken, unsigned core) {
+    uint64_t bit = UINT64_C(1) << core % THREADS_WORD;
+    return !(__atomic_fetch_or(&taken->set[core / THREADS_WORD], bit, __ATOMIC_RELAXED) & bit);
+}
+
+static int threads_may_use(const struct threads_cores *cores, unsigned core) {
+    return (int)(cores->set[core / THREADS_WORD] >> core % THREADS_WORD & 1);
+}
+
+static void threads_settle(struct threads_cores *taken) {
+    unsigned here = 0;
+    struct threads_cores allowed, chosen;
+    memset(&allowed, 0, sizeof allowed);
+    memset(&chosen, 0, sizeof chosen);
+    if (syscall(SYS_getcpu, &here, NULL, NULL) != 0 || here >= THREADS_CORES || threads_claim(taken, here) ||
+        syscall(SYS_sched_getaffinity, 0, sizeof allowed, &allowed) <= 0)
+        return;
+    for (unsigned core = 0; core < THREADS_CORES; core++)
+        if (threads_may_use(&allowed, core) && threads_claim(taken, core)) {
+            threads_claim(&chosen, core);
+            if (syscall(SYS_sched_setaffinity, 0, sizeof chosen, &chosen) == 0)
+                (void)syscall(SYS_sched_setaffinity, 0, sizeof allowed, &allowed);
+            return;
+        }
+}
+#endif
+
+#ifdef _OPENMP
+/* libgomp's first thread waits for the new ones without giving up its core, which one of them may have been put on: up to
+   the next tick of the clock, 4 ms. Only where there are more threads than cores it soon sleeps. So the first team has one
+   thread too many; that one ends with it. */
+static void threads_start(int32_t threads, int cores) {
+    static int32_t started;
+    if (threads < cores || __atomic_exchange_n(&started, 1, __ATOMIC_RELAXED))
+        return;
+#pragma omp parallel num_threads(cores + 1)
+    threads_pause();
+}
+#endif
+
 void bp_parallel(int32_t threads, bp_task *task, void *argument) {
 #ifdef _OPENMP
     if (threads > 1) {
@@ -63,6 +121,11 @@ void bp_parallel(int32_t threads, bp_task *task, void *argument) {
         memset(&team, 0, sizeof team);
         int cores = omp_get_num_procs();
         omp_set_dynamic(0);
+        threads_start(threads, cores);
+#if defined(__linux__)
+        struct threads_cores taken;
+        memset(&taken, 0, sizeof taken);
+#endif
 #pragma omp parallel num_threads(threads)
         {
             /* How many came is known only here. Every thread stores the same numbers, so each has them when it meets a
@@ -70,6 +133,10 @@ void bp_parallel(int32_t threads, bp_task *task, void *argument) {
             int32_t came = (int32_t)omp_get_num_threads();
             __atomic_store_n(&team.threads, came, __ATOMIC_RELAXED);
             __atomic_store_n(&team.crowded, (int32_t)(came > cores), __ATOMIC_RELAXED);
+#if defined(__linux__)
+            threads_settle(&taken);
+            bp_barrier(&team, 0); /* whoever waits here yields the core that the next one may be waiting for */
+#endif
             task(argument, (int32_t)omp_get_thread_num(), came, came > 1 ? &team : NULL);
         }
         return;
