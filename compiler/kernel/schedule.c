@@ -18,7 +18,8 @@ enum {
 };
 #define SMALL_PRODUCT    1000.0  /* cycles: a larger tile would win nothing */
 #define WORTH_THREADS    24000.0 /* cycles in a call: below, one thread is done before others are awake */
-#define WORTH_STARTING   5e6     /* the same where the others have to be started, and may sit on one core at first */
+#define WORTH_STARTING   1.5e6   /* the same where the others have to be started: 0.2 to 0.4 ms */
+#define CYCLES_OF_A_DRAW 30.0    /* in a lane: ten rounds of products */
 #define CYCLES_OF_A_READ 40.0    /* for each element of a table's row: its gradient, its updates, and what waited */
 #define WORTH_A_LOOP     3000.0  /* cycles in a kernel: a barrier costs several hundred */
 
@@ -144,6 +145,15 @@ static const Node *product_of(const LowerGroup *group) {
     return NULL;
 }
 
+/* Draws for an element of the item that `node` is a part of. */
+static int draws_within(const Schedule *s, const Node *node) {
+    int draws = node->op == OP_RANDOM;
+    for (int i = 0; i < node->arg_count; i++)
+        if (!s->plan->items[node->args[i]->id])
+            draws += draws_within(s, node->args[i]);
+    return draws;
+}
+
 static double item_cycles(const Schedule *s, const LowerGroup *group, const Node *node) {
     double capacity = (double)s->plan->function->capacity;
     double elements = (double)node_elements(node) * (node->batched ? capacity : 1);
@@ -164,7 +174,7 @@ static double item_cycles(const Schedule *s, const LowerGroup *group, const Node
     if (reduces)
         elements += (double)node_elements(node->args[0]) * (node->args[0]->batched ? capacity : 1);
     double each = op_table[node->op].class == CLASS_MATH ? 30 : node->op == OP_DIVIDE || node->op == OP_SQRT ? 10 : 3;
-    return elements * each / lanes;
+    return elements * (each + CYCLES_OF_A_DRAW * draws_within(s, node)) / lanes;
 }
 
 static double group_cycles(const Schedule *s, const LowerGroup *group) {
