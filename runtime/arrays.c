@@ -27,11 +27,11 @@ static int arrays_value(struct bp_reader *reader, int32_t column, const struct b
         reader->raw.missing[column][row] = 0;
         return 1;
     }
-    struct bp_field field = {text, snprintf(text, sizeof text, "%.17g", value), 0};
+    struct bp_field field = {.at = text, .length = snprintf(text, sizeof text, "%.17g", value)};
     int64_t before = reader->raw.rows;
     reader->raw.rows = row;
     reader->line = from + 1;
-    int done = bp_reader_field(reader, column, field);
+    int done = bp_reader_field(reader, column, &field);
     reader->raw.rows = before;
     return done > 0;
 }

@@ -62,6 +62,7 @@ int bp_csv_open(struct bp_csv *csv, const char *path, char delimiter, int32_t sk
             csv_step_line(csv);
     }
     csv->delimiter = delimiter != 0 ? delimiter : csv_detect_delimiter(csv);
+    csv->no_numbers = strchr("+-.0123456789", csv->delimiter) != NULL;
     return 1;
 }
 
@@ -73,19 +74,27 @@ void bp_csv_close(struct bp_csv *csv) {
     csv->field_count = csv->field_capacity = 0;
 }
 
-static int csv_add_field(struct bp_csv *csv, size_t start, size_t end, int32_t quoted, struct bp_error *error) {
-    if (end - start > INT32_MAX || csv->field_count == INT32_MAX / 2)
-        return bp_fail(error, "%s:%lld: the row is too long", csv->path, (long long)csv->line);
+/* The next field, of so many bytes; NULL: an error. */
+static struct bp_field *csv_new_field(struct bp_csv *csv, const char *at, size_t length, struct bp_error *error) {
+    if (length > INT32_MAX || csv->field_count == INT32_MAX / 2) {
+        bp_fail(error, "%s:%lld: the row is too long", csv->path, (long long)csv->line);
+        return NULL;
+    }
     if (csv->field_count == csv->field_capacity) {
         int32_t capacity = csv->field_capacity == 0 ? 16 : csv->field_capacity * 2;
         struct bp_field *fields = realloc(csv->fields, sizeof *fields * (size_t)capacity);
-        if (fields == NULL)
-            return bp_fail(error, "%s:%lld: out of memory", csv->path, (long long)csv->line);
+        if (fields == NULL) {
+            bp_fail(error, "%s:%lld: out of memory", csv->path, (long long)csv->line);
+            return NULL;
+        }
         csv->fields = fields;
         csv->field_capacity = capacity;
     }
-    csv->fields[csv->field_count++] = (struct bp_field){csv->text + start, (int32_t)(end - start), quoted};
-    return 1;
+    struct bp_field *field = &csv->fields[csv->field_count++];
+    field->at = at;
+    field->length = (int32_t)length;
+    field->quoted = field->is_number = 0;
+    return field;
 }
 
 /* Reads on from behind the opening quote; what is quoted moves to the left over the quotes that were doubled. */
@@ -110,17 +119,30 @@ static int csv_quoted_field(struct bp_csv *csv, struct bp_error *error) {
     if (csv->next < csv->length && csv->text[csv->next] != csv->delimiter && !csv_is_end(csv->text[csv->next]))
         return bp_fail(error, "%s:%lld: text follows a closing quote in field %d (a quote within quotes is doubled)",
                        csv->path, (long long)csv->next_line, csv->field_count + 1);
-    return csv_add_field(csv, start, out, 1, error);
+    struct bp_field *field = csv_new_field(csv, csv->text + start, out - start, error);
+    if (field != NULL)
+        field->quoted = 1;
+    return field != NULL;
 }
 
-static int csv_plain_field(struct bp_csv *csv, struct bp_error *error) {
-    size_t start = csv->next;
-    while (csv->next < csv->length && csv->text[csv->next] != csv->delimiter && !csv_is_end(csv->text[csv->next]))
-        csv->next++;
-    size_t end = csv->next;
-    while (end > start && csv_is_space(csv, csv->text[end - 1]))
+/* Reads on from `at` to the field's end, which it returns; NULL: an error. A number is read in the same go. */
+static const char *csv_plain_field(struct bp_csv *csv, const char *at, struct bp_error *error) {
+    const char *start = at, *last = csv->text + csv->length;
+    const char delimiter = csv->delimiter;
+    double value = 0;
+    const char *number = csv->no_numbers ? NULL : bp_short_number(start, last, &value);
+    at = number != NULL ? number : start;
+    while (at < last && *at != delimiter && !csv_is_end(*at))
+        at++;
+    const char *end = at;
+    while (end > start && csv_is_space(csv, end[-1]))
         end--;
-    return csv_add_field(csv, start, end, 0, error);
+    struct bp_field *field = csv_new_field(csv, start, (size_t)(end - start), error);
+    if (field == NULL)
+        return NULL;
+    field->is_number = end == number;
+    field->number = value;
+    return at;
 }
 
 /* Moves to the first line that holds anything; 0 at the end. */
@@ -143,18 +165,23 @@ int bp_csv_row(struct bp_csv *csv, struct bp_error *error) {
         return 0;
     csv->line = csv->next_line;
     csv->field_count = 0;
-    for (;;) {
-        while (csv->next < csv->length && csv_is_space(csv, csv->text[csv->next]))
-            csv->next++;
-        int quoted = csv->next < csv->length && csv->text[csv->next] == '"';
-        if (!(quoted ? csv_quoted_field(csv, error) : csv_plain_field(csv, error)))
-            return -1;
-        if (csv->next == csv->length)
-            return 1;
-        if (csv->text[csv->next] != csv->delimiter) {
-            csv_step_line(csv);
-            return 1;
+    const char *at = csv->text + csv->next, *last = csv->text + csv->length;
+    for (;; at++) {
+        while (at < last && csv_is_space(csv, *at))
+            at++;
+        if (at < last && *at == '"') {
+            csv->next = (size_t)(at - csv->text);
+            at = csv_quoted_field(csv, error) ? csv->text + csv->next : NULL;
+        } else {
+            at = csv_plain_field(csv, at, error);
         }
-        csv->next++;
+        if (at == NULL)
+            return -1;
+        if (at < last && *at == csv->delimiter)
+            continue;
+        csv->next = (size_t)(at - csv->text);
+        if (at < last)
+            csv_step_line(csv);
+        return 1;
     }
 }

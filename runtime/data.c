@@ -26,6 +26,43 @@ int bp_reader_resize(struct bp_reader *reader, void **memory, size_t item, int64
     return 1;
 }
 
+static int data_is_read(const struct bp_reader *reader, int32_t column) {
+    return reader->columns[column].wanted && reader->data->columns[column].kind != BP_ARRAY;
+}
+
+/* The columns' values and what is missing lie in one block, which costs fewer pages than many arrays. An odd number of
+   cache lines for each: a row's lines fall into different sets of a cache. */
+static int data_reserve_columns(struct bp_reader *reader, int64_t rows) {
+    enum { LINE = 64, BYTES = sizeof(double) + sizeof(uint8_t) };
+    struct bp_raw *raw = &reader->raw;
+    size_t count = 0, kept = (size_t)reader->capacity;
+    for (int32_t i = 0; i < reader->data->column_count; i++)
+        count += (size_t)data_is_read(reader, i);
+    if ((uint64_t)rows > (PTRDIFF_MAX / 2 / (count + 1) - LINE) / BYTES)
+        return bp_fail(reader->error, "out of memory: '%s' has too many rows", reader->data->name);
+    size_t each = ((size_t)rows * BYTES + LINE - 1) / LINE * LINE | LINE;
+    char *block = bp_allocate(count * each, "a table's columns", reader->error), *at = block;
+    if (block == NULL)
+        return bp_fail(reader->error, "out of memory: '%s' has more rows than fit (%lld read)", reader->data->name,
+                       (long long)raw->rows);
+    for (int32_t i = 0; i < reader->data->column_count; i++) {
+        if (!data_is_read(reader, i))
+            continue;
+        double *values = (double *)(void *)at;
+        uint8_t *missing = (uint8_t *)(values + rows);
+        if (kept > 0) {
+            memcpy(values, raw->values[i], kept * sizeof *values);
+            memcpy(missing, raw->missing[i], kept);
+        }
+        raw->values[i] = values;
+        raw->missing[i] = missing;
+        at += each;
+    }
+    free(reader->block);
+    reader->block = block;
+    return 1;
+}
+
 int bp_reader_reserve(struct bp_reader *reader, int64_t rows) {
     if (rows <= reader->capacity)
         return 1;
@@ -37,49 +74,90 @@ int bp_reader_reserve(struct bp_reader *reader, int64_t rows) {
     raw->parts = parts;
     for (int32_t i = 0; i < reader->data->column_count && done; i++) {
         const struct bp_column *column = &reader->data->columns[i];
-        if (!reader->columns[i].wanted)
+        if (!reader->columns[i].wanted || column->kind != BP_ARRAY)
             continue;
-        void *values = raw->values[i], *missing = raw->missing[i], *array = raw->arrays[i];
-        if (column->kind == BP_ARRAY) {
-            done = bp_reader_resize(reader, &array, sizeof(float) * (size_t)column->width, rows);
-            raw->arrays[i] = array;
-            continue;
-        }
-        done = bp_reader_resize(reader, &values, sizeof(double), rows);
-        raw->values[i] = values;
-        done = done && bp_reader_resize(reader, &missing, sizeof(uint8_t), rows);
-        raw->missing[i] = missing;
+        void *array = raw->arrays[i];
+        done = bp_reader_resize(reader, &array, sizeof(float) * (size_t)column->width, rows);
+        raw->arrays[i] = array;
     }
+    done = done && data_reserve_columns(reader, rows);
     if (done)
         reader->capacity = rows;
     return done;
 }
 
-/* A small table of many columns should not be given pages for rows that never come. */
-static int data_grow(struct bp_reader *reader) {
-    enum { FEW = 32, MANY = 256 };
-    int64_t before = reader->capacity;
-    int64_t capacity = before < FEW ? FEW : before < MANY ? before * 2 : before + before / 2;
-    return reader->raw.rows < before || bp_reader_reserve(reader, capacity);
+/* A small table of many columns should not be given pages for rows that never come: the rows of a file so far show how many
+   it may hold. */
+static int data_grow(struct bp_reader *reader, const struct bp_csv *csv) {
+    enum { FEW = 32 };
+    int64_t before = reader->capacity, rows = reader->raw.rows;
+    if (rows < before)
+        return 1;
+    int64_t capacity = before + before / 2;
+    if (csv != NULL) { /* the present row is cut already */
+        double seen = (double)(rows - reader->first_row + 1), bytes = (double)(csv->next - reader->first_byte);
+        int64_t expected = rows + 2 + (int64_t)(1.02 * seen * (double)(csv->length - csv->next) / bytes);
+        capacity = expected > capacity ? expected : capacity;
+    }
+    return bp_reader_reserve(reader, capacity > FEW || csv != NULL ? capacity : FEW);
 }
 
-static int data_read_row(struct bp_reader *reader, const struct bp_field *fields, int32_t count) {
+double *bp_reader_stage(const struct bp_reader *reader) {
+    size_t columns = (size_t)reader->data->column_count;
+    return bp_allocate(sizeof *reader->staged * columns * READER_STAGED, "columns", reader->error);
+}
+
+/* A row's numbers go to as many arrays as there are columns, each line of memory touched anew: several rows at once share
+   the way. A few columns at a time, so that the staged rows are read by whole lines as well. */
+void bp_reader_unstage(struct bp_reader *reader) {
+    enum { TOGETHER = 8 };
+    int32_t columns = reader->data->column_count;
+    int64_t first = reader->first_staged, count = reader->raw.rows - first;
+    for (int32_t start = 0; start < columns; start += TOGETHER)
+        for (int64_t row = 0; row < count; row++)
+            for (int32_t i = start; i < columns && i < start + TOGETHER; i++)
+                if (reader->columns[i].plain && reader->columns[i].wanted)
+                    reader->raw.values[i][first + row] = reader->staged[row * columns + i];
+    reader->first_staged = reader->raw.rows;
+}
+
+/* The row that was begun is given up: the next one takes its place. */
+static void data_drop_row(struct bp_reader *reader) {
+    for (int32_t i = 0; i < reader->data->column_count; i++)
+        if (reader->raw.missing[i] != NULL)
+            reader->raw.missing[i][reader->raw.rows] = 0;
+    reader->dropped++;
+}
+
+/* csv: where the row comes from, NULL where from no file. */
+static int data_read_row(struct bp_reader *reader, const struct bp_csv *csv, const struct bp_field *fields,
+                         int32_t count) {
     if (count != reader->field_count)
         return bp_fail(reader->error, "%s: %d field%s, %d expected", bp_reader_here(reader).text, count,
                        count == 1 ? "" : "s", reader->field_count);
-    if (!data_grow(reader))
+    if (!data_grow(reader, csv))
         return 0;
+    if (reader->raw.rows - reader->first_staged == READER_STAGED)
+        bp_reader_unstage(reader);
     int kept = 1;
+    double *staged = reader->staged + (reader->raw.rows - reader->first_staged) * reader->data->column_count;
     for (int32_t i = 0; i < reader->data->column_count; i++) {
-        if (!reader->columns[i].wanted)
+        const struct bp_lookup *column = &reader->columns[i];
+        if (!column->wanted)
             continue;
-        int read = bp_reader_field(reader, i, fields[reader->positions[i]]);
+        const struct bp_field *field = &fields[reader->positions[i]];
+        if (column->plain && field->is_number) {
+            staged[i] = field->number;
+            continue;
+        }
+        int read = bp_reader_field(reader, i, field);
         if (read < 0)
             return 0;
+        staged[i] = reader->raw.values[i][reader->raw.rows];
         kept &= read;
     }
     if (!kept) {
-        reader->dropped++;
+        data_drop_row(reader);
         return 1;
     }
     reader->raw.places[reader->raw.rows] = (struct bp_place){reader->name == NULL ? -1 : reader->file, reader->line};
@@ -103,8 +181,21 @@ static int data_locate(struct bp_reader *reader, const struct bp_file *file, int
     return bp_locate_by_position(reader, csv->field_count);
 }
 
+int bp_reader_rows(struct bp_reader *reader, struct bp_csv *csv) {
+    int row;
+    while ((row = bp_csv_row(csv, reader->error)) == 1) {
+        reader->line = csv->line;
+        if (!data_read_row(reader, csv, csv->fields, csv->field_count))
+            return 0;
+    }
+    bp_reader_unstage(reader);
+    return row == 0;
+}
+
 static int data_read_open_file(struct bp_reader *reader, const struct bp_file *file, int given, struct bp_csv *csv) {
     int64_t before = reader->raw.rows + reader->dropped;
+    reader->first_row = reader->raw.rows;
+    reader->first_byte = csv->next;
     int is_data = 0, row = bp_csv_row(csv, reader->error);
     reader->line = csv->line;
     if (row < 0)
@@ -113,16 +204,13 @@ static int data_read_open_file(struct bp_reader *reader, const struct bp_file *f
         return bp_fail(reader->error, "%.280s: the file is empty", reader->name);
     if (!data_locate(reader, file, given, csv, &is_data))
         return 0;
+    if (!is_data)
+        reader->first_byte = csv->next;
     reader->first_row_is_data = is_data;
-    if (is_data && !data_read_row(reader, csv->fields, csv->field_count))
+    if (is_data && !data_read_row(reader, csv, csv->fields, csv->field_count))
         return 0;
     reader->first_row_is_data = 0;
-    while ((row = bp_csv_row(csv, reader->error)) == 1) {
-        reader->line = csv->line;
-        if (!data_read_row(reader, csv->fields, csv->field_count))
-            return 0;
-    }
-    if (row < 0)
+    if (!bp_reader_rows_of_all(reader, csv))
         return 0;
     if (reader->raw.rows + reader->dropped == before)
         return bp_fail(reader->error, "%.280s: there are no rows under the header", reader->name);
@@ -162,11 +250,12 @@ static int data_read_inline(struct bp_reader *reader) {
     for (int64_t row = 0; row < data->row_count && done; row++) {
         const char *const *texts = data->rows + row * data->field_count;
         for (int32_t i = 0; i < data->field_count; i++)
-            fields[i] = (struct bp_field){texts[i], (int32_t)strlen(texts[i]), 0};
+            fields[i] = (struct bp_field){.at = texts[i], .length = (int32_t)strlen(texts[i])};
         reader->line = row + 1;
-        done = data_read_row(reader, fields, data->field_count);
+        done = data_read_row(reader, NULL, fields, data->field_count);
     }
     free(fields);
+    bp_reader_unstage(reader);
     return done;
 }
 
@@ -221,20 +310,23 @@ static int data_start(struct bp_reader *reader) {
     reader->raw.data = data;
     reader->columns = bp_allocate(sizeof *reader->columns * columns, "columns", reader->error);
     reader->positions = bp_allocate(sizeof *reader->positions * columns, "columns", reader->error);
+    reader->staged = bp_reader_stage(reader);
     reader->raw.values = bp_allocate(sizeof *reader->raw.values * columns, "columns", reader->error);
     reader->raw.missing = bp_allocate(sizeof *reader->raw.missing * columns, "columns", reader->error);
     reader->raw.words = bp_allocate(sizeof *reader->raw.words * columns, "columns", reader->error);
     reader->raw.arrays = bp_allocate(sizeof *reader->raw.arrays * columns, "columns", reader->error);
     reader->raw.file_names = bp_allocate(sizeof *reader->raw.file_names * files, "files", reader->error);
-    if (reader->columns == NULL || reader->positions == NULL || reader->raw.values == NULL ||
+    if (reader->columns == NULL || reader->positions == NULL || reader->staged == NULL || reader->raw.values == NULL ||
         reader->raw.missing == NULL || reader->raw.words == NULL || reader->raw.arrays == NULL ||
         reader->raw.file_names == NULL)
         return 0;
     data_mark_columns(reader);
-    for (int32_t i = 0; i < data->column_count; i++)
-        if (data->columns[i].kind == BP_CATEGORY &&
-            !bp_lookup_start(&reader->columns[i], &data->columns[i], reader->error))
+    for (int32_t i = 0; i < data->column_count; i++) {
+        const struct bp_column *column = &data->columns[i];
+        reader->columns[i].plain = column->kind == BP_NUMBER && column->missing_count == 0;
+        if (column->kind == BP_CATEGORY && !bp_lookup_start(&reader->columns[i], column, reader->error))
             return 0;
+    }
     return 1;
 }
 
@@ -242,10 +334,6 @@ static void data_end(struct bp_reader *reader) {
     for (int32_t i = 0; i < reader->data->column_count; i++) {
         if (reader->columns != NULL)
             free(reader->columns[i].keys);
-        if (reader->raw.values != NULL)
-            free(reader->raw.values[i]);
-        if (reader->raw.missing != NULL)
-            free(reader->raw.missing[i]);
         if (reader->raw.arrays != NULL)
             free(reader->raw.arrays[i]);
         if (reader->raw.words != NULL)
@@ -253,6 +341,8 @@ static void data_end(struct bp_reader *reader) {
     }
     free(reader->columns);
     free(reader->positions);
+    free(reader->staged);
+    free(reader->block);
     free(reader->raw.values);
     free(reader->raw.missing);
     free(reader->raw.arrays);
@@ -357,7 +447,7 @@ static int data_make_table(struct bp_reader *reader, struct bp_table *table) {
 
 int bp_table_load(struct bp_table *table, const struct bp_data *data, const struct bp_data_options *options,
                   struct bp_error *error) {
-    static const struct bp_data_options as_compiled = {NULL, NULL, NULL, 0, 0};
+    static const struct bp_data_options as_compiled = {.threads = 1};
     struct bp_reader reader;
     memset(&reader, 0, sizeof reader);
     memset(table, 0, sizeof *table);

@@ -86,6 +86,13 @@ void bp_nearest_try(struct bp_nearest_text *nearest, const char *candidate, size
     nearest->found = bp_quoted(candidate, (int32_t)length);
 }
 
+static int field_number(const struct bp_field *field, double *number) {
+    if (!field->is_number)
+        return bp_parse_number(field->at, (size_t)field->length, number);
+    *number = field->number;
+    return 1;
+}
+
 /* ---- Categories -------------------------------------------------------------------------------------------------- */
 static int field_by_text(const void *left, const void *right) {
     const struct bp_lookup_key *a = left, *b = right;
@@ -145,7 +152,7 @@ static int field_compare_key(const struct bp_field *field, double number, int nu
 /* The index of a field's category, -1 where it is none. */
 static int32_t field_find_category(const struct bp_lookup *lookup, int32_t count, const struct bp_field *field) {
     double number = 0;
-    if (lookup->numeric && !bp_parse_number(field->at, (size_t)field->length, &number))
+    if (lookup->numeric && !field_number(field, &number))
         return -1;
     if (lookup->keys == NULL)
         return number >= 0 && number < count && number == (int32_t)number ? (int32_t)number : -1;
@@ -192,14 +199,14 @@ static int field_is_missing(const struct bp_column *column, int by_value, const 
         const char *text = column->missing[i];
         if (bp_field_equal(field, text))
             return 1;
-        if (by_value && bp_parse_number(text, strlen(text), &code) &&
-            bp_parse_number(field->at, (size_t)field->length, &number) && number == code)
+        if (by_value && bp_parse_number(text, strlen(text), &code) && field_number(field, &number) && number == code)
             return 1;
     }
     return 0;
 }
 
 static void field_strip(const struct bp_column *column, struct bp_field *field) {
+    int32_t before = field->length;
     for (int32_t i = 0; i < column->transform_count; i++) {
         if (column->transforms[i].kind != BP_STRIP)
             continue;
@@ -209,6 +216,7 @@ static void field_strip(const struct bp_column *column, struct bp_field *field) 
         while (field->length > 0 && !field->quoted && field->at[field->length - 1] == ' ')
             field->length--;
     }
+    field->is_number &= field->length == before;
 }
 
 /* 1: kept, and filled later; 0: the row is dropped; -1: an error. */
@@ -265,7 +273,8 @@ static void field_not_a_number(const struct bp_reader *reader, const struct bp_c
 }
 
 /* Writes a field's value at row raw.rows. 1: read; 0: the row is dropped; -1: an error. */
-int bp_reader_field(struct bp_reader *reader, int32_t index, struct bp_field field) {
+int bp_reader_field(struct bp_reader *reader, int32_t index, const struct bp_field *given) {
+    struct bp_field field = *given;
     const struct bp_column *column = &reader->data->columns[index];
     const struct bp_lookup *lookup = &reader->columns[index];
     double *value = &reader->raw.values[index][reader->raw.rows];
@@ -279,7 +288,7 @@ int bp_reader_field(struct bp_reader *reader, int32_t index, struct bp_field fie
     *missing = (uint8_t)is_missing;
     *value = 0;
     if (is_missing && column->kind == BP_WORDS) {
-        struct bp_field none = {"", 0, 0};
+        struct bp_field none = {.at = ""};
         if (!bp_words_read(reader, index, &none))
             return -1;
     }
@@ -295,7 +304,7 @@ int bp_reader_field(struct bp_reader *reader, int32_t index, struct bp_field fie
         field_unknown_category(reader, column, &field);
         return -1;
     }
-    if (bp_parse_number(field.at, (size_t)field.length, value))
+    if (field_number(&field, value))
         return 1;
     field_not_a_number(reader, column, &field);
     return -1;

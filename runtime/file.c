@@ -219,7 +219,7 @@ static int file_read_all(int descriptor, const char *path, size_t expected, char
     size_t capacity = expected + 2, used = 0; /* one more than expected finds the end without growing, one for NUL */
     if (capacity < 4096)
         capacity = 4096;
-    *bytes = malloc(capacity);
+    *bytes = bp_allocate(capacity, "a file", error);
     if (*bytes == NULL)
         return bp_fail(error, "out of memory: reading '%s'", path);
     for (;;) {

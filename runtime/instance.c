@@ -169,7 +169,8 @@ int bp_instance_table(struct bp_instance *instance, int32_t data, struct bp_erro
     if (instance->table_loaded[data])
         return 1;
     const struct bp_data *set = &instance->program->data[data];
-    struct bp_data_options options = {instance->options->data_paths[data], NULL, NULL, instance->fold, 0};
+    struct bp_data_options options = {
+        .path = instance->options->data_paths[data], .fold = instance->fold, .threads = instance->threads};
     const char *preprocessing = instance_preprocessing(instance->program, data);
     double *fitted = NULL;
     char *vocabulary = NULL;

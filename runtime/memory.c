@@ -12,7 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { MEMORY_LINE = 64, MEMORY_LARGE = 1 << 20, MEMORY_HUGE_PAGE = 2 << 20 };
+enum { MEMORY_LINE = 64, MEMORY_LARGE = 1 << 19, MEMORY_HUGE_PAGE = 2 << 20, MEMORY_REST = MEMORY_HUGE_PAGE / 8 };
 
 /* Kernels walk down columns of matrices, a page or more apart: pages of 2 MB save most of the address translation, and the
    system gives one in the time of some 80 small ones. */
@@ -46,7 +46,7 @@ void *bp_allocate(size_t bytes, const char *what, struct bp_error *error) {
         return NULL;
     }
     rounded = (rounded + MEMORY_LINE - 1) / MEMORY_LINE * MEMORY_LINE;
-    if (rounded % MEMORY_HUGE_PAGE >= MEMORY_LARGE) /* a last page that is half full is worth a huge one */
+    if (bytes >= MEMORY_LARGE && rounded % MEMORY_HUGE_PAGE >= MEMORY_REST) /* worth a huge page as well */
         rounded += MEMORY_HUGE_PAGE - rounded % MEMORY_HUGE_PAGE;
     if (posix_memalign(&memory, alignment, rounded) != 0) {
         bp_fail(error, "out of memory: %s needs %zu bytes", what, bytes);

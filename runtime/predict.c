@@ -257,7 +257,8 @@ enum bp_outcome bp_predict_run(struct bp_instance *instance, struct bp_error *er
     const struct bp_model *model = &instance->program->models[index];
     const struct bp_data *data = &instance->program->data[model->data];
     double *fitted = bp_allocate(((size_t)data->fitted_count + 1) * sizeof *fitted, "fitted values", error);
-    struct bp_data_options options = {instance->options->input, fitted, NULL, 0, 1};
+    struct bp_data_options options = {
+        .path = instance->options->input, .fitted = fitted, .predicting = 1, .threads = instance->threads};
     char *vocabulary = NULL;
     struct bp_table table;
     enum bp_outcome outcome = BP_FAILED;

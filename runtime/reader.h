@@ -16,8 +16,11 @@ struct bp_lookup {
                                    categories have no other names than their numbers */
     int numeric;
     int wanted;    /* read from the files at all */
+    int plain;     /* a number is its value, as it stands */
     int is_target; /* a slot for targets alone holds it */
 };
+
+enum { READER_STAGED = 16 };
 
 struct bp_reader {
     const struct bp_data *data;
@@ -25,6 +28,11 @@ struct bp_reader {
     struct bp_error *error;
     struct bp_raw raw;
     int64_t capacity, dropped;
+    void *block;                    /* raw.values and raw.missing lie in it */
+    int64_t first_row;              /* of the present file */
+    size_t first_byte;              /* of that row */
+    double *staged;                 /* [READER_STAGED][column_count]: numbers of the last rows that are kept */
+    int64_t first_staged;           /* row of the first of them */
     struct bp_lookup *columns; /* [column_count] */
     int32_t *positions;        /* [column_count] field in the present file */
     int32_t field_count;       /* fields that a row of the present file has */
@@ -62,7 +70,7 @@ void bp_nearest_try(struct bp_nearest_text *nearest, const char *candidate,
                     size_t length); /* kept where it is nearer */
 int bp_lookup_start(struct bp_lookup *lookup, const struct bp_column *column, struct bp_error *error);
 /* Writes a field's value at row raw.rows. 1: read; 0: the row is dropped; -1: an error. */
-int bp_reader_field(struct bp_reader *reader, int32_t index, struct bp_field field);
+int bp_reader_field(struct bp_reader *reader, int32_t index, const struct bp_field *field);
 
 /* ---- locate.c: reader->positions --------------------------------------------------------------------------------- */
 int bp_locate_by_name(struct bp_reader *reader, const struct bp_field *fields, int32_t count);
@@ -73,6 +81,12 @@ int bp_locate_by_position(struct bp_reader *reader, int32_t count);
 /* ---- data.c ------------------------------------------------------------------------------------------------------ */
 int bp_reader_resize(struct bp_reader *reader, void **memory, size_t item, int64_t capacity);
 int bp_reader_reserve(struct bp_reader *reader, int64_t rows); /* room for so many in all */
+double *bp_reader_stage(const struct bp_reader *reader);        /* memory for reader->staged */
+void bp_reader_unstage(struct bp_reader *reader);               /* what is staged goes to raw.values */
+int bp_reader_rows(struct bp_reader *reader, struct bp_csv *csv); /* those that are left in csv; 0: an error */
+
+/* ---- rows.c ------------------------------------------------------------------------------------------------------ */
+int bp_reader_rows_of_all(struct bp_reader *reader, struct bp_csv *csv); /* the same by options->threads threads */
 
 /* ---- words.c ----------------------------------------------------------------------------------------------------- */
 int bp_words_read(struct bp_reader *reader, int32_t column, const struct bp_field *field); /* at row raw.rows */

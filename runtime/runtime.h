@@ -40,6 +40,9 @@ void bp_text_free(struct bp_text *text);
 /* Reads a decimal number that fills [text, text + length) (spaces around it allowed), whatever the locale: "1", "-.5", "1e-3", "+2".
    1 on success. "nan", "inf", hexadecimal are not numbers. */
 int bp_parse_number(const char *text, size_t length, double *value);
+/* What nearly every number of a table is: it stands at the start of [at, end), has a digit first, perhaps after a sign, perhaps a point,
+   and at most 15 digits that count. Returns what follows it, NULL where there is none: then it takes bp_parse_number to tell. */
+const char *bp_short_number(const char *at, const char *end, double *value);
 int bp_number_beyond(const char *text, size_t length); /* written like a number, but no double is as large */
 
 /* ---- file.c ------------------------------------------------------------------------------------------------------ */
@@ -67,7 +70,9 @@ void bp_shuffle(int64_t *order, int64_t count, uint64_t seed, uint32_t stream, u
 struct bp_field {
     const char *at; /* not NUL-terminated; quotes taken off and doubled ones undone in place */
     int32_t length;
-    int32_t quoted;
+    int16_t quoted;
+    int16_t is_number; /* and `number` is it; 0: bp_parse_number tells */
+    double number;
 };
 struct bp_csv {
     char *text; /* owned; rows are cut out of it in place */
@@ -75,6 +80,7 @@ struct bp_csv {
     int64_t line; /* of the row last read, from 1, counting newlines inside quotes */
     int64_t next_line; /* of the text at `next` */
     char delimiter;
+    int no_numbers; /* the delimiter may stand in one */
     const char *path;
     struct bp_field *fields;
     int32_t field_count, field_capacity;
@@ -134,6 +140,7 @@ struct bp_data_options {
     const char *vocabulary; /* a table's, to use instead of fitting, or NULL */
     int32_t fold;         /* which of the data set's folds, from 0 */
     int32_t predicting;   /* targets are not read; every row is kept, in order, in BP_ALL; `drop` becomes an error */
+    int32_t threads;      /* that may read a large file; the table is the same */
 };
 /* The columns while they are made: read by data.c, parted by split.c, transformed by fit.c. */
 struct bp_place {

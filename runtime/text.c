@@ -168,29 +168,107 @@ static int text_read_decimal(const char *at, const char *end, struct text_decima
 static const double text_powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
                                      1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
 
-/* What nearly every field of a table is: at most 15 digits, perhaps a sign and a point. 0: it is not, and is read below.
- * Both factors are exact, so one rounding is the right one. */
-static int text_read_short(const char *at, const char *end, double *value) {
-    int negative = at < end && *at == '-';
-    int64_t whole = 0, places = -1; /* -1: before the point */
-    at += negative || (at < end && *at == '+');
-    if (FLT_EVAL_METHOD != 0 || end - at > 16 || at == end || !text_is_digit(*at))
-        return 0;
-    for (; at < end; at++) {
-        if (text_is_digit(*at)) {
-            whole = whole * 10 + (*at - '0');
-            places += places >= 0;
-        } else if (*at == '.' && places < 0) {
-            places = 0;
-        } else {
-            return 0;
-        }
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && defined(__GNUC__)
+/* Eight bytes at once: a digit is its value, and what is none has its upper bit set in *others. */
+static uint64_t text_eight(const char *at, uint64_t *others) {
+    uint64_t eight;
+    memcpy(&eight, at, 8);
+    eight ^= UINT64_C(0x3030303030303030);
+    *others = (((eight & UINT64_C(0x7f7f7f7f7f7f7f7f)) + UINT64_C(0x7676767676767676)) | eight) &
+              UINT64_C(0x8080808080808080);
+    return eight;
+}
+
+/* The number that the first 1 to 8 of eight digits make: they move to the end, zeros come in front, and neighbours are
+   joined to numbers below 100, 10^4, 10^8. */
+static uint64_t text_join(uint64_t eight, int count) {
+    eight <<= 64 - 8 * count;
+    eight = (eight * 10 + (eight >> 8)) & UINT64_C(0x00ff00ff00ff00ff);
+    eight = (eight * 100 + (eight >> 16)) & UINT64_C(0x0000ffff0000ffff);
+    return (eight * 10000 + (eight >> 32)) & UINT64_C(0xffffffff);
+}
+
+/* A number without a sign that ends within eight bytes, the point among them; NULL: none does. */
+static const char *text_small_number(const char *at, double *value) {
+    uint64_t others, eight = text_eight(at, &others);
+    if (others == 0)
+        return NULL;
+    int whole = __builtin_ctzll(others) / 8, places = 0, end = whole;
+    if (whole == 0)
+        return NULL;
+    if (at[whole] == '.') {
+        others &= others - 1;
+        if (others == 0)
+            return NULL;
+        uint64_t before = (UINT64_C(1) << 8 * whole) - 1;
+        eight = (eight & before) | (eight >> 8 & ~before);
+        end = __builtin_ctzll(others) / 8;
+        places = end - whole - 1;
     }
-    if (whole >= INT64_C(1000000000000000))
-        return 0;
-    double result = places > 0 ? (double)whole / text_powers[places] : (double)whole;
-    *value = negative ? -result : result;
-    return 1;
+    *value = (double)(int64_t)text_join(eight, whole + places) / text_powers[places];
+    return at + end;
+}
+
+/* Digits from `at` on are appended to *whole; returns what follows them. */
+static const char *text_take_digits(const char *at, const char *end, uint64_t *whole) {
+    static const uint32_t powers[] = {1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000};
+    while (end - at >= 8) {
+        uint64_t others, eight = text_eight(at, &others);
+        int count = others ? __builtin_ctzll(others) / 8 : 8;
+        if (count == 0)
+            return at;
+        *whole = *whole * powers[count] + text_join(eight, count);
+        at += count;
+        if (count < 8)
+            return at;
+    }
+    for (; at < end && text_is_digit(*at); at++)
+        *whole = *whole * 10 + (uint64_t)(*at - '0');
+    return at;
+}
+#else
+static const char *text_small_number(const char *at, double *value) {
+    (void)at;
+    (void)value;
+    return NULL;
+}
+
+static const char *text_take_digits(const char *at, const char *end, uint64_t *whole) {
+    for (; at < end && text_is_digit(*at); at++)
+        *whole = *whole * 10 + (uint64_t)(*at - '0');
+    return at;
+}
+#endif
+
+/* Both factors are exact, so one rounding is the right one. */
+const char *bp_short_number(const char *at, const char *end, double *value) {
+    enum { MOST = 18 };                    /* digits, zeros in front counted: so many fit */
+    static const double signs[] = {1, -1}; /* a sign is a guess that fails half the time: no branch for it */
+    if (FLT_EVAL_METHOD != 0 || at == end)
+        return NULL;
+    int negative = *at == '-';
+    at += negative | (*at == '+');
+    const char *small = end - at >= 8 ? text_small_number(at, value) : NULL;
+    if (small != NULL) {
+        *value *= signs[negative];
+        return small;
+    }
+    uint64_t whole = 0;
+    const char *first = at;
+    at = text_take_digits(at, end, &whole);
+    int64_t digits = at - first, places = 0;
+    if (digits == 0)
+        return NULL;
+    if (at < end && *at == '.') {
+        first = ++at;
+        at = text_take_digits(at, end, &whole);
+        places = at - first;
+        digits += places;
+    }
+    if (digits > MOST || whole >= UINT64_C(1000000000000000))
+        return NULL;
+    *value = (double)(int64_t)whole / text_powers[places] * signs[negative];
+    return at;
 }
 
 int bp_parse_number(const char *text, size_t length, double *value) {
@@ -199,12 +277,14 @@ int bp_parse_number(const char *text, size_t length, double *value) {
         at++;
     while (at < end && text_is_space(end[-1]))
         end--;
-    if (text_read_short(at, end, value))
+    double result;
+    if (bp_short_number(at, end, &result) == end) {
+        *value = result;
         return 1;
+    }
     struct text_decimal decimal;
     if (!text_read_decimal(at, end, &decimal))
         return 0;
-    double result;
     if (decimal.count == 0) {
         result = 0;
     } else if (FLT_EVAL_METHOD == 0 && decimal.count <= 15 && decimal.exponent >= -22 && decimal.exponent <= 22) {

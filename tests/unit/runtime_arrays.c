@@ -171,7 +171,7 @@ Test(arrays, predict_reads_one_file, .init = enter, .fini = leave) {
     struct images s;
     struct bp_table table;
     struct bp_error error;
-    struct bp_data_options options = {"b.idx", NULL, NULL, 0, 1};
+    struct bp_data_options options = {"b.idx", NULL, NULL, 0, 1, 1};
     images_start(&s, BP_SCALE);
     cr_assert(bp_table_load(&table, &s.data, &options, &error), "%s", error.text);
     cr_expect(table.rows == 2 && ((float *)table.slots[0])[3] == 40);
@@ -207,7 +207,7 @@ Test(folds, each_row_is_held_out_once, .init = enter, .fini = leave) {
                            .validation = 0.25};
     int held[ROWS] = {0};
     for (int fold = 0; fold < FOLDS; fold++) {
-        struct bp_data_options options = {NULL, NULL, NULL, fold, 0};
+        struct bp_data_options options = {NULL, NULL, NULL, fold, 0, 1};
         struct bp_table table;
         struct bp_error error;
         int of_b = 0;
@@ -312,7 +312,7 @@ Test(words, fitted_on_training_rows_alone, .init = enter, .fini = leave) {
     cr_expect_str_eq(table.vocabulary, "{\"note\":[\"red\",\"blue\"]}");
     row_is(&table, 1, "1:1 ");
     bp_table_free(&table);
-    struct bp_data_options given = {NULL, NULL, "{\"note\":[\"green\",\"red\"]}", 0, 0};
+    struct bp_data_options given = {NULL, NULL, "{\"note\":[\"green\",\"red\"]}", 0, 0, 1};
     cr_assert(bp_table_load(&table, &s.data, &given, &error), "%s", error.text);
     row_is(&table, 0, "1:2 ");
     row_is(&table, 1, "0:3 ");
@@ -338,7 +338,7 @@ Test(words, what_does_not_fit, .init = enter, .fini = leave) {
     cr_expect(table.rows == 1 && table.dropped == 1);
     row_is(&table, 0, "0:1 ");
     bp_table_free(&table);
-    struct bp_data_options given = {NULL, NULL, "{\"other\":[]}", 0, 0};
+    struct bp_data_options given = {NULL, NULL, "{\"other\":[]}", 0, 0, 1};
     cr_expect(!bp_table_load(&table, &s.data, &given, &error));
     cr_expect_str_eq(error.text, "the checkpoint holds no vocabulary of at most 10 words for column 'note'");
 }

@@ -175,6 +175,92 @@ Test(data, dropped_rows_and_numeric_codes, .init = enter, .fini = leave) {
     cr_expect_str_eq(error.text, "all 1 rows of 'sample' were dropped: each has a missing value");
 }
 
+static const char *const ends[] = {"\n", "\r\n", "\r"};
+
+/* Row i holds i / 8 - 700 in a (nothing in each 97th: it is dropped), 3 i in b and a colour; blank lines stand between.
+   Returns the line of row `wrong`, which has `text` in b. */
+static int64_t write_many_rows(const char *end, int64_t rows, int64_t wrong, const char *text) {
+    FILE *file = fopen("t.csv", "wb");
+    cr_assert(file != NULL);
+    int64_t line = 1, found = 0;
+    fprintf(file, "a,b,c%s", end);
+    for (int64_t i = 0; i < rows; i++) {
+        for (int64_t k = i % 53 == 0 ? i % 3 + 1 : 0; k > 0; k--, line++)
+            fprintf(file, "%s%s", k == 2 ? "  " : "", end);
+        line++;
+        if (i % 97 == 5)
+            fprintf(file, "?,");
+        else
+            fprintf(file, "%.3f,", (double)i / 8 - 700);
+        if (i == wrong)
+            fprintf(file, "%s,", text);
+        else
+            fprintf(file, "%lld,", (long long)i * 3);
+        found = i == wrong ? line : found;
+        fprintf(file, "%s%s", colours[i % 3], i + 1 < rows ? end : ""); /* the last line has no end */
+    }
+    cr_assert(fclose(file) == 0);
+    return found;
+}
+
+/* Pieces of a file end where lines end, of whatever kind, and blank lines and dropped rows are counted in. */
+Test(data, several_threads_read_the_same, .init = enter, .fini = leave) {
+    static const int32_t threads[] = {1, 2, 3, 8};
+    const int64_t rows = 60000; /* more than a megabyte */
+    for (int e = 0; e < 3; e++)
+        for (int t = 0; t < 4; t++) {
+            struct sample s;
+            struct bp_table table;
+            struct bp_error error;
+            struct bp_data_options options = {.threads = threads[t]};
+            sample_start(&s);
+            sample_fit(&s, 0, BP_DROP, 0);
+            write_many_rows(ends[e], rows, -1, NULL);
+            cr_assert(bp_table_load(&table, &s.data, &options, &error), "%s", error.text);
+            cr_assert_eq(table.dropped, 619); /* 5, 102, … 59951 */
+            cr_assert_eq(table.rows, rows - 619);
+            int64_t at = 0;
+            for (int64_t i = 0; i < rows; i++) {
+                if (i % 97 == 5)
+                    continue;
+                cr_assert(input_of(&table, at, 0) == (float)((double)i / 8 - 700));
+                cr_assert(input_of(&table, at, 1) == (float)(i * 3));
+                cr_assert_eq(class_of(&table, at), i % 3);
+                at++;
+            }
+            bp_table_free(&table);
+        }
+}
+
+Test(data, several_threads_give_the_first_error, .init = enter, .fini = leave) {
+    static const struct {
+        const char *text, *why;
+    } wrong[] = {{"much", "t.csv:%lld: column 'b': 'much' is not a number"},
+                 {"1e300", "t.csv:%lld: column 'b': 1e+300 is beyond what float32 can hold"},
+                 {"1,2", "t.csv:%lld: 4 fields, 3 expected"},
+                 {"\"3", "t.csv:%lld: a quote (\") is opened here and never closed"}};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
+        for (int32_t threads = 1; threads <= 7; threads += 3)
+            for (int64_t row = 31; row < 60000; row += 19981) {
+                struct sample s;
+                struct bp_table table;
+                struct bp_error error;
+                struct bp_data_options options = {.threads = threads};
+                char expected[128];
+                sample_start(&s);
+                sample_fit(&s, 0, BP_DROP, 0);
+                int64_t line = write_many_rows(ends[(i + 1) % 3], 60000, row, wrong[i].text);
+                FILE *file = fopen("t.csv", "ab");
+                cr_assert(file != NULL);
+                if (strcmp(wrong[i].text, "1e300") != 0) /* which is seen when all rows are read */
+                    fprintf(file, "%slate,1,red", ends[(i + 1) % 3]);
+                cr_assert(fclose(file) == 0);
+                snprintf(expected, sizeof expected, wrong[i].why, (long long)line);
+                cr_assert(!bp_table_load(&table, &s.data, &options, &error));
+                cr_expect_str_eq(error.text, expected);
+            }
+}
+
 Test(data, strip_and_numeric_categories, .init = enter, .fini = leave) {
     static const char *const levels[] = {"2", "10", "1"}; /* looked up by value, in whatever order */
     struct sample s;
@@ -305,7 +391,7 @@ Test(data, predicting, .init = enter, .fini = leave) {
     struct sample s;
     struct bp_table table;
     struct bp_error error;
-    struct bp_data_options options = {"new.csv", fitted, NULL, 0, 1};
+    struct bp_data_options options = {"new.csv", fitted, NULL, 0, 1, 1};
     sample_start(&s);
     sample_fit(&s, 0, BP_STANDARDIZE, 2);
     write_file("new.csv", "b,note,a,note\n1,x,14,\n2,,10,\n");
@@ -343,7 +429,7 @@ Test(data, another_file, .init = enter, .fini = leave) {
     struct sample s;
     struct bp_table table;
     struct bp_error error;
-    struct bp_data_options options = {"other.csv", NULL, NULL, 0, 0};
+    struct bp_data_options options = {"other.csv", NULL, NULL, 0, 0, 1};
     sample_start(&s);
     write_file("other.csv", "a,b,c\n1,2,red\n");
     cr_assert(bp_table_load(&table, &s.data, &options, &error), "%s", error.text);
