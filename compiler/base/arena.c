@@ -236,12 +236,33 @@ size_t arena_bytes(const Arena *arena) {
     return arena->bytes;
 }
 
+/* Makes what was allocated last larger where it is; false: it is not the last, or there is no room behind it. */
+static bool arena_extend(Arena *arena, const void *at, size_t size, size_t larger) {
+#ifdef BPC_ARENA_MALLOC
+    (void)arena, (void)at, (void)size, (void)larger;
+    return false;
+#else
+    Piece *piece = arena->newest;
+    size_t before = (size + (ALIGNMENT - 1)) / ALIGNMENT * ALIGNMENT;
+    size_t after = (larger + (ALIGNMENT - 1)) / ALIGNMENT * ALIGNMENT;
+    if (!at || !piece || (const char *)at + before != (char *)(piece + 1) + piece->used ||
+        piece->size - piece->used < after - before)
+        return false;
+    piece->used += after - before;
+    arena->bytes += larger - size;
+    return true;
+#endif
+}
+
 void *list_room(Arena *arena, void *at, int count, int *capacity, size_t item_size) {
     if (count < *capacity)
         return at;
     if (*capacity > INT32_MAX / 2)
         out_of_memory();
+    size_t size = (size_t)*capacity * item_size;
     *capacity = *capacity ? *capacity * 2 : 4;
+    if (arena_extend(arena, at, size, (size_t)*capacity * item_size))
+        return at;
     void *larger = arena_alloc(arena, (size_t)*capacity * item_size);
     if (count)
         memcpy(larger, at, (size_t)count * item_size);

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 
 #if defined(__GNUC__)
 #define BPC_PRINTF(text, first) __attribute__((format(printf, text, first)))
@@ -112,8 +113,10 @@ typedef struct Text {
     size_t length, capacity;
 } Text;
 
-void text_add(Text *text, const char *piece);
 void text_add_bytes(Text *text, const char *bytes, size_t length);
+static inline void text_add(Text *text, const char *piece) { /* the length of a literal is known when compiling */
+    text_add_bytes(text, piece, strlen(piece));
+}
 void text_indent(Text *text, const char *before, int depth); /* by four spaces each */
 void text_printf(Text *text, const char *format, ...) BPC_PRINTF(2, 3);
 void text_free(Text *text);

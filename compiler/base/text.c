@@ -43,10 +43,6 @@ void text_add_bytes(Text *text, const char *bytes, size_t length) {
     text->at[text->length] = '\0';
 }
 
-void text_add(Text *text, const char *piece) {
-    text_add_bytes(text, piece, strlen(piece));
-}
-
 void text_indent(Text *text, const char *before, int depth) {
     text_add(text, before);
     make_room(text, (size_t)depth * 4);

@@ -85,8 +85,14 @@ static bool add_named_range(DataCheck *check, const Expr *range, References *lis
         return false;
     bool padded = first[from.prefix] == '0' && from.digits == to.digits; /* p007..p100 */
     for (int64_t i = from.number; i <= to.number; i++) {
-        char name[NAME_MAX_BYTES + 32];
-        snprintf(name, sizeof name, "%.*s%0*lld", (int)from.prefix, first, padded ? from.digits : 1, (long long)i);
+        char name[NAME_MAX_BYTES + 32], digits[32];
+        int count = 0;
+        for (int64_t rest = i; rest > 0 || count < (padded ? from.digits : 1); rest /= 10)
+            digits[count++] = (char)('0' + rest % 10);
+        memcpy(name, first, from.prefix);
+        for (int k = 0; k < count; k++)
+            name[from.prefix + (size_t)k] = digits[count - 1 - k];
+        name[from.prefix + (size_t)count] = '\0';
         *LIST_ADD(check->arena, list) = (Reference){.name = name_of(name), .position = -1, .span = range->span};
     }
     return true;

@@ -292,11 +292,12 @@ static void write_transform(Writer *w, const struct bp_transform *transform) {
 
 static void write_column(Writer *w, const struct bp_column *column) {
     static const char *const kind_words[] = {"BP_NUMBER", "BP_CATEGORY", "BP_ARRAY", "BP_WORDS"};
-    open_brace(w, false);
+    open_brace(w, !column->categories && !column->missing && column->transform_count == 0); /* thousands, as a rule */
     put_string(w, "name", column->name);
     put_integer(w, "line", column->line);
     put_integer(w, "position", column->position);
-    put_word(w, "kind", kind_words[column->kind]);
+    if (column->kind != BP_NUMBER)
+        put_word(w, "kind", kind_words[column->kind]);
     put_strings(w, "categories", column->categories, column->category_count);
     put_integer(w, "category_count", column->category_count);
     put_integer(w, "unknown_is_zero", column->unknown_is_zero);
