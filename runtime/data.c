@@ -86,20 +86,15 @@ int bp_reader_reserve(struct bp_reader *reader, int64_t rows) {
     return done;
 }
 
-/* A small table of many columns should not be given pages for rows that never come: the rows of a file so far show how many
-   it may hold. */
+/* A file has room for each of its lines from its first row on: nothing is copied later, and a small table of many columns is
+   not given pages for rows that never come. */
 static int data_grow(struct bp_reader *reader, const struct bp_csv *csv) {
     enum { FEW = 32 };
     int64_t before = reader->capacity, rows = reader->raw.rows;
     if (rows < before)
         return 1;
-    int64_t capacity = before + before / 2;
-    if (csv != NULL) { /* the present row is cut already */
-        double seen = (double)(rows - reader->first_row + 1), bytes = (double)(csv->next - reader->first_byte);
-        int64_t expected = rows + 2 + (int64_t)(1.02 * seen * (double)(csv->length - csv->next) / bytes);
-        capacity = expected > capacity ? expected : capacity;
-    }
-    return bp_reader_reserve(reader, capacity > FEW || csv != NULL ? capacity : FEW);
+    int64_t capacity = before < FEW ? FEW : before + before / 2;
+    return bp_reader_reserve(reader, csv != NULL ? rows + 1 + bp_reader_lines(csv) : capacity);
 }
 
 double *bp_reader_stage(const struct bp_reader *reader) {
@@ -194,8 +189,6 @@ int bp_reader_rows(struct bp_reader *reader, struct bp_csv *csv) {
 
 static int data_read_open_file(struct bp_reader *reader, const struct bp_file *file, int given, struct bp_csv *csv) {
     int64_t before = reader->raw.rows + reader->dropped;
-    reader->first_row = reader->raw.rows;
-    reader->first_byte = csv->next;
     int is_data = 0, row = bp_csv_row(csv, reader->error);
     reader->line = csv->line;
     if (row < 0)
@@ -204,8 +197,6 @@ static int data_read_open_file(struct bp_reader *reader, const struct bp_file *f
         return bp_fail(reader->error, "%.280s: the file is empty", reader->name);
     if (!data_locate(reader, file, given, csv, &is_data))
         return 0;
-    if (!is_data)
-        reader->first_byte = csv->next;
     reader->first_row_is_data = is_data;
     if (is_data && !data_read_row(reader, csv, csv->fields, csv->field_count))
         return 0;

@@ -20,7 +20,7 @@ struct bp_lookup {
     int is_target; /* a slot for targets alone holds it */
 };
 
-enum { READER_STAGED = 16 };
+enum { READER_STAGED = 8 };
 
 struct bp_reader {
     const struct bp_data *data;
@@ -29,8 +29,6 @@ struct bp_reader {
     struct bp_raw raw;
     int64_t capacity, dropped;
     void *block;                    /* raw.values and raw.missing lie in it */
-    int64_t first_row;              /* of the present file */
-    size_t first_byte;              /* of that row */
     double *staged;                 /* [READER_STAGED][column_count]: numbers of the last rows that are kept */
     int64_t first_staged;           /* row of the first of them */
     struct bp_lookup *columns; /* [column_count] */
@@ -86,6 +84,7 @@ void bp_reader_unstage(struct bp_reader *reader);               /* what is stage
 int bp_reader_rows(struct bp_reader *reader, struct bp_csv *csv); /* those that are left in csv; 0: an error */
 
 /* ---- rows.c ------------------------------------------------------------------------------------------------------ */
+int64_t bp_reader_lines(const struct bp_csv *csv); /* that are left: no less than the rows */
 int bp_reader_rows_of_all(struct bp_reader *reader, struct bp_csv *csv); /* the same by options->threads threads */
 
 /* ---- words.c ----------------------------------------------------------------------------------------------------- */

@@ -31,7 +31,7 @@ static size_t rows_line_end(const struct bp_csv *csv, size_t at) {
     return at < csv->length ? at + 1 : at;
 }
 
-static int64_t rows_count_lines(const struct bp_csv *csv) {
+int64_t bp_reader_lines(const struct bp_csv *csv) {
     int64_t lines = 0;
     const char *at = csv->text + csv->next, *end = csv->text + csv->length;
     if (memchr(at, '\r', (size_t)(end - at)) != NULL) {
@@ -54,7 +54,7 @@ static void rows_task(void *argument, int32_t thread, int32_t threads, struct bp
         if (pieces->parse)
             piece->done = bp_reader_rows(&piece->reader, &piece->csv);
         else
-            piece->lines = rows_count_lines(&piece->csv);
+            piece->lines = bp_reader_lines(&piece->csv);
     }
 }
 
