@@ -201,7 +201,7 @@ static int data_read_open_file(struct bp_reader *reader, const struct bp_file *f
     if (is_data && !data_read_row(reader, csv, csv->fields, csv->field_count))
         return 0;
     reader->first_row_is_data = 0;
-    if (!bp_reader_rows_of_all(reader, csv))
+    if (!bp_reader_rows_in_pieces(reader, csv))
         return 0;
     if (reader->raw.rows + reader->dropped == before)
         return bp_fail(reader->error, "%.280s: there are no rows under the header", reader->name);

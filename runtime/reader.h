@@ -85,7 +85,7 @@ int bp_reader_rows(struct bp_reader *reader, struct bp_csv *csv); /* those that 
 
 /* ---- rows.c ------------------------------------------------------------------------------------------------------ */
 int64_t bp_reader_lines(const struct bp_csv *csv); /* that are left: no less than the rows */
-int bp_reader_rows_of_all(struct bp_reader *reader, struct bp_csv *csv); /* the same by options->threads threads */
+int bp_reader_rows_in_pieces(struct bp_reader *reader, struct bp_csv *csv); /* the same by options->threads threads */
 
 /* ---- words.c ----------------------------------------------------------------------------------------------------- */
 int bp_words_read(struct bp_reader *reader, int32_t column, const struct bp_field *field); /* at row raw.rows */

@@ -148,7 +148,7 @@ static int32_t rows_threads(const struct bp_reader *reader, const struct bp_csv 
     return (size_t)reader->options->threads < most ? reader->options->threads : (int32_t)most;
 }
 
-int bp_reader_rows_of_all(struct bp_reader *reader, struct bp_csv *csv) {
+int bp_reader_rows_in_pieces(struct bp_reader *reader, struct bp_csv *csv) {
     struct rows_pieces pieces = {NULL, rows_threads(reader, csv), 0};
     if (pieces.count == 1)
         return bp_reader_rows(reader, csv);

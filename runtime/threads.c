@@ -67,13 +67,14 @@ void bp_barrier(struct bp_team *team, int32_t thread) {
 /* Linux often starts a thread on the core of the one that made it, and takes some milliseconds to move it where nothing
    runs: longer than a small network trains. So each thread claims the core that it finds itself on, and where that is
    taken it goes to a free one of those that it may use. It may leave it again: only the start is chosen here. */
-#if defined(_OPENMP) && defined(__linux__)
+#ifdef _OPENMP
 enum { THREADS_CORES = 1024, THREADS_WORD = 64 };
 
 struct threads_cores {
     uint64_t set[THREADS_CORES / THREADS_WORD];
 };
 
+#ifdef __linux__
 static int threads_claim(struct threads_cores *taken, unsigned core) {
     uint64_t bit = UINT64_C(1) << core % THREADS_WORD;
     return !(__atomic_fetch_or(&taken->set[core / THREADS_WORD], bit, __ATOMIC_RELAXED) & bit);
@@ -99,9 +100,12 @@ static void threads_settle(struct threads_cores *taken) {
             return;
         }
 }
+#else
+static void threads_settle(struct threads_cores *taken) {
+    (void)taken;
+}
 #endif
 
-#ifdef _OPENMP
 /* libgomp's first thread waits for the new ones without giving up its core, which one of them may have been put on: up to
    the next tick of the clock, 4 ms. Only where there are more threads than cores it soon sleeps. So the first team has one
    thread too many; that one ends with it. */
@@ -121,11 +125,9 @@ void bp_parallel(int32_t threads, bp_task *task, void *argument) {
         memset(&team, 0, sizeof team);
         int cores = omp_get_num_procs();
         omp_set_dynamic(0);
-        threads_start(threads, cores);
-#if defined(__linux__)
         struct threads_cores taken;
         memset(&taken, 0, sizeof taken);
-#endif
+        threads_start(threads, cores);
 #pragma omp parallel num_threads(threads)
         {
             /* How many came is known only here. Every thread stores the same numbers, so each has them when it meets a
@@ -133,10 +135,8 @@ void bp_parallel(int32_t threads, bp_task *task, void *argument) {
             int32_t came = (int32_t)omp_get_num_threads();
             __atomic_store_n(&team.threads, came, __ATOMIC_RELAXED);
             __atomic_store_n(&team.crowded, (int32_t)(came > cores), __ATOMIC_RELAXED);
-#if defined(__linux__)
             threads_settle(&taken);
             bp_barrier(&team, 0); /* whoever waits here yields the core that the next one may be waiting for */
-#endif
             task(argument, (int32_t)omp_get_thread_num(), came, came > 1 ? &team : NULL);
         }
         return;
